@@ -1,0 +1,18 @@
+"""What every test starts from: a silent TensorFlow, fixed seeds, float32."""
+
+import os
+
+import pytest
+
+# Read by TensorFlow's C++ side at its import, which comes later: with the test modules.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture(autouse=True)
+def same_start():
+    """Seed Python, NumPy and TensorFlow before each test; leave no dtype policy behind."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")

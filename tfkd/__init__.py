@@ -1,0 +1,40 @@
+"""tfkd: knowledge distillation for Keras on TensorFlow.
+
+Names are loaded when they are first used, so that `import tfkd` (and `tfkd --help`) is quick. Where
+Keras is already loaded, tfkd's classes are registered at once: `keras.models.load_model` knows
+them."""
+
+import importlib
+import sys
+
+from tfkd import _backend
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Distiller": "tfkd.distiller",
+    "data": "tfkd.data",
+    "evaluation": "tfkd.evaluation",
+    "losses": "tfkd.losses",
+    "models": "tfkd.models",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module 'tfkd' has no attribute '{name}'. It has: {__all__}")
+    module = importlib.import_module(_HOME[name])
+    found = module if module.__name__ == f"tfkd.{name}" else getattr(module, name)
+    globals()[name] = found
+    return found
+
+
+def __dir__():
+    return sorted([*globals(), *_HOME])
+
+
+_backend.check()
+if "keras" in sys.modules:
+    importlib.import_module("tfkd.distiller")

@@ -1,0 +1,157 @@
+"""The contract of every distillation loss."""
+
+import copy
+import re
+
+import keras
+
+
+class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
+    """Compares one named tensor of the teacher with one of the student.
+
+    A subclass writes `call(teacher, student)`, which gets two float32 tensors of shape (batch, ...)
+    and returns one value per example, shape (batch,), or one per position of a sequence. Being a
+    Keras loss, it has sample weights and padding masks applied, is averaged over the batch, and is
+    scaled for replicas. It also works in `keras.distillation.Distiller`, through `compute_loss`.
+
+    Args:
+        teacher_layer_name: output or layer of the teacher to read; None for its only output. Layers
+            inside nested models are named by path, "backbone/conv5".
+        student_layer_name: the same for the student.
+        name: name of the loss's metric; by default the class's name in snake case.
+
+    Attributes:
+        adapts: whether the student's tensor may be brought to the teacher's shape by an adapter;
+            otherwise different shapes are an error.
+    """
+
+    adapts = False
+
+    def __init__(self, teacher_layer_name=None, student_layer_name=None, name=None):
+        super().__init__(name=name or snake_case(type(self).__name__))
+        self.teacher_layer_name = teacher_layer_name
+        self.student_layer_name = student_layer_name
+
+    def terms(self):
+        """The comparisons that the loss is the sum of, as (loss, teacher's name, student's name).
+
+        A name is None for a model's only output and an integer for an output by its position. A
+        loss over several outputs has a term for each; all other losses are their own only term.
+        """
+        return [(self, self.teacher_layer_name, self.student_layer_name)]
+
+    def check_shapes(self, teacher_shape, student_shape):
+        """Raises ValueError where two static shapes, batch included, cannot be compared."""
+        if tuple(teacher_shape)[1:] != tuple(student_shape)[1:]:
+            raise ValueError(
+                f"{type(self).__name__} compares tensors of one shape, but the teacher's is "
+                f"{tuple(teacher_shape)} and the student's {tuple(student_shape)}. Give both "
+                "models the same number of classes, or compare features with FeatureDistillation."
+            )
+
+    def compute_loss(self, teacher_outputs, student_outputs, sample_weight=None, **kwargs):
+        """The loss of one batch as a scalar, from outputs in the models' own structure.
+
+        Args:
+            teacher_outputs: tensor, or list or dict of tensors, shape (batch, ...) each.
+            student_outputs: the same structure from the student.
+            sample_weight: optional weights, shape (batch,).
+        """
+        del kwargs
+        self.validate_outputs(teacher_outputs, student_outputs)
+        return sum(
+            loss(_member(teacher_outputs, name), _member(student_outputs, name), sample_weight)
+            for loss, name in _members(self)
+        )
+
+    def get_config(self):
+        return {
+            "teacher_layer_name": self.teacher_layer_name,
+            "student_layer_name": self.student_layer_name,
+            "name": self.name,
+        }
+
+
+class StructuredLoss(DistillationLoss):
+    """A loss whose `loss=` may be one formula, or a list or dict of them, one for each output."""
+
+    def __init__(self, loss, **kwargs):
+        super().__init__(**kwargs)
+        self._check_formulas(loss)
+        self.loss = loss
+
+    def terms(self):
+        if not isinstance(self.loss, list | tuple | dict):
+            return super().terms()
+        if self.teacher_layer_name or self.student_layer_name:
+            raise ValueError(
+                f"{type(self).__name__} got a formula for each output and layer names as well. Use "
+                "one loss object for each pair of layers."
+            )
+        return [(loss, name, name) for loss, name in _members(self)]
+
+    def _check_formulas(self, loss):
+        formulas = keras.tree.flatten(loss)
+        if all(formula is None for formula in formulas):
+            raise ValueError(
+                f"{type(self).__name__} needs at least one formula that is not `None`, got "
+                f"{loss!r}."
+            )
+        for formula in formulas:
+            if formula is not None:
+                self.formula(formula)
+
+    def formula(self, loss):
+        """The function of (teacher, student) behind one entry of `loss`; ValueError if unknown."""
+        raise NotImplementedError
+
+    def call(self, teacher, student):
+        return self.formula(self.loss)(teacher, student)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        formulas = keras.tree.map_structure(
+            lambda loss: loss if loss is None or isinstance(loss, str) else serialize(loss),
+            self.loss,
+        )
+        return {**super().get_config(), "loss": formulas}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "loss": _deserialize(config["loss"])})
+
+
+def snake_case(name):
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _deserialize(loss):
+    if isinstance(loss, dict) and "class_name" in loss:
+        return keras.saving.deserialize_keras_object(loss)
+    if isinstance(loss, dict):
+        return {name: _deserialize(member) for name, member in loss.items()}
+    if isinstance(loss, list | tuple):
+        return [_deserialize(member) for member in loss]
+    return loss
+
+
+def _members(loss):
+    """(loss of one output, its key) for each entry of a structured loss; else [(loss, None)]."""
+    formulas = getattr(loss, "loss", None)
+    if isinstance(formulas, dict):
+        entries = formulas.items()
+    elif isinstance(formulas, list | tuple):
+        entries = enumerate(formulas)
+    else:
+        return [(loss, None)]
+    members = []
+    for key, formula in entries:
+        if formula is not None:
+            member = copy.copy(loss)  # shares the temperature's variable with the whole
+            member.loss = formula
+            members.append((member, key))
+    return members
+
+
+def _member(outputs, key):
+    return outputs if key is None else outputs[key]

@@ -1,0 +1,147 @@
+"""Hints: the student imitates the teacher's inner features."""
+
+import keras
+from keras import ops
+
+from tfkd.losses.base import StructuredLoss
+from tfkd.losses.logits import keras_formula, name_of
+
+# Below this the standard deviation of a feature counts as no scale at all.
+_EPSILON = 1e-6
+
+
+def squared_error(teacher, student):
+    """Squared error, averaged over channels (FitNets, Romero et al. 2015, eq. 3, up to a factor).
+
+    Args:
+        teacher: float tensor, shape (..., channels).
+        student: float tensor of the same shape.
+
+    Returns:
+        Tensor of shape (...).
+    """
+    return ops.mean(ops.square(student - teacher), axis=-1)
+
+
+def absolute_error(teacher, student):
+    """Absolute error, averaged over channels; shapes as in `squared_error`."""
+    return ops.mean(ops.abs(student - teacher), axis=-1)
+
+
+def huber_error(teacher, student, delta=1.0):
+    """Huber's error, quadratic up to `delta` and linear beyond, averaged over channels."""
+    error = ops.abs(student - teacher)
+    linear = ops.maximum(error - delta, 0.0)
+    quadratic = error - linear
+    return ops.mean(0.5 * ops.square(quadratic) + delta * linear, axis=-1)
+
+
+def cosine_distance(teacher, student):
+    """1 - cosine of the angle between channel vectors: 0 for one direction, 2 for opposite ones.
+
+    A zero vector has cosine 0 with everything, and a finite gradient.
+    """
+    product = ops.sum(_unit(teacher) * _unit(student), axis=-1)
+    return 1.0 - product
+
+
+def _unit(vectors):
+    squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
+    return vectors * ops.rsqrt(ops.maximum(squares, _EPSILON**2))
+
+
+_FORMULAS = {
+    "mse": squared_error,
+    "mean_squared_error": squared_error,
+    "MeanSquaredError": squared_error,
+    "mae": absolute_error,
+    "mean_absolute_error": absolute_error,
+    "MeanAbsoluteError": absolute_error,
+    "huber": huber_error,
+    "cosine_similarity": cosine_distance,
+    "CosineSimilarity": cosine_distance,
+}
+
+
+@keras.saving.register_keras_serializable(package="tfkd")
+class FeatureDistillation(StructuredLoss):
+    """Distils one feature of the teacher into one of the student: a hint (Romero et al. 2015).
+
+    Where the shapes differ, the Distiller brings the student's feature to the teacher's with a
+    small trained adapter. Nothing is broadcast.
+
+    Args:
+        loss: "mse", "mae", "huber" or "cosine_similarity" (here the distance 1 - cosine), another
+            Keras loss, or a function of (teacher, student); a list or dict holds one for each
+            output.
+        teacher_layer_name: layer (or output) of the teacher, by name or path; None for its only
+            output.
+        student_layer_name: the same for the student.
+        normalize: whether both features are divided by the standard deviation of the teacher's,
+            taken over each example, so that one loss weight carries over between layers and
+            teachers.
+        name: name of the loss's metric.
+
+    Raises:
+        ValueError: an unknown loss, or a layer name for one side only.
+    """
+
+    adapts = True
+
+    def __init__(
+        self,
+        loss="mse",
+        teacher_layer_name=None,
+        student_layer_name=None,
+        normalize=False,
+        name="feature_distillation",
+    ):
+        if student_layer_name is not None and teacher_layer_name is None:
+            raise ValueError(
+                f'FeatureDistillation got student_layer_name="{student_layer_name}" but no '
+                'teacher_layer_name. Name the teacher\'s layer too, or "output" for its output.'
+            )
+        self.normalize = bool(normalize)
+        super().__init__(
+            loss,
+            teacher_layer_name=teacher_layer_name,
+            student_layer_name=student_layer_name,
+            name=name,
+        )
+
+    def formula(self, loss):
+        if not isinstance(loss, keras.losses.Loss) or not _has_settings(loss):
+            named = _FORMULAS.get(loss if isinstance(loss, str) else name_of(loss))
+            if named is not None:
+                return named
+        return keras_formula(loss)
+
+    def check_shapes(self, teacher_shape, student_shape):
+        pass  # an adapter mends what differs, and says so where it cannot
+
+    def call(self, teacher, student):
+        if self.normalize:
+            scale = _standard_deviation(teacher)
+            teacher, student = teacher / scale, student / scale
+        value = super().call(teacher, student)
+        # Sequences keep their positions, which masks and weights may address; maps are averaged.
+        inner = tuple(range(1, len(value.shape))) if len(teacher.shape) != 3 else ()
+        return ops.mean(value, axis=inner) if inner else value
+
+    def get_config(self):
+        return {**super().get_config(), "normalize": self.normalize}
+
+
+def _standard_deviation(feature):
+    axes = tuple(range(1, len(feature.shape)))
+    return ops.maximum(ops.std(feature, axis=axes, keepdims=True), _EPSILON)
+
+
+def _has_settings(loss):
+    """Whether a Keras loss object differs from one made with defaults, its name aside."""
+    try:
+        default = type(loss)().get_config()
+    except TypeError:
+        return True
+    own = loss.get_config()
+    return any(own[key] != default.get(key) for key in own if key not in ("name", "reduction"))
