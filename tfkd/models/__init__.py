@@ -1,0 +1,157 @@
+"""Student and teacher architectures by name.
+
+    >>> student = tfkd.models.build("modified_alexnet", (32, 32, 3), 10, width=0.5)
+    >>> tfkd.models.stages(student)
+    ['stage1_out', 'stage2_out', 'stage3_out', 'stage4_out']
+
+Every model is a functional `keras.Model` made of stock Keras layers, so its `.keras` file loads
+without tfkd. It takes raw pixels 0..255 (an input named "image"), normalises them inside and
+returns logits (a float32 Dense named "logits").
+
+This module imports no TensorFlow until a model is built, so that a command line can list and check
+names at once.
+"""
+
+import difflib
+import importlib
+import inspect
+
+__all__ = ["build", "check_name", "names", "stages"]
+
+MIN_SIZE = 8  # pixels a side
+
+_FAMILIES = {
+    "modified_alexnet": "tfkd.models.alexnet",
+    "alexnet": "tfkd.models.alexnet",
+    "resnet": "tfkd.models.resnet",
+}
+
+# Written out because asking keras.applications costs seconds; a test compares this with the
+# installed Keras.
+_APPLICATIONS = (
+    *("ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge"),
+    *("DenseNet121", "DenseNet169", "DenseNet201"),
+    *(f"EfficientNetB{size}" for size in range(8)),
+    *(f"EfficientNetV2{size}" for size in ("B0", "B1", "B2", "B3", "L", "M", "S")),
+    *("InceptionResNetV2", "InceptionV3"),
+    *("MobileNet", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small"),
+    *("NASNetLarge", "NASNetMobile"),
+    *("ResNet101", "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2"),
+    *("VGG16", "VGG19", "Xception"),
+)
+
+
+def names():
+    """Returns the list of the names that `build` knows: tfkd's own, then keras.applications."""
+    return [*_FAMILIES, *_APPLICATIONS]
+
+
+def check_name(name):
+    """Raises ValueError (near matches, the whole list) unless `build` knows `name`.
+
+    Imports no TensorFlow.
+    """
+    if name in names():
+        return
+    lowered = {known.lower(): known for known in names()}
+    near = difflib.get_close_matches(str(name).lower(), lowered, n=3)
+    hint = f"Did you mean {' or '.join(repr(lowered[match]) for match in near)}? " if near else ""
+    raise ValueError(f"Unknown model {name!r}. {hint}Known models: {', '.join(names())}.")
+
+
+def build(name, input_shape, num_classes, **options):
+    """Builds an untrained network (or one with ImageNet weights, for keras.applications).
+
+    Initial weights come from Keras's global seed: call `keras.utils.set_random_seed` before.
+
+    Args:
+        name: one of `names()`.
+        input_shape: (height, width, channels), at least 8 x 8 pixels, without the batch dimension.
+        num_classes: number of logits; 1 is a binary one-logit head.
+        **options: all models take `batch_norm_momentum`; alexnet and modified_alexnet `width`,
+            `head`, `dropout`; resnet `depth`, `width`; keras.applications `weights` and the
+            network's own, such as `alpha`.
+
+    Returns:
+        A functional `keras.Model` named `name`: images (batch, *input_shape), raw pixels 0..255 ->
+        float32 logits (batch, num_classes).
+
+    Raises:
+        ValueError: unknown name, impossible shape, class count or option value.
+        TypeError: an option that this model does not have (the message lists those that it has).
+        ConnectionError: `weights="imagenet"` and the weights can neither be found nor downloaded.
+    """
+    check_name(name)
+    input_shape, num_classes = _checked_shape(input_shape), _checked_classes(num_classes)
+    if name in _FAMILIES:
+        builder = getattr(importlib.import_module(_FAMILIES[name]), name)
+        parameters = inspect.signature(builder).parameters.values()
+        known = [
+            parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY
+        ]
+        _check_options(name, options, known)
+        return builder(input_shape, num_classes, **options)
+    applications = importlib.import_module("tfkd.models.applications")
+    _check_options(name, options, applications.option_names(name))
+    return applications.application(name, input_shape, num_classes, **options)
+
+
+def stages(model):
+    """Returns the names of a model's stage ends, shallow to deep: natural taps for feature losses.
+
+    Works for any model: layers named `stage<N>_out` if there are any, else the last layer at each
+    spatial resolution of a functional or Sequential model, nested models by path
+    ("backbone/block3_conv3").
+
+    Args:
+        model: any `keras.Model`.
+
+    Returns:
+        List of str; empty if nothing can be said (a subclassed model, unknown image size).
+    """
+    return importlib.import_module("tfkd.models.tap_points").stage_ends(model)
+
+
+def _checked_shape(input_shape):
+    expected = (
+        f"Expected (height, width, channels), each side {MIN_SIZE} pixels or more, "
+        "such as (32, 32, 3)."
+    )
+    try:
+        shape = tuple(input_shape)
+    except TypeError:
+        raise ValueError(f"input_shape is {input_shape!r}. {expected}") from None
+    if len(shape) != 3:
+        raise ValueError(
+            f"input_shape {shape} has {len(shape)} dimensions. {expected} "
+            "Leave the batch dimension out."
+        )
+    if not all(hasattr(size, "__index__") for size in shape):
+        raise ValueError(
+            f"input_shape {shape} holds something other than whole numbers. {expected}"
+        )
+    height, width, channels = map(int, shape)
+    if min(height, width) < MIN_SIZE:
+        raise ValueError(f"input_shape {shape} is too small. {expected} Resize the images first.")
+    if channels < 1:
+        raise ValueError(f"input_shape {shape} has {channels} channels. {expected}")
+    return height, width, channels
+
+
+def _checked_classes(num_classes):
+    if isinstance(num_classes, bool) or not hasattr(num_classes, "__index__") or num_classes < 1:
+        raise ValueError(
+            f"num_classes is {num_classes!r}. Expected a whole number: 2 or more, or 1 for a "
+            "binary one-logit head."
+        )
+    return int(num_classes)
+
+
+def _check_options(name, options, known):
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise TypeError(
+                f"Model {name!r} has no option {option!r}. {hint}Its options: {', '.join(known)}."
+            )
