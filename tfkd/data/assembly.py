@@ -1,0 +1,44 @@
+"""From whole splits in memory to `Splits`: shared by every source whose pixels fit memory."""
+
+import numpy as np
+
+from tfkd.data.pipeline import from_arrays
+from tfkd.data.splits import DataInfo, Splits, check_labels, divide, fingerprint
+
+
+def splits_in_memory(name, arrays, label_names, **division):
+    """Checks, divides and wraps published splits.
+
+    Args:
+        name: as given to `load`.
+        arrays: {role: (images uint8 (n, H, W, C), labels int64 (n,))} of the published splits.
+        label_names: tuple of str.
+        **division: validation_fraction, seed, limit, as `divide` takes them.
+
+    Returns:
+        `Splits`.
+
+    Raises:
+        ValueError: for labels out of range, empty splits, settings outside their range.
+    """
+    for role, (_, labels) in arrays.items():
+        check_labels(labels, len(label_names), role, name)
+    parts = divide({role: labels for role, (_, labels) in arrays.items()}, name, **division)
+    datasets, sizes, pieces = {}, {}, []
+    for role in ("train", "validation", "test"):
+        images, labels = arrays[parts[role].split]
+        indices = parts[role].indices
+        if len(indices) < len(labels):
+            images, labels = images[indices], labels[indices]
+        datasets[role] = from_arrays(images, labels)
+        sizes[role] = len(labels)
+        pieces += [role, images, labels.astype(np.int64)]
+    info = DataInfo(
+        name=name,
+        image_shape=tuple(images.shape[1:]),
+        num_classes=len(label_names),
+        label_names=tuple(label_names),
+        sizes=sizes,
+        fingerprint=fingerprint(*pieces),
+    )
+    return Splits(datasets["train"], datasets["validation"], datasets["test"], info)

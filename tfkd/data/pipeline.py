@@ -1,0 +1,178 @@
+"""From unbatched examples to batches: shuffled, augmented, prefetched, the same in every process.
+
+**What an iteration sees.** The dataset that `batches` returns counts its own iterations: the first
+`iter()` is epoch 0, the next epoch 1, and so on. Order and augmentation of epoch e depend on (seed,
+e, example index) only, not on TensorFlow's or Keras's global seed. A new `batches(...)` with the
+same arguments starts at epoch 0 again. An iteration that was broken off counts (Keras's `fit` draws
+one batch to build an unbuilt model: training then starts at epoch 1, each time alike).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfkd.data.seeds import permutation, view_seed
+
+# Bytes of decoded pixels that may stand in memory: smaller data sets are held whole, shuffle
+# buffers are cut to it.
+MEMORY_LIMIT = 2**30
+
+
+class Source(NamedTuple):
+    """Random access to a dataset's examples, so that whole batches can be gathered.
+
+    Attributes:
+        size: number of examples.
+        gather: function of int64 indices (batch,) to (images uint8 (batch, H, W, C), labels int64
+            (batch,)).
+    """
+
+    size: int
+    gather: Callable
+
+
+def source_of(dataset):
+    """The `Source` of a dataset as `load` returned it; None for any other (mapped, foreign)."""
+    return getattr(dataset, "_tfkd_source", None)
+
+
+def from_arrays(images, labels):
+    """A dataset over arrays in memory: images uint8 (n, H, W, C), labels int64 (n,)."""
+    images, labels = tf.constant(images), tf.constant(labels, tf.int64)
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels))
+
+    def gather(indices):
+        return tf.gather(images, indices), tf.gather(labels, indices)
+
+    dataset._tfkd_source = Source(len(labels), gather)
+    return dataset
+
+
+def from_source(source):
+    """An unbatched dataset, in order, over examples that are fetched as they are asked for."""
+
+    def fetch(index):
+        images, labels = source.gather(index[tf.newaxis])
+        return images[0], labels[0]
+
+    dataset = tf.data.Dataset.range(source.size).map(fetch, tf.data.AUTOTUNE, deterministic=True)
+    dataset._tfkd_source = source
+    return dataset
+
+
+def _epochs():
+    """A dataset of one int64 scalar: how many times it was iterated before."""
+    epoch = tf.Variable(-1, dtype=tf.int64, trainable=False)
+    dataset = tf.data.Dataset.range(1).map(lambda _: epoch.assign_add(1))
+    dataset._tfkd_epoch = epoch  # lives as long as the dataset
+    return dataset
+
+
+def index_batches(size, batch_size, *, shuffle=False, seed=0):
+    """Which examples make up each batch, and of which epoch: the order behind `batches`.
+
+    Args:
+        size: number of examples.
+        batch_size: examples a batch; the last batch of an epoch holds what is left.
+        shuffle: whether each epoch has an order of its own (a full shuffle) or 0, 1, 2, ...
+        seed: Python integer.
+
+    Returns:
+        `tf.data.Dataset` of (int64 indices (batch,), int64 epoch scalar), of known cardinality.
+    """
+    steps = -(-size // batch_size)
+
+    def one_epoch(epoch):
+        order = permutation(size, epoch, seed) if shuffle else tf.range(size, dtype=tf.int64)
+
+        def cut(step):
+            return order[step * batch_size : (step + 1) * batch_size], epoch
+
+        return tf.data.Dataset.range(steps).map(cut)
+
+    dataset = _epochs().flat_map(one_epoch)
+    return dataset.apply(tf.data.experimental.assert_cardinality(steps))
+
+
+def batches(dataset, batch_size, *, shuffle=False, augment=None, seed=0):
+    """Batches for `fit`, `evaluate` and `predict`.
+
+    Datasets from `tfkd.data.load` that are held in memory, and folders, are fully shuffled by index
+    and gathered batch by batch. Any other unbatched dataset (a TFDS set too large for memory, the
+    reader's own) goes through a `tf.data` shuffle buffer of as many examples as fit 1 GiB; that
+    buffer's order also depends on `tf.random.set_seed`. The module's docstring says what a second
+    iteration sees.
+
+    Args:
+        dataset: unbatched `tf.data.Dataset` of (image (H, W, C), label).
+        batch_size: examples a batch; the last batch of an epoch holds what is left.
+        shuffle: whether to shuffle anew each epoch.
+        augment: None, or a callable (images, seeds) -> images such as `tfkd.data.augmentation`
+            returns. It is given `view_seed(index, epoch, seed)` with the example's position in
+            `dataset` as index.
+        seed: Python integer of order and augmentation.
+
+    Returns:
+        `tf.data.Dataset` of (images (batch, H, W, C), labels (batch,)), images as uint8 if they
+        came so.
+
+    Raises:
+        ValueError: for a batch size below 1, or a dataset that is batched already or has no (image,
+            label) pairs.
+        TypeError: for an augmentation that cannot be called.
+    """
+    _check(dataset, batch_size, augment)
+
+    def augmented(images, labels, indices, epoch):
+        if augment is not None:
+            images = augment(images, view_seed(indices, epoch, seed))
+        return images, labels
+
+    source = source_of(dataset)
+    if source is not None:
+        indexed = index_batches(source.size, batch_size, shuffle=shuffle, seed=seed)
+
+        def make(indices, epoch):
+            return augmented(*source.gather(indices), indices, epoch)
+
+    else:
+        epochs = _epochs().flat_map(lambda epoch: tf.data.Dataset.from_tensors(epoch).repeat())
+        epochs = epochs.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+        indexed = tf.data.Dataset.zip((dataset.enumerate(), epochs))
+        if shuffle:
+            indexed = indexed.shuffle(_buffer_size(dataset), seed=seed)
+        indexed = indexed.batch(batch_size)
+
+        def make(example, epochs):
+            indices, (images, labels) = example
+            return augmented(images, labels, indices, epochs)
+
+    return indexed.map(make, tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+
+def _check(dataset, batch_size, augment):
+    if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number of at least 1; given {batch_size!r}.")
+    if augment is not None and not callable(augment):
+        raise TypeError(
+            f"augment must be None or a callable (images, seeds) -> images; given {augment!r}. "
+            "tfkd.data.augmentation(name) gives one by name."
+        )
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) != 2:
+        raise ValueError(f"Expected a dataset of (image, label) pairs; its elements are {spec}.")
+    if spec[0].shape.rank != 3:
+        raise ValueError(
+            f"Expected unbatched images of shape (height, width, channels); given {spec[0].shape}. "
+            "If the dataset is batched, pass dataset.unbatch()."
+        )
+
+
+def _buffer_size(dataset):
+    """As many examples as fit the memory limit, and no more than there are (if that is known)."""
+    spec = dataset.element_spec[0]
+    elements = spec.shape.num_elements()
+    fitting = 1024 if elements is None else max(1, MEMORY_LIMIT // (elements * spec.dtype.size))
+    cardinality = int(dataset.cardinality())
+    return min(fitting, cardinality) if cardinality > 0 else fitting
