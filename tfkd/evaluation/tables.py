@@ -1,0 +1,120 @@
+"""The table of a run's figures, for the terminal and for a README: one grid, two coats."""
+
+import statistics
+from typing import NamedTuple
+
+from rich import box
+from rich.table import Table
+
+
+class Measure(NamedTuple):
+    """How a figure is shown: heading with unit, factor to that unit, decimals, whether ± std."""
+
+    heading: str
+    factor: float
+    decimals: int
+    spread: bool
+
+
+# In the order shown. Size belongs to an architecture, not to a seed: no spread.
+MEASURES = {
+    "accuracy": Measure("accuracy (%)", 100, 1, True),
+    "cross_entropy": Measure("cross-entropy (nats)", 1, 3, True),
+    "calibration_error": Measure("calibration error (%)", 100, 1, True),
+    "agreement": Measure("agreement with teacher (%)", 100, 1, True),
+    "parameters": Measure("parameters", 1, 0, False),
+    "file_bytes": Measure("file size (kB)", 1e-3, 1, False),
+    "latency_ms": Measure("latency of one image (ms)", 1, 2, True),
+    "latency_p95_ms": Measure("latency, 95 % below (ms)", 1, 2, True),
+}
+ABSENT = "–"
+
+
+def table(rows, title=None):
+    """Lay figures out as a `rich` table, mean ± sample standard deviation over seeds.
+
+    Args:
+        rows: dict of model name to its figures, as `quality` and `cost` return them: a dict, or a
+            list of dicts, one a seed. Keys not in `MEASURES` are left out.
+        title: line above the table, or None.
+
+    Returns:
+        `rich.table.Table`. The longer side goes down, so that three models with eight figures
+        fit in 80 columns, and twenty models with three figures too.
+
+    Raises:
+        ValueError: no figure to show.
+    """
+    headings, lines = _grid(rows)
+    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title)
+    result.add_column(headings[0])
+    for heading in headings[1:]:
+        # Cells are padded to equal width already; "right" would strip that padding.
+        result.add_column(heading, no_wrap=True)
+    for line in lines:
+        result.add_row(*line)
+    return result
+
+
+def markdown(rows):
+    """The same table as `table` makes, in Markdown.
+
+    Args:
+        rows: as for `table`.
+
+    Returns:
+        str, one line a row, each ended by a newline.
+
+    Raises:
+        ValueError: no figure to show.
+    """
+    headings, lines = _grid(rows)
+    widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
+
+    def row(cells):
+        first, *others = zip(cells, widths, strict=True)
+        return f"| {first[0]:<{first[1]}} | " + " | ".join(f"{c:>{w}}" for c, w in others) + " |\n"
+
+    rule = f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (w + 1)}:|" for w in widths[1:]) + "\n"
+    return row(headings) + rule + "".join(row(line) for line in lines)
+
+
+def _grid(rows):
+    """Headings (the corner first) and lines of strings, the cells of a column equally wide."""
+    rows = {name: [row] if isinstance(row, dict) else list(row) for name, row in rows.items()}
+    seeds = [figures for row in rows.values() for figures in row]
+    shown = [key for key in MEASURES if any(key in figures for figures in seeds)]
+    if not shown:
+        raise ValueError(
+            f"No figure to show: expected rows with some of {', '.join(MEASURES)}, got {rows}."
+        )
+    across, down = list(rows), [MEASURES[key].heading for key in shown]
+    columns = [[_cell(rows[model], key) for key in shown] for model in across]
+    corner = ""
+    if len(across) >= len(down):
+        across, down, columns = down, across, list(zip(*columns, strict=True))
+        corner = "model"
+    padded = [_padded(heading, column) for heading, column in zip(across, columns, strict=True)]
+    headings, *lines = zip([corner, *down], *padded, strict=True)
+    return headings, lines
+
+
+def _cell(figures, key):
+    """(mean, spread) as strings; the spread is empty for a single seed."""
+    measure = MEASURES[key]
+    values = [measure.factor * seed[key] for seed in figures if key in seed]
+    if not values:
+        return ABSENT, ""
+    mean = f"{statistics.fmean(values):,.{measure.decimals}f}"
+    if len(values) == 1 or not measure.spread:
+        return mean, ""
+    return mean, f" ± {statistics.stdev(values):,.{measure.decimals}f}"
+
+
+def _padded(heading, column):
+    """The heading and its (mean, spread) cells, equally wide, the ± standing below each other."""
+    means, spreads = zip(*column, strict=True)
+    mean_width, spread_width = max(map(len, means)), max(map(len, spreads))
+    cells = [f"{mean:>{mean_width}}{spread:<{spread_width}}" for mean, spread in column]
+    width = max(len(heading), len(cells[0]))
+    return [text.rjust(width) for text in (heading, *cells)]
