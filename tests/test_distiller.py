@@ -24,8 +24,14 @@ def network(width, name, size=8, stages=2, dropout=0.0, regularizer=None):
     image = keras.Input((size, size, 3), name="image")
     x = layers.Rescaling(1 / 255)(image)
     for stage in range(1, stages + 1):
+        # Without bias: before BatchNormalization its gradient is rounding error and nothing else.
         x = layers.Conv2D(
-            width * stage, 3, strides=stage, padding="same", kernel_regularizer=regularizer
+            width * stage,
+            3,
+            strides=stage,
+            padding="same",
+            use_bias=False,
+            kernel_regularizer=regularizer,
         )(x)
         x = layers.BatchNormalization()(x)
         x = layers.ReLU(name=f"stage{stage}_out")(x)
@@ -60,6 +66,7 @@ def weights_of(model):
 
 
 def assert_equal_weights(first, second, tolerance=0.0):
+    # Threads add up in no fixed order: two equal runs may differ in the last digit.
     for a, b in zip(first, second, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
 
@@ -108,7 +115,8 @@ def test_each_model_runs_once_a_step():
     made = distiller(teacher, student)
     for model in (teacher, student):
         model.get_layer("counted").runs.assign(0.0)
-    made.fit(*images(16), batch_size=4, epochs=2, verbose=0)
+    with pytest.warns(UserWarning, match="runs as it is"):  # this teacher counts: no constant
+        made.fit(*images(16), batch_size=4, epochs=2, verbose=0)
     assert float(student.get_layer("counted").runs) == 8
     assert float(teacher.get_layer("counted").runs) == 8
 
@@ -420,8 +428,8 @@ def test_saved_distiller_continues_like_an_uninterrupted_one(tmp_path):
     assert loaded.distillation_loss_weights == [1.0, 0.25]
     assert loaded.distillation_losses[0].temperature == 5.0
     loaded.fit(data, epochs=2, verbose=0)
-    assert_equal_weights(weights_of(made.student), weights_of(loaded.student))
-    assert_equal_weights(weights_of(made.adapters), weights_of(loaded.adapters))
+    assert_equal_weights(weights_of(made.student), weights_of(loaded.student), tolerance=1e-6)
+    assert_equal_weights(weights_of(made.adapters), weights_of(loaded.adapters), tolerance=1e-6)
     assert_equal_weights(weights_of(made.teacher), weights_of(loaded.teacher))
 
 
@@ -487,7 +495,7 @@ def test_training_resumes_from_a_backup(tmp_path):
             made = distiller(optimizer="adam")
         made.fit(data, epochs=4, verbose=0, callbacks=[backup])
         trained.append(weights_of(made.student))
-    assert_equal_weights(*trained)
+    assert_equal_weights(*trained, tolerance=1e-6)
 
 
 # C12: what a tuner needs.
@@ -649,7 +657,7 @@ def test_unknown_layers_are_named_before_training():
 
 def test_weights_and_temperatures_change_without_a_retrace():
     student = counted(3, "student")
-    made = distiller(counted(6, "teacher"), student)
+    made = distiller(network(6, "teacher"), student)
     data = images(8)
     made.fit(*data, batch_size=8, verbose=0)
     made.evaluate(*data, verbose=0)
@@ -750,7 +758,7 @@ def test_stored_knowledge_equals_a_live_teacher(tmp_path):
     loaded = keras.models.load_model(tmp_path / "distiller.keras")
     made.fit(data, verbose=0)
     loaded.fit(data, verbose=0)
-    assert_equal_weights(weights_of(made.student), weights_of(loaded.student))
+    assert_equal_weights(weights_of(made.student), weights_of(loaded.student), tolerance=1e-6)
 
 
 def test_missing_knowledge_is_named():

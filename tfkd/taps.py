@@ -37,10 +37,16 @@ class Taps:
     def __init__(self, model, names=(), role="model"):
         self.model, self.role = model, role
         self.output_names = output_names(model)
-        self._layers = {}
+        self._layers, self._awaited, self._activations = {}, {}, {}
         for name in names:
-            if name not in (self.output_names or (OUTPUT,)) and name != OUTPUT:
+            if name in (self.output_names or (OUTPUT,)) or name == OUTPUT:
+                continue
+            try:
                 self._layers[name] = find_layer(model, name, role, self.output_names)
+            except ValueError as error:
+                if self.output_names is not None or name in layer_paths(model):
+                    raise
+                self._awaited[name] = error  # perhaps an output, which only a call can tell
         for layer in self._layers.values():
             _make_tappable(layer)
 
@@ -61,9 +67,16 @@ class Taps:
         )
         with _recording(self._layers.values()) as seen:
             returned = self.model(inputs, **arguments)
-        tensors = {name: logits(t)[0] for name, t in self._named(returned).items()}
+        named = self._named(returned)
+        tensors = {name: logits(t, self._activations.get(name))[0] for name, t in named.items()}
+        for name, error in self._awaited.items():
+            if name not in tensors:
+                raise error
         for name, layer in self._layers.items():
-            tensors[name] = self._tapped(name, seen.get(id(layer)))
+            tapped = self._tapped(name, seen.get(id(layer)))
+            # The layer that a model ends in stands with its logits, as the output does.
+            same = [output for output, tensor in named.items() if tensor is tapped]
+            tensors[name] = tensors[same[0]] if same else tapped
         return returned, tensors
 
     def trace(self, signature):
@@ -85,6 +98,7 @@ class Taps:
             return tensors
 
         tf.function(run, autograph=False).get_concrete_function(signature)
+        self._activations = activations  # an eager tensor does not tell how it was made
         return shapes, activations
 
     def _named(self, returned):
@@ -120,7 +134,10 @@ def output_names(model):
     if len(outputs) == 1:
         return (OUTPUT,)
     structure = model.output
-    return tuple(structure) if isinstance(structure, dict) else tuple(model.output_names)
+    names = tuple(structure) if isinstance(structure, dict) else tuple(model.output_names)
+    if len(set(names)) < len(names):  # one layer gives several outputs
+        return tuple(f"{OUTPUT}_{i}" for i in range(len(names)))
+    return names
 
 
 def find_layer(model, name, role="model", also=()):
@@ -131,10 +148,16 @@ def find_layer(model, name, role="model", also=()):
     """
     layer = model
     for part in name.split("/"):
-        inner = {child.name: child for child in layer._flatten_layers(False, recursive=False)}
-        if part not in inner:
+        inner = layer._flatten_layers(False, recursive=False)
+        found = [child for child in inner if child.name == part]
+        if not found:
             raise ValueError(_no_layer(model, name, role, also))
-        layer = inner[part]
+        if len(found) > 1:
+            raise ValueError(
+                f'{len(found)} layers of {role} "{model.name}" are called "{name}". Give each its '
+                "own name= to tell which one to tap."
+            )
+        layer = found[0]
     return layer
 
 
@@ -146,17 +169,28 @@ def layer_paths(model, prefix=""):
     return paths
 
 
-def logits(output):
+def logits(output, known=None):
     """The logits behind a classifier's output, and the activation that was undone.
 
     Args:
         output: what a model returned: logits, or probabilities from softmax or sigmoid.
+        known: the final activation where an earlier trace found one.
 
     Returns:
         (tensor, None) for logits; (logits, "softmax" or "sigmoid") where a final activation was
         recognised: its own input where it can be reached, else the inverse of the activation.
     """
+    found, activation = _undone(output, known)
+    mask = getattr(output, "_keras_mask", None)
+    if mask is not None and found is not output:
+        found = tf.identity(found)
+        found._keras_mask = mask
+    return found, activation
+
+
+def _undone(output, known):
     activation, source = _final_activation(output)
+    activation = activation or known
     kept = getattr(output, "_keras_logits", None)
     if kept is not None:
         return kept, activation or ("sigmoid" if output.shape[-1] == 1 else "softmax")
@@ -179,7 +213,7 @@ def _final_activation(tensor):
         kind = operation.type
         if kind in ("Softmax", "Sigmoid"):
             return kind.lower(), None if inside else operation.inputs[0]
-        if kind in ("Identity", "StopGradient"):
+        if kind in ("Identity", "StopGradient", "Cast"):
             source = operation.inputs[0]
         elif kind in ("PartitionedCall", "StatefulPartitionedCall"):
             function = operation.graph._get_function(operation.get_attr("f").name)
@@ -202,18 +236,22 @@ def _recording(layers):
 
 
 def _make_tappable(layer):
-    if getattr(layer.call, "records_for_taps", False):
-        return
     call = layer.call
+    while call is not None:
+        if getattr(call, "records_for_taps", False):
+            return
+        call = getattr(call, "inner", None)
 
-    @functools.wraps(call)
+    @functools.wraps(layer.call, updated=())
     def recorded(*args, **kwargs):
-        outputs = call(*args, **kwargs)
+        outputs = recorded.inner(*args, **kwargs)
         seen = getattr(_local, "seen", None)
         if seen is not None and id(layer) in seen:
             seen[id(layer)] = outputs
         return outputs
 
+    # A chain of wrappers: what is wrapped may itself be replaced later (see tfkd.fused).
+    recorded.inner = layer.call
     recorded.records_for_taps = True
     # Past Keras's attribute tracking: a plain function on the instance, saved with nothing.
     object.__setattr__(layer, "call", recorded)
