@@ -21,11 +21,11 @@ def _backend():
     loaded = sys.modules.get("keras")
     if hasattr(loaded, "config"):
         return loaded.config.backend()
-    if "KERAS_BACKEND" in os.environ:
+    if os.environ.get("KERAS_BACKEND"):
         return os.environ["KERAS_BACKEND"]
     try:
         return json.loads(_config_file().read_text()).get("backend", "tensorflow")
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return "tensorflow"
 
 

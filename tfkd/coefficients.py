@@ -23,7 +23,7 @@ class Coefficient:
     def __init__(self, value, name, minimum=0.0, maximum=None, positive=False):
         self.name = name
         self._minimum, self._maximum, self._positive = minimum, maximum, positive
-        self._value = self._checked(value)
+        self._value = self.checked(value)
         self._variable = tf.Variable(self._value, dtype=tf.float64, trainable=False, name=name)
 
     @property
@@ -32,14 +32,14 @@ class Coefficient:
 
     @value.setter
     def value(self, value):
-        self._value = self._checked(value)
+        self._value = self.checked(value)
         self._variable.assign(self._value)
 
     def tensor(self):
         """The current value as a float32 scalar, read when the step runs."""
         return tf.cast(self._variable, tf.float32)
 
-    def _checked(self, value):
+    def checked(self, value):
         try:
             number = float(value)
         except (TypeError, ValueError):
@@ -72,13 +72,17 @@ class Coefficients(collections.abc.MutableSequence):
         value = list(value)
         if len(value) != len(targets):
             raise ValueError(f"Expected {len(targets)} values, got {len(value)}: {value}.")
-        for item, number in zip(targets, value, strict=True):
+        # All are looked at before any is set.
+        checked = [item.checked(number) for item, number in zip(targets, value, strict=True)]
+        for item, number in zip(targets, checked, strict=True):
             item.value = number
 
     def __len__(self):
         return len(self._items)
 
     def __eq__(self, other):
+        if not isinstance(other, collections.abc.Iterable):
+            return NotImplemented
         return list(self) == list(other)
 
     def __repr__(self):

@@ -56,8 +56,11 @@ class Terms:
         Args:
             knowledge: {name: tensor} of the teacher.
             tensors: {name: tensor} of the student.
-            sample_weight: optional tensor of shape (batch,), or {output name: tensor}.
+            sample_weight: optional tensor of shape (batch,); or, for several outputs, a list or
+                {output name: tensor}, which weigh losses on outputs and no hints.
         """
+        if isinstance(sample_weight, list | tuple):  # one for each output, in their order
+            sample_weight = dict(zip(tensors, sample_weight, strict=False))
         values = [0.0] * len(self.losses)
         for key, (index, loss, taught, learnt) in enumerate(self._terms):
             if taught not in knowledge:
@@ -78,8 +81,9 @@ class Terms:
 def _resolved(name, shapes, role, loss):
     """The name of the tensor that a loss reads, of those that the model gives."""
     names = list(shapes)
-    if isinstance(name, int) and name < len(names):
-        return names[name]
+    outputs = [OUTPUT] if OUTPUT in shapes else names
+    if isinstance(name, int) and name < len(outputs):
+        return outputs[name]
     name = OUTPUT if name is None else name
     if name in shapes:
         return name

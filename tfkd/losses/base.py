@@ -1,9 +1,9 @@
 """The contract of every distillation loss."""
 
-import copy
 import re
 
 import keras
+import tensorflow as tf
 
 
 class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
@@ -28,7 +28,7 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
     adapts = False
 
     def __init__(self, teacher_layer_name=None, student_layer_name=None, name=None):
-        super().__init__(name=name or snake_case(type(self).__name__))
+        super().__init__(name=name or snake_case(type(self).__name__), dtype="float32")
         self.teacher_layer_name = teacher_layer_name
         self.student_layer_name = student_layer_name
 
@@ -42,11 +42,28 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
 
     def check_shapes(self, teacher_shape, student_shape):
         """Raises ValueError where two static shapes, batch included, cannot be compared."""
-        if tuple(teacher_shape)[1:] != tuple(student_shape)[1:]:
+        if len(teacher_shape) < 2 or not _compatible(teacher_shape, student_shape):
             raise ValueError(
-                f"{type(self).__name__} compares tensors of one shape, but the teacher's is "
-                f"{tuple(teacher_shape)} and the student's {tuple(student_shape)}. Give both "
-                "models the same number of classes, or compare features with FeatureDistillation."
+                f"{type(self).__name__} compares tensors of one shape (batch, ..., classes), but "
+                f"the teacher's is {tuple(teacher_shape)} and the student's "
+                f"{tuple(student_shape)}. Give both models the same number of classes, or compare "
+                "features with FeatureDistillation."
+            )
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        self.check_tensors(y_true, y_pred)
+        if sample_weight is not None and keras.ops.ndim(sample_weight) == 1:
+            # One weight an example, also where the loss has a value for each position.
+            sample_weight = keras.ops.expand_dims(sample_weight, -1)
+        return super().__call__(y_true, y_pred, sample_weight)
+
+    def check_tensors(self, teacher, student):
+        """Raises ValueError where the two tensors to compare, adapted by now, differ in shape."""
+        if not _compatible(teacher.shape, student.shape, whole=True):
+            raise ValueError(
+                f"{type(self).__name__} compares tensors of one shape and broadcasts nothing: the "
+                f"teacher's is {tuple(teacher.shape)}, the student's {tuple(student.shape)}. "
+                "tfkd.Distiller adapts features by itself."
             )
 
     def compute_loss(self, teacher_outputs, student_outputs, sample_weight=None, **kwargs):
@@ -59,6 +76,16 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
         """
         del kwargs
         self.validate_outputs(teacher_outputs, student_outputs)
+        formulas = getattr(self, "loss", None)
+        try:
+            keras.tree.assert_same_structure(
+                formulas if isinstance(formulas, list | tuple | dict) else 0, student_outputs
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"The structure of the outputs is not that of {self.name}'s loss= ({formulas!r}): "
+                "give a list or dict with one entry (or None) for each output."
+            ) from error
         return sum(
             loss(_member(teacher_outputs, name), _member(student_outputs, name), sample_weight)
             for loss, name in _members(self)
@@ -106,7 +133,13 @@ class StructuredLoss(DistillationLoss):
         raise NotImplementedError
 
     def call(self, teacher, student):
-        return self.formula(self.loss)(teacher, student)
+        value = self.formula(self.loss)(teacher, student)
+        if len(value.shape) == 0:
+            raise ValueError(
+                f"{self.name} must have one value for each example, but its loss= gave a scalar "
+                f"for tensors of shape {tuple(student.shape)}. Average over all axes but the first."
+            )
+        return value
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -123,6 +156,12 @@ class StructuredLoss(DistillationLoss):
 
 def snake_case(name):
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _compatible(first, second, whole=False):
+    """Whether two static shapes may be one; the batch counts only if `whole`."""
+    start = 0 if whole else 1
+    return tf.TensorShape(tuple(first)[start:]).is_compatible_with(tuple(second)[start:])
 
 
 def _deserialize(loss):
@@ -147,7 +186,9 @@ def _members(loss):
     members = []
     for key, formula in entries:
         if formula is not None:
-            member = copy.copy(loss)  # shares the temperature's variable with the whole
+            # Not copy.copy, which saves and loads a Keras object: the terms share the temperature.
+            member = object.__new__(type(loss))
+            member.__dict__.update(loss.__dict__)
             member.loss = formula
             members.append((member, key))
     return members

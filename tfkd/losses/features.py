@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from tfkd.losses.base import StructuredLoss
-from tfkd.losses.logits import keras_formula, name_of
+from tfkd.losses.logits import keras_formula, keras_loss, kind_of
 
 # Below this the standard deviation of a feature counts as no scale at all.
 _EPSILON = 1e-6
@@ -47,19 +47,19 @@ def cosine_distance(teacher, student):
 
 def _unit(vectors):
     squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    return vectors * ops.rsqrt(ops.maximum(squares, _EPSILON**2))
+    scales = ops.rsqrt(ops.maximum(squares, _EPSILON**2))
+    # No direction, no gradient: 1 / length would make it a million times too large.
+    return ops.where(squares > _EPSILON**2, vectors * scales, 0.0)
 
 
 _FORMULAS = {
-    "mse": squared_error,
-    "mean_squared_error": squared_error,
-    "MeanSquaredError": squared_error,
-    "mae": absolute_error,
-    "mean_absolute_error": absolute_error,
-    "MeanAbsoluteError": absolute_error,
-    "huber": huber_error,
-    "cosine_similarity": cosine_distance,
-    "CosineSimilarity": cosine_distance,
+    keras.losses.mean_squared_error: squared_error,
+    keras.losses.MeanSquaredError: squared_error,
+    keras.losses.mean_absolute_error: absolute_error,
+    keras.losses.MeanAbsoluteError: absolute_error,
+    keras.losses.huber: huber_error,
+    keras.losses.cosine_similarity: cosine_distance,
+    keras.losses.CosineSimilarity: cosine_distance,
 }
 
 
@@ -110,11 +110,9 @@ class FeatureDistillation(StructuredLoss):
         )
 
     def formula(self, loss):
-        if not isinstance(loss, keras.losses.Loss) or not _has_settings(loss):
-            named = _FORMULAS.get(loss if isinstance(loss, str) else name_of(loss))
-            if named is not None:
-                return named
-        return keras_formula(loss)
+        loss = keras_loss(loss)
+        named = _FORMULAS.get(kind_of(loss))
+        return keras_formula(loss) if named is None or _has_settings(loss) else named
 
     def check_shapes(self, teacher_shape, student_shape):
         pass  # an adapter mends what differs, and says so where it cannot
@@ -134,14 +132,11 @@ class FeatureDistillation(StructuredLoss):
 
 def _standard_deviation(feature):
     axes = tuple(range(1, len(feature.shape)))
-    return ops.maximum(ops.std(feature, axis=axes, keepdims=True), _EPSILON)
+    deviation = ops.std(feature, axis=axes, keepdims=True)
+    return ops.where(deviation > _EPSILON, deviation, 1.0)  # a dead feature has no scale
 
 
 def _has_settings(loss):
-    """Whether a Keras loss object differs from one made with defaults, its name aside."""
-    try:
-        default = type(loss)().get_config()
-    except TypeError:
-        return True
-    own = loss.get_config()
-    return any(own[key] != default.get(key) for key in own if key not in ("name", "reduction"))
+    """Whether a Keras loss object was given another axis than the last."""
+    # Not from get_config, where Keras leaves these settings out.
+    return getattr(loss, "_fn_kwargs", {}).get("axis", -1) != -1

@@ -56,16 +56,16 @@ def softened_bernoulli_cross_entropy(teacher_logits, student_logits, temperature
 _SOFTMAX = {"kl": softened_kl, "cross_entropy": softened_cross_entropy}
 _SIGMOID = {"kl": softened_bernoulli_kl, "cross_entropy": softened_bernoulli_cross_entropy}
 
-# Keras's names for the same divergence: strings, functions and loss classes.
+# Keras's functions and classes for the same divergences.
 _KINDS = {
-    "kl_divergence": "kl",
-    "kld": "kl",
-    "KLDivergence": "kl",
-    "categorical_crossentropy": "cross_entropy",
-    "CategoricalCrossentropy": "cross_entropy",
-    "binary_crossentropy": "cross_entropy",
-    "BinaryCrossentropy": "cross_entropy",
+    keras.losses.kl_divergence: "kl",
+    keras.losses.KLDivergence: "kl",
+    keras.losses.categorical_crossentropy: "cross_entropy",
+    keras.losses.CategoricalCrossentropy: "cross_entropy",
+    keras.losses.binary_crossentropy: "cross_entropy",
+    keras.losses.BinaryCrossentropy: "cross_entropy",
 }
+_BINARY = (keras.losses.binary_crossentropy, keras.losses.BinaryCrossentropy)
 
 
 @keras.saving.register_keras_serializable(package="tfkd")
@@ -124,11 +124,14 @@ class LogitsDistillation(StructuredLoss):
         self._temperature.value = value
 
     def formula(self, loss):
-        identifier = loss if isinstance(loss, str) else name_of(loss)
-        kind = _KINDS.get(identifier)
+        loss = keras_loss(loss)
+        known = kind_of(loss)
+        kind = _KINDS.get(known)
         if kind is None:
             return self._scaled(keras_formula(loss))
-        binary = identifier.lower().startswith("binary")
+        if getattr(loss, "_fn_kwargs", {}).get("label_smoothing"):
+            raise ValueError("label_smoothing has no place in distillation: leave it out.")
+        binary = known in _BINARY
         return lambda teacher, student: self._formulas(student, binary)[kind](
             teacher, student, self._temperature.tensor()
         )
@@ -155,24 +158,31 @@ class LogitsDistillation(StructuredLoss):
         }
 
 
-def keras_formula(loss):
-    """A Keras loss, by name, object or function, as a function that keeps one value per example.
+def keras_loss(loss):
+    """The Keras loss of that name, or `loss` itself if it is an object or function.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, no loss at all, or a reduction that would be dropped.
     """
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
-    if isinstance(loss, keras.losses.Loss):
-        return loss.call
     if not callable(loss):
         raise ValueError(
             f"Expected the name of a Keras loss, a Keras loss or a function, got {loss!r}."
         )
+    if getattr(loss, "reduction", "mean") not in ("sum_over_batch_size", "mean"):
+        raise ValueError(
+            f"{loss!r} has reduction={loss.reduction!r}, but distillation losses are averaged over "
+            "the batch. Leave reduction out and set distillation_loss_weights."
+        )
     return loss
 
 
-def name_of(loss):
-    if isinstance(loss, keras.losses.Loss):
-        return type(loss).__name__
-    return getattr(loss, "__name__", "")
+def kind_of(loss):
+    """What tells Keras's own losses apart: the function, or the class of an object."""
+    return type(loss) if isinstance(loss, keras.losses.Loss) else loss
+
+
+def keras_formula(loss):
+    """A Keras loss or function as a function that keeps one value per example."""
+    return loss.call if isinstance(loss, keras.losses.Loss) else loss
