@@ -721,6 +721,40 @@ def test_the_teacher_is_untouched():
     assert not teacher.trainable
 
 
+def test_a_changed_teacher_is_not_mistaken_for_the_old_one():
+    """The compiled steps hold the teacher's weights; they notice new ones."""
+    teacher = network(6, "teacher")
+    made = distiller(teacher)
+    x, y = images()
+    before = made.evaluate(x, y, verbose=0, return_dict=True)
+    teacher.get_layer("logits").kernel.assign(5 * teacher.get_layer("logits").kernel)
+    after = made.evaluate(x, y, verbose=0, return_dict=True)
+    t, s = (model.predict(x, verbose=0) for model in (teacher, made.student))
+    expected = float(LogitsDistillation(2.0)(t, s))
+    assert after["logits_distillation"] == pytest.approx(expected, rel=1e-4)
+    assert before["logits_distillation"] != pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize("tapped_first", [True, False])
+def test_fused_and_composed_students_train_alike(tapped_first):
+    """Also where an earlier Distiller has tapped the very layer that now runs fused."""
+    x, y = images(32)
+    trained = []
+    for fused in (True, False):
+        keras.utils.set_random_seed(7)
+        teacher, student = network(6, "teacher"), network(3, "student")
+        norm = next(
+            layer.name for layer in student.layers if isinstance(layer, layers.BatchNormalization)
+        )
+        losses = [LogitsDistillation(2.0), FeatureDistillation("mse", "stage1_out", norm)]
+        if tapped_first:
+            distiller(teacher, student, losses, fused=False)
+        made = distiller(teacher, student, losses, fused=fused)
+        made.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
+        trained.append(weights_of(student))
+    assert_equal_weights(*trained, tolerance=1e-4)
+
+
 # Beyond Keras: knowledge that is stored with the data.
 
 

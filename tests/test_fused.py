@@ -131,7 +131,7 @@ def test_one_value_a_channel():
 
 def test_a_channel_far_from_zero():
     """Mean 100 deviations: E[x²] − E[x]² would lose the variance. The Keras layer in float64 is the
-    reference; in float32 its own composition is 1e-4 off here, the kernel is not."""
+    reference, which the kernel holds in float32."""
     exact = normalization(dtype="float64", momentum=0.0)
     fast = normalization(momentum=0.0)
     fused.install(fast)

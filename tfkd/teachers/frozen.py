@@ -79,7 +79,7 @@ class FrozenTeacher:
 
         Returns:
             True if so: functions that have called this object must be traced anew. A teacher that
-            runs live is never stale. Cheap (about 40 µs a variable) where nothing was assigned.
+            runs live is never stale. Cheap where nothing was assigned.
         """
         changed = any(_differs(variable, value) for variable, value in self._weights)
         if changed:
