@@ -804,6 +804,45 @@ def test_missing_knowledge_is_named():
         made.fit(stored(teacher, x, y, names=("output",)), verbose=0)
 
 
+# Every way of training that Keras has.
+
+
+class Sequence(keras.utils.PyDataset):
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+def test_all_ways_to_feed_and_to_run_train_alike():
+    x, y = images(16)
+    batches = [(x[:8], y[:8]), (x[8:], y[8:])]
+    whole = {"x": x, "y": y, "batch_size": 8, "shuffle": False, "verbose": 0}
+    ways = {
+        "arrays": ({}, lambda made: made.fit(**whole)),
+        "eagerly": ({"run_eagerly": True}, lambda made: made.fit(**whole)),
+        "two steps at once": ({"steps_per_execution": 2}, lambda made: made.fit(**whole)),
+        "PyDataset": ({}, lambda made: made.fit(Sequence(batches), shuffle=False, verbose=0)),
+        "generator": ({}, lambda made: made.fit(iter(batches), steps_per_epoch=2, verbose=0)),
+        "by hand": ({}, lambda made: [made.train_on_batch(*batch) for batch in batches]),
+        "positional": ({}, lambda made: made.fit(x, y, 8, 1, 0, shuffle=False)),
+    }
+    trained = {}
+    for way, (options, train) in ways.items():
+        keras.utils.set_random_seed(1)
+        made = distiller()
+        made.compile("sgd", cross_entropy(), metrics=["accuracy"], **options)
+        train(made)
+        trained[way] = weights_of(made.student)
+    for weights in trained.values():
+        assert_equal_weights(trained["arrays"], weights, tolerance=1e-6)
+
+
 # Bad data.
 
 

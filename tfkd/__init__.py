@@ -17,6 +17,7 @@ _HOME = {
     "evaluation": "tfkd.evaluation",
     "losses": "tfkd.losses",
     "models": "tfkd.models",
+    "runs": "tfkd.runs",
 }
 
 __all__ = sorted(_HOME)

@@ -1,0 +1,108 @@
+"""The command line: quick without TensorFlow, honest exit codes, flags that are the settings."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+
+from tfkd import cli
+from tfkd.runs import DistillSettings
+
+
+def tfkd(*arguments):
+    """(exit code, stdout, stderr, seconds) of a `tfkd` process."""
+    start = time.monotonic()
+    # An entry in sys.modules that is None makes its import fail: nothing here may need TensorFlow.
+    code = "import sys; sys.modules['tensorflow'] = None; import tfkd.cli; tfkd.cli.main()"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr, time.monotonic() - start
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--help"], 0, "distill"),
+        (["--version"], 0, "tfkd 0."),
+        (["distill", "--help"], 0, "tfkd distill --data digits"),
+        (["evaluate", "--help"], 0, "tfkd evaluate saved_models"),
+        (["distil"], 2, "distill"),
+        (["distill", "--epoch", "3"], 2, "--epochs"),
+        (["distill", "--epochs", "many"], 2, "--epochs"),
+        (["distill", "--learning-rate", "0"], 2, "learning_rate is 0.0; expected a number above 0"),
+        (["distill", "--student-option", "width"], 2, "NAME=VALUE"),
+        (["distill", "--student", "alexnt"], 2, "Did you mean 'alexnet'"),
+        (["distill", "--config", "/no/settings.toml"], 1, 'No settings file "/no/settings.toml"'),
+        (["distill", "--teacher", "/no/teacher.keras"], 1, 'No teacher file "/no/teacher.keras"'),
+        (["distill", "--resume", "--out", "/no/run"], 1, "No run to resume"),
+        (["evaluate", "/no/run"], 1, "holds no run"),
+    ],
+)
+def test_help_and_mistakes_answer_at_once(arguments, code, said):
+    returned, out, errors, seconds = tfkd(*arguments)
+    assert returned == code, errors
+    assert said in (out if code == 0 else errors)
+    assert "Traceback" not in errors
+    assert seconds < 2.0
+
+
+def test_python_dash_m_is_the_same_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "tfkd", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"tfkd {cli.tfkd.__version__}\n"
+
+
+def test_flags_and_settings_agree():
+    command = typer.main.get_command(cli.app).commands["distill"]
+    flags = {parameter.name: parameter for parameter in command.params}
+    fields = {field.name: field for field in dataclasses.fields(DistillSettings)}
+    own = {"config", "out", "overwrite", "resume"}
+    assert set(flags) - own - {"help"} == set(fields)
+    for name, field in fields.items():
+        assert flags[name].help == field.metadata["help"]
+
+
+def called(monkeypatch, *arguments):
+    """What `distill` is called with for these arguments."""
+    calls = []
+    monkeypatch.setattr(cli, "distill", lambda *values, **named: calls.append((values, named)))
+    assert cli.app(["distill", *arguments], standalone_mode=False) in (None, 0)
+    return calls[0]
+
+
+def test_what_is_given_reaches_the_settings(monkeypatch):
+    (settings, out), named = called(
+        monkeypatch,
+        *("--epochs", "4", "--student-option", "width=0.25", "--student-option", "head=fc"),
+        *("--hints", "a:b", "--hints", "c:d", "--overwrite"),
+    )
+    assert settings == DistillSettings(
+        epochs=4, student_options={"width": 0.25, "head": "fc"}, hints=("a:b", "c:d")
+    )
+    assert out == "saved_models/digits-modified_alexnet"
+    assert named == {"overwrite": True, "resume": False}
+
+
+def test_nothing_given_is_the_defaults(monkeypatch):
+    (settings, _), _ = called(monkeypatch, "--hints", "none", "--out", "x")
+    assert settings == DistillSettings(hints="none")
+
+
+def test_resuming_takes_the_settings_of_the_run(monkeypatch, tmp_path):
+    (tmp_path / "run.toml").write_text(DistillSettings(epochs=9).to_toml())
+    (settings, _), _ = called(monkeypatch, "--resume", "--out", str(tmp_path))
+    assert settings == DistillSettings(epochs=9)
+
+
+def test_an_interrupted_run_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted(*values, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "distill", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        cli.app(["distill"])
+    assert stopped.value.code == 130
+    assert "--resume" in capsys.readouterr().err

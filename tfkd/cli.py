@@ -1,0 +1,182 @@
+"""The command line: thin commands over the public API."""
+
+import contextlib
+import dataclasses
+import inspect
+import os
+import tomllib
+import types
+import typing
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import tfkd
+from tfkd.runs import DistillSettings, SettingsError, distill, evaluate_run
+
+USAGE, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Makes a small Keras model out of a big one.",
+)
+
+
+def main():
+    """Entry point of the `tfkd` script."""
+    app(prog_name="tfkd")
+
+
+def _version(asked: bool):
+    if asked:
+        print(f"tfkd {tfkd.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+):
+    pass
+
+
+def settings_flags(settings_class):
+    """Decorator: gives a command a flag for each field of a `Settings` class.
+
+    The command gets what was given as `given`, a dict without the flags that were left out.
+    """
+
+    def decorate(command):
+        fields = {field.name: field for field in dataclasses.fields(settings_class)}
+        kinds = typing.get_type_hints(settings_class)
+
+        def with_flags(**values):
+            flags = {name: values.pop(name) for name in fields}
+            given = {name: value for name, value in flags.items() if value not in (None, [])}
+            for name, value in given.items():
+                if kinds[name] is dict:
+                    given[name] = dict(map(_name_and_value, value))
+            return command(given=given, **values)
+
+        own = [p for p in inspect.signature(command).parameters.values() if p.name != "given"]
+        parameters = [_flag(field, kinds[name]) for name, field in fields.items()]
+        with_flags.__signature__ = inspect.Signature(
+            [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *parameters]
+        )
+        with_flags.__annotations__ = {p.name: p.annotation for p in [*own, *parameters]}
+        with_flags.__name__, with_flags.__doc__ = command.__name__, command.__doc__
+        return with_flags
+
+    return decorate
+
+
+def _flag(field, kind):
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    several = dict in kinds or tuple in kinds
+    default = field.default if field.default is not dataclasses.MISSING else None
+    option = typer.Option(
+        field.metadata["flag"] or "--" + field.name.replace("_", "-"),
+        help=field.metadata["help"],
+        show_default=str(default) if default is not None else False,
+        metavar="NAME=VALUE" if dict in kinds else "TEXT" if several else None,
+    )
+    annotation = Annotated[list[str] | None if several else kinds[0] | None, option]
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+    )
+
+
+def _name_and_value(text):
+    """Splits NAME=VALUE; numbers, true and false are read as TOML reads them, the rest is text."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise typer.BadParameter(f'expected NAME=VALUE, such as width=0.25; got "{text}".')
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value
+
+
+@contextlib.contextmanager
+def _reported(interrupted="Interrupted."):
+    """Turns what a user can mend into one message and an exit code."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        Console(stderr=True).print(
+            f"Error: {error}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
+        raise typer.Exit(USAGE if isinstance(error, SettingsError) else FAILED) from None
+    except KeyboardInterrupt:
+        Console(stderr=True).print(
+            f"\n{interrupted}", markup=False, highlight=False, soft_wrap=True
+        )
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@app.command("distill")
+@settings_flags(DistillSettings)
+def _distill(
+    given,
+    config: Annotated[
+        str | None,
+        typer.Option(help="Settings from a TOML file (a run.toml, say); flags win over it."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Run directory to write.", show_default="saved_models/DATA-STUDENT"),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run in --out.")
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the interrupted run in --out, with its settings."),
+    ] = False,
+):
+    """Train a teacher, then a student alone and distilled, and compare them.
+
+    The run directory holds the models, `run.toml` (its settings; `--config` reruns them to the same
+    figures), `run.json` (every figure), `history.csv` and `curves.png`.
+
+    Example:
+
+        tfkd distill --data digits --teacher resnet --student modified_alexnet \\
+            --student-option width=0.125 --seeds 3 --out saved_models/digits
+
+    With your own teacher and a folder of images, one folder a class:
+
+        tfkd distill --data ./photos --image-size 96 --teacher teacher.keras --student MobileNetV2
+    """
+    with _reported(
+        "Interrupted. Finished trainings are kept: the same command with --resume continues."
+    ):
+        settings = (
+            DistillSettings.from_toml(config, **given) if config else DistillSettings(**given)
+        )
+        out = out or settings.default_out()
+        begun = os.path.join(out, "run.toml")
+        if resume and not config and os.path.exists(begun):
+            settings = DistillSettings.from_toml(begun, **given)
+        distill(settings, out, overwrite=overwrite, resume=resume)
+
+
+@app.command("evaluate")
+def _evaluate(
+    run: Annotated[str, typer.Argument(help="Run directory, as tfkd distill writes it.")],
+):
+    """Measure a run's saved models on the test split again and print the table.
+
+    Example:
+
+        tfkd evaluate saved_models/digits
+    """
+    with _reported():
+        evaluate_run(run)

@@ -1,0 +1,109 @@
+"""One training: the same budget and the same choice of epoch for teacher and students."""
+
+import math
+import time
+from typing import NamedTuple
+
+import keras
+
+from tfkd import data, fused
+
+EVALUATION_BATCH = 256
+
+
+class Outcome(NamedTuple):
+    """What a training ended in.
+
+    Attributes:
+        history: {metric: one value an epoch}, as Keras's `History.history`.
+        epoch: the epoch that was kept, from 1.
+        accuracy: its validation accuracy, 0 to 1.
+        cross_entropy: its validation cross-entropy, nats.
+        seconds: wall time.
+    """
+
+    history: dict
+    epoch: int
+    accuracy: float
+    cross_entropy: float
+    seconds: float
+
+
+class BestEpoch(keras.callbacks.Callback):
+    """Remembers the weights of the epoch with the best validation accuracy.
+
+    Small validation splits tie often: of equal accuracies the lower cross-entropy wins, then the
+    earlier epoch.
+
+    Args:
+        trained: the model whose weights count (a distiller's student).
+    """
+
+    def __init__(self, trained):
+        super().__init__()
+        self.trained = trained
+        self.score = (-math.inf, -math.inf)
+        self.epoch = self.weights = None
+
+    def on_epoch_end(self, epoch, logs):
+        values = (logs["loss"], logs["val_cross_entropy"])
+        if not all(map(math.isfinite, values)):
+            raise ValueError(
+                f"The training of {self.trained.name} diverged in epoch {epoch + 1}: its loss is "
+                "no longer finite. Lower learning_rate (or the weights of the losses)."
+            )
+        score = (logs["val_accuracy"], -logs["val_cross_entropy"])
+        if score > self.score:
+            self.score, self.epoch = score, epoch + 1
+            self.weights = self.trained.get_weights()
+
+
+def train(model, trained, splits, settings, epochs, seed):
+    """Trains a model and chooses its best epoch on the validation split.
+
+    Args:
+        model: what is fitted: a model, or a `tfkd.Distiller`.
+        trained: the model whose weights are wanted: `model` itself, or the distiller's student.
+        splits: `tfkd.data.Splits`; test is not touched.
+        settings: `DistillSettings`.
+        epochs: number of epochs.
+        seed: of order, augmentation and dropout.
+
+    Returns:
+        (`Outcome`, weights of the chosen epoch as a list of arrays).
+
+    Raises:
+        ValueError: the loss is no longer finite.
+    """
+    keras.utils.set_random_seed(seed)
+    augment = data.augmentation(settings.augment)
+    batches = data.batches(
+        splits.train, settings.batch_size, shuffle=True, augment=augment, seed=seed
+    )
+    steps = epochs * int(batches.cardinality())
+    rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
+    model.compile(
+        keras.optimizers.Adam(rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy", from_logits=True),
+        ],
+    )
+    best = BestEpoch(trained)
+    # A distiller's student runs on the fused kernels; teacher and student alone get the same.
+    if fused.faster():
+        fused.install(trained)
+    start = time.perf_counter()
+    with fused.active():
+        history = model.fit(
+            batches,
+            epochs=epochs,
+            validation_data=data.batches(splits.validation, EVALUATION_BATCH),
+            callbacks=[best],
+            shuffle=False,  # the batches are shuffled already, and Keras would warn of that
+        ).history
+    seconds = time.perf_counter() - start
+    history = {metric: [float(value) for value in values] for metric, values in history.items()}
+    accuracy, negative = best.score
+    return Outcome(history, best.epoch, accuracy, -negative, round(seconds, 3)), best.weights
