@@ -822,13 +822,17 @@ class Sequence(keras.utils.PyDataset):
 def test_all_ways_to_feed_and_to_run_train_alike():
     x, y = images(16)
     batches = [(x[:8], y[:8]), (x[8:], y[8:])]
+
+    def stream():
+        yield from batches
+
     whole = {"x": x, "y": y, "batch_size": 8, "shuffle": False, "verbose": 0}
     ways = {
         "arrays": ({}, lambda made: made.fit(**whole)),
         "eagerly": ({"run_eagerly": True}, lambda made: made.fit(**whole)),
         "two steps at once": ({"steps_per_execution": 2}, lambda made: made.fit(**whole)),
         "PyDataset": ({}, lambda made: made.fit(Sequence(batches), shuffle=False, verbose=0)),
-        "generator": ({}, lambda made: made.fit(iter(batches), steps_per_epoch=2, verbose=0)),
+        "generator": ({}, lambda made: made.fit(stream(), steps_per_epoch=2, verbose=0)),
         "by hand": ({}, lambda made: [made.train_on_batch(*batch) for batch in batches]),
         "positional": ({}, lambda made: made.fit(x, y, 8, 1, 0, shuffle=False)),
     }
