@@ -619,6 +619,37 @@ def test_features_of_other_shapes_are_adapted_and_the_adapter_learns():
     assert not any("adapter" in name for name in student_names)
 
 
+@keras.saving.register_keras_serializable("tests")
+class AngleDistillation(tfkd.losses.DistillationLoss):
+    """A loss as a user writes it."""
+
+    adapts = True
+
+    def call(self, teacher, student):
+        product = keras.ops.normalize(teacher) * keras.ops.normalize(student)
+        return 1 - keras.ops.sum(product, axis=-1)
+
+
+def test_a_loss_of_ones_own(tmp_path):
+    teacher = network(6, "teacher")
+    vectors = layers.GlobalAveragePooling2D(name="pool")(teacher.get_layer("stage2_out").output)
+    teacher = keras.Model(teacher.input, layers.Dense(CLASSES)(vectors))
+    made = distiller(teacher, losses=[AngleDistillation("pool", "logits")])
+    x, y = images(8)
+    weights = np.arange(8.0)
+    logs = made.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    taught = keras.Model(teacher.input, vectors).predict(x, verbose=0)
+    adapter = made.adapters.weights
+    learnt = made.student.predict(x, verbose=0) @ adapter[0].numpy() + adapter[1].numpy()
+    cosine = np.sum(taught * learnt, 1) / np.linalg.norm(taught, axis=1)
+    cosine /= np.linalg.norm(learnt, axis=1)
+    expected = np.mean(weights * (1 - cosine))
+    assert logs["angle_distillation"] == pytest.approx(expected, rel=1e-4)
+    made.save(tmp_path / "distiller.keras")
+    again = keras.models.load_model(tmp_path / "distiller.keras")
+    assert again.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True) == logs
+
+
 def test_nested_and_subclassed_models_are_tapped():
     class Student(keras.Model):
         def __init__(self):

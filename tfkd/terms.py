@@ -43,9 +43,10 @@ class Terms:
             taught = _resolved(taught, knowledge_shapes, "teacher", loss)
             learnt = _resolved(learnt, student_shapes, "student", loss)
             wanted, given = knowledge_shapes[taught], student_shapes[learnt]
-            loss.check_shapes(wanted, given)
             if loss.adapts:
                 self._adapters.add(key, given, wanted)
+            else:
+                loss.check_shapes(wanted, given)
             resolved.append((index, loss, taught, learnt))
         self._terms = resolved
         self.knowledge_shapes = {name: tuple(shape) for name, shape in knowledge_shapes.items()}

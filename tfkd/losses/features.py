@@ -114,9 +114,6 @@ class FeatureDistillation(StructuredLoss):
         named = _FORMULAS.get(kind_of(loss))
         return keras_formula(loss) if named is None or _has_settings(loss) else named
 
-    def check_shapes(self, teacher_shape, student_shape):
-        pass  # an adapter mends what differs, and says so where it cannot
-
     def call(self, teacher, student):
         if self.normalize:
             scale = _standard_deviation(teacher)
