@@ -82,7 +82,7 @@ def _eligible(layer):
         return False
     if layer.built and layer.input_spec.ndim != 4:
         return False
-    return layer.axis in (-1, 3) and not layer.renorm and not layer.synchronized
+    return layer.axis in (-1, 3) and not getattr(layer, "renorm", False) and not layer.synchronized
 
 
 def _fused_call(layer, keras_call):
