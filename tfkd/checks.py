@@ -71,6 +71,17 @@ def input_signature(teacher, student):
         ) from None
 
 
+def data(x, y, student, student_loss_weight, has_loss):
+    """Raises ValueError for what can be seen of unfit data before any of it is used."""
+    not_empty(x)
+    element = x.element_spec if isinstance(x, tf.data.Dataset) else (x, y)
+    parts = element if isinstance(element, tuple) else (element,)
+    if isinstance(x, _KNOWN_STRUCTURES) and (len(parts) == 1 or parts[1] is None):
+        supervised(student_loss_weight, has_loss)
+    if y is not None and hasattr(y, "__array__"):
+        labels(y, student)
+
+
 def supervised(student_loss_weight, has_loss):
     """Raises ValueError where the student's own loss counts but cannot be computed."""
     if student_loss_weight:
@@ -148,6 +159,9 @@ def explained():
             ) from None
         raise
 
+
+# Data that shows before it is read whether it has labels.
+_KNOWN_STRUCTURES = (tf.data.Dataset, tf.Tensor, np.ndarray, dict)
 
 _NOT_FINITE = "Teacher output or layer"
 

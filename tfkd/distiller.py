@@ -3,14 +3,12 @@
 import contextlib
 import functools
 import os
-import warnings
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras.src.losses.loss import unscale_loss_for_distribution
 
-from tfkd import checks, losses
+from tfkd import checks, compiling, losses
 from tfkd import fused as fused_kernels
 from tfkd.adapters import Adapters
 from tfkd.coefficients import Coefficient, Coefficients
@@ -107,7 +105,7 @@ class Distiller(keras.Model):
         self.student_loss_tracker = keras.metrics.Mean(name="student_loss")
         self.distillation_loss_tracker = keras.metrics.Mean(name="distillation_loss")
         self.total_loss_tracker = keras.metrics.Mean(name="total_loss")
-        self.loss_trackers = [keras.metrics.Mean(name=name) for name in _metric_names(given)]
+        self.loss_trackers = [keras.metrics.Mean(name=name) for name in self._terms.metric_names]
         if student.built and (teacher is None or teacher.built):
             self._connect()
 
@@ -190,26 +188,16 @@ class Distiller(keras.Model):
         `loss` may be left out where `student_loss_weight` is 0. For `keras.distillation`'s sake,
         metrics are understood in the third place as well.
         """
-        if metrics is None and _are_metrics(loss_weights):
+        if metrics is None and compiling.are_metrics(loss_weights):
             loss_weights, metrics = None, loss_weights
-        loss = self._loss_of_logits(loss)
+        if self._head == "linear":
+            loss = compiling.loss_of_logits(loss)
         super().compile(optimizer, loss, loss_weights=loss_weights, metrics=metrics, **kwargs)
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
-
-    def _loss_of_logits(self, loss):
-        if self._head != "linear" or not isinstance(loss, str) or loss not in _CROSSENTROPIES:
-            return loss
-        made = _CROSSENTROPIES[loss](from_logits=True)
-        warnings.warn(
-            f'loss="{loss}" expects probabilities, but the student ends in logits: it is read as '
-            f"{type(made).__name__}(from_logits=True). Pass that to silence this.",
-            stacklevel=3,
-        )
-        return made
 
     # One batch.
 
@@ -346,13 +334,13 @@ class Distiller(keras.Model):
 
     @functools.wraps(keras.Model.fit)
     def fit(self, x=None, y=None, *args, **kwargs):
-        self._prepare(x, y)
+        self._check(x, y)
         with checks.explained():
             return super().fit(x, y, *args, **kwargs)
 
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        self._prepare(x, y)
+        self._check(x, y)
         with checks.explained():
             return super().evaluate(x, y, *args, **kwargs)
 
@@ -372,15 +360,8 @@ class Distiller(keras.Model):
             if self.test_function is not None:
                 super().make_test_function(force=True)
 
-    def _prepare(self, x, y):
-        """What can be said of the data before any of it is used."""
-        checks.not_empty(x)
-        element = x.element_spec if isinstance(x, tf.data.Dataset) else (x, y)
-        parts = element if isinstance(element, tuple) else (element,)
-        if isinstance(x, _KNOWN_STRUCTURES) and (len(parts) == 1 or parts[1] is None):
-            checks.supervised(self.student_loss_weight, has_loss=self.loss is not None)
-        if y is not None and hasattr(y, "__array__"):
-            checks.labels(y, self.student)
+    def _check(self, x, y):
+        checks.data(x, y, self.student, self.student_loss_weight, has_loss=self.loss is not None)
 
     # Saving.
 
@@ -420,33 +401,6 @@ class Distiller(keras.Model):
 
 
 _TEACHER_WEIGHTS = "teacher.weights.h5"
-
-# Data that shows before it is read whether it has labels.
-_KNOWN_STRUCTURES = (tf.data.Dataset, tf.Tensor, np.ndarray, dict)
-
-_CROSSENTROPIES = {
-    "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
-    "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
-    "binary_crossentropy": keras.losses.BinaryCrossentropy,
-}
-
-
-def _metric_names(given):
-    """The losses' names, numbered where they repeat."""
-    names = []
-    for loss in given:
-        number = 1
-        name = loss.name
-        while name in (*names, "loss", "student_loss", "distillation_loss", "total_loss"):
-            number += 1
-            name = f"{loss.name}_{number}"
-        names.append(name)
-    return names
-
-
-def _are_metrics(given):
-    flat = keras.tree.flatten(given)
-    return any(isinstance(item, str | keras.metrics.Metric) or callable(item) for item in flat)
 
 
 def _track(tracker, loss, batch):

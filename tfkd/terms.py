@@ -23,6 +23,15 @@ class Terms:
         """Whether the shapes are known, the adapters built and the names resolved."""
         return self.knowledge_shapes is not None
 
+    @property
+    def metric_names(self):
+        """A name for each loss's metric: the loss's own, numbered where names repeat."""
+        taken = ["loss", "student_loss", "distillation_loss", "total_loss"]
+        for loss in self.losses:
+            same = [loss.name, *(f"{loss.name}_{number}" for number in range(2, len(taken) + 2))]
+            taken.append(next(name for name in same if name not in taken))
+        return taken[4:]
+
     def names(self, role):
         """Names that the losses read of the "teacher" or the "student", where they give any."""
         side = 2 if role == "teacher" else 3
