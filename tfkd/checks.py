@@ -157,6 +157,8 @@ def explained():
             raise ValueError(
                 f"{found}: labels must lie within the student's classes. Mend the labels."
             ) from None
+        if 'Teacher cache "' in text:  # raised while tfkd.teachers.cache reads an example
+            raise ValueError(text[text.index('Teacher cache "') :].split("\n")[0]) from None
         raise
 
 

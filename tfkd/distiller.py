@@ -305,6 +305,19 @@ class Distiller(keras.Model):
             if knowledge is not None:
                 self._connect(keras.tree.map_structure(shape, knowledge))
 
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        # Under a strategy Keras builds before the first step, and knows of no stored knowledge.
+        if isinstance(data_batch, tuple) and len(data_batch) == 4:
+            *data_batch, knowledge = data_batch
+            if not self._terms.connected:
+                self._connect_to(data_batch[0], knowledge)
+            data_batch = tuple(data_batch)
+        super()._symbolic_build(iterator, data_batch)
+
+    def knowledge(self, x):
+        """What the losses read of the teacher on inputs `x`, {name: tensor}."""
+        return self._knowledge(x, None)
+
     def _knowledge(self, x, stored):
         if stored is not None or self.teacher is None:
             return stored

@@ -1,0 +1,574 @@
+"""The teacher cache: what the live teacher says of the same image, or an error that names why."""
+
+import errno
+import fcntl
+import functools
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfkd
+from tfkd import data
+from tfkd.data.pipeline import from_arrays
+from tfkd.losses import FeatureDistillation, LogitsDistillation
+from tfkd.teachers.cache import TeacherCache, disk
+from tfkd.teachers.cache.layout import from_top_k, top_k
+
+layers = keras.layers
+CLASSES, SIZE = 4, 8
+CROP_FLIP = data.augmentation("crop_flip")
+
+
+def network(width, name=None, classes=CLASSES):
+    image = keras.Input((SIZE, SIZE, 3), name="image")
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False)(x)
+    x = layers.ReLU(name="stage1_out")(layers.BatchNormalization()(x))
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, layers.Dense(classes, name="logits")(x), name=name)
+
+
+def hint():
+    return FeatureDistillation("mse", "stage1_out", "stage1_out")
+
+
+def distiller(teacher="make", losses=None, classes=CLASSES):
+    teacher = network(6, classes=classes) if isinstance(teacher, str) else teacher
+    made = tfkd.Distiller(
+        teacher, network(3, classes=classes), losses or [LogitsDistillation(2.0), hint()]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    made.compile(keras.optimizers.SGD(0.1), loss)
+    return made
+
+
+def examples(count=40, seed=0):
+    generator = np.random.default_rng(seed)
+    images = generator.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
+    return images, generator.integers(0, CLASSES, count)
+
+
+def dataset(count=40, seed=0):
+    """With random access, as `tfkd.data.load` gives it."""
+    return from_arrays(*examples(count, seed))
+
+
+def foreign(count=40, seed=0):
+    """A reader's own dataset, which is read in order."""
+    return tf.data.Dataset.from_tensor_slices(examples(count, seed))
+
+
+def files(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def live(made, images):
+    """What the losses read of the live, unfrozen teacher."""
+    tensors = made._teacher_feature_extractor(images, training=False)[1]
+    return {name: tensors[name].numpy() for name in ("output", "stage1_out")}
+
+
+def assert_to_float16(stored, expected):
+    assert stored.keys() == expected.keys()
+    for name, values in expected.items():
+        assert stored[name].dtype == np.float32
+        np.testing.assert_allclose(stored[name], values, rtol=6e-4, atol=1e-6)
+
+
+# Reading equals the live teacher on the image that the student sees.
+
+
+@pytest.mark.parametrize("kind", [dataset, foreign])
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_equals_the_live_teacher(tmp_path, kind, views, shuffle):
+    """Over five epochs, with a last batch that is short, whatever stands in which batch."""
+    made, images = distiller(), examples()[0]
+    cache = TeacherCache.build(tmp_path, made, kind(), CROP_FLIP, views, batch_size=16, seed=5)
+    batches = cache.dataset(kind(), 12, shuffle=shuffle)
+    assert int(batches.cardinality()) == 4
+    for epoch in range(5):
+        seeds = data.view_seed(tf.range(40), epoch % views, 5)
+        expected = {image.tobytes() for image in CROP_FLIP(images, seeds).numpy()}
+        seen = []
+        for x, _, sample_weight, knowledge in batches:
+            np.testing.assert_array_equal(sample_weight, np.ones(len(x), "float32"))
+            assert_to_float16(
+                {name: values.numpy() for name, values in knowledge.items()}, live(made, x)
+            )
+            seen += [image.tobytes() for image in x.numpy()]
+        assert len(seen) == 40 and set(seen) == expected
+
+
+def test_repeat_goes_on_with_the_next_view(tmp_path):
+    cache = TeacherCache.build(tmp_path, distiller(), dataset(), CROP_FLIP, 2, batch_size=16)
+    once = cache.dataset(dataset(), 40, shuffle=False)
+    repeated = [knowledge["output"] for *_, knowledge in once.repeat(4)]
+    assert not np.allclose(repeated[0], repeated[1])
+    np.testing.assert_array_equal(repeated[0], repeated[2])
+    np.testing.assert_array_equal(repeated[1], repeated[3])
+
+
+def test_order_and_images_are_those_of_live_training(tmp_path):
+    cache = TeacherCache.build(tmp_path, distiller(), dataset(), CROP_FLIP, 3, batch_size=16)
+    stored = cache.dataset(dataset(), 12).repeat(3)
+    given = data.batches(dataset(), 12, shuffle=True, augment=CROP_FLIP).repeat(3)
+    for (x, y, *_), (images, labels) in zip(stored, given, strict=True):
+        np.testing.assert_array_equal(x, images)
+        np.testing.assert_array_equal(y, labels)
+
+
+@pytest.mark.parametrize("kind", [dataset, foreign])
+def test_shuffling_differs_by_epoch_and_repeats_by_seed(tmp_path, kind):
+    cache = TeacherCache.build(tmp_path, distiller(), kind(), batch_size=16)
+
+    def orders(seed):
+        keras.utils.set_random_seed(0)
+        batches = cache.dataset(kind(), 40, seed=seed)
+        return [next(iter(batches))[0].numpy().tobytes() for _ in range(3)]
+
+    assert len(set(orders(1))) == 3
+    assert orders(1) == orders(1)
+    assert not set(orders(1)) & set(orders(2))
+
+
+def test_training_from_the_cache_equals_training_live(tmp_path):
+    """51 augmented steps of student and adapter, with the teacher gone."""
+    epochs, by_teacher, by_cache = 17, distiller(), distiller(teacher=None)
+    cache = TeacherCache.build(
+        tmp_path, by_teacher, dataset(48), CROP_FLIP, epochs, 16, seed=3, dtype="float32"
+    )
+    by_cache.evaluate(cache.dataset(dataset(48), 16), verbose=0)  # builds the adapter
+    variables = by_cache.trainable_variables
+    for variable, same in zip(variables, by_teacher.trainable_variables, strict=True):
+        variable.assign(same)
+    before = [variable.numpy() for variable in variables]
+    given = data.batches(dataset(48), 16, shuffle=True, augment=CROP_FLIP, seed=3)
+    by_teacher.fit(given, epochs=epochs, verbose=0)
+    by_cache.fit(cache.dataset(dataset(48), 16), epochs=epochs, verbose=0)
+    pairs = zip(variables, by_teacher.trainable_variables, before, strict=True)
+    for cached, live_variable, start in pairs:
+        scale = np.abs(live_variable).max()
+        assert np.abs(cached - live_variable).max() < 1e-4 * scale
+        assert np.abs(cached - start).max() > 1e-2 * scale
+
+
+def test_no_teacher_in_memory(tmp_path):
+    TeacherCache.build(tmp_path, distiller(), dataset(), CROP_FLIP, 2, batch_size=16)
+    alone = distiller(teacher=None)
+    cache = TeacherCache(tmp_path, alone)
+    history = alone.fit(cache.dataset(dataset(), 16), epochs=4, verbose=0).history
+    assert alone.teacher is None
+    assert history["loss"][-1] < history["loss"][0]
+    assert cache.knowledge_shapes == {"output": (None, 4), "stage1_out": (None, 4, 4, 6)}
+
+
+def test_the_teacher_is_the_one_of_now(tmp_path):
+    """Not the one that was frozen for an earlier fit."""
+    made, images = distiller(), examples()[0]
+    made.fit(data.batches(dataset(), 20), verbose=0)
+    made.teacher.set_weights([0.5 * weight for weight in made.teacher.get_weights()])
+    cache = TeacherCache.build(tmp_path, made, dataset(), batch_size=16)
+    knowledge = next(iter(cache.dataset(dataset(), 40, shuffle=False)))[-1]
+    expected = live(made, images)["output"]
+    np.testing.assert_allclose(knowledge["output"], expected, rtol=6e-4, atol=1e-6)
+
+
+# What is stored.
+
+
+@pytest.mark.parametrize(
+    ("hints", "options", "size"),
+    [
+        (0, {}, 8 + 100 * 2),
+        (0, {"dtype": "float32"}, 8 + 100 * 4),
+        (0, {"top_k": 5}, 8 + 5 * (2 + 2) + 2),
+        (1, {"top_k": 5}, 8 + 5 * (2 + 2) + 2 + 4 * 4 * 6 * 2),
+    ],
+)
+def test_bytes_of_an_example(tmp_path, hints, options, size):
+    """A fingerprint of 8 bytes and the numbers themselves, for each view; 40 in three shards."""
+    losses = [LogitsDistillation()] + hints * [hint()]
+    made = distiller(losses=losses, classes=100)
+    TeacherCache.build(tmp_path, made, dataset(), CROP_FLIP, 2, 16, **options)
+    shards = sorted(tmp_path.glob("*.npy"))
+    assert [path.name for path in shards] == [f"shard-{n:05d}.npy" for n in range(3)]
+    for path, count in zip(shards, (16, 16, 8), strict=True):
+        stored = np.load(path)
+        assert stored.shape == (count, 2) and stored.dtype.itemsize == size
+        assert path.stat().st_size - stored.nbytes in (192, 256, 320, 384)  # NumPy's header
+    names = {path.name for path in tmp_path.iterdir()} - {path.name for path in shards}
+    assert names == {"manifest.json"}
+
+
+def test_shards_are_arrays_that_numpy_reads(tmp_path):
+    made, (images, _) = distiller(), examples()
+    TeacherCache.build(tmp_path, made, dataset(), batch_size=64)
+    stored = np.load(tmp_path / "shard-00000.npy")
+    for name, values in live(made, images).items():
+        np.testing.assert_allclose(stored[name][:, 0], values, rtol=6e-4, atol=1e-6)
+
+
+def test_a_large_cache_has_about_64_shards(tmp_path):
+    TeacherCache.build(tmp_path, distiller(), dataset(200), batch_size=1)
+    shards = json.loads((tmp_path / "manifest.json").read_text())["shards"]
+    assert len(shards) == 50  # of four examples each
+
+
+def test_top_k_keeps_probabilities_and_spreads_the_rest_evenly():
+    logits = np.random.default_rng(0).normal(0, 2, (3, 2, 20)).astype("float32")
+    for temperature in (1.0, 4.0):
+        parts = top_k(tf.constant(logits), 5, temperature)
+        stored = from_top_k(*parts, 20).numpy()
+
+        def probabilities(values, temperature=temperature):
+            powers = np.exp(values.astype("float64") / temperature)
+            return powers / powers.sum(-1, keepdims=True)
+
+        teacher, student = probabilities(logits), probabilities(stored)
+        kept = np.argsort(-logits, axis=-1)[..., :5]
+        np.testing.assert_allclose(
+            np.take_along_axis(student, kept, -1), np.take_along_axis(teacher, kept, -1), rtol=1e-5
+        )
+        np.testing.assert_array_equal(
+            np.take_along_axis(stored, kept, -1), np.take_along_axis(logits, kept, -1)
+        )
+        rest = np.delete(student[0, 0], kept[0, 0])
+        left = 1 - teacher[0, 0, kept[0, 0]].sum()
+        np.testing.assert_allclose(rest, left / 15, rtol=1e-5)
+
+
+def test_top_k_through_the_cache(tmp_path):
+    made, (images, _) = distiller(classes=100), examples()
+    cache = TeacherCache.build(tmp_path, made, dataset(), batch_size=16, top_k=7, temperature=2.0)
+    knowledge = next(iter(cache.dataset(dataset(), 40, shuffle=False)))[-1]
+    logits = live(made, images)["output"]
+    expected = from_top_k(*top_k(tf.constant(logits), 7, 2.0), 100)
+    np.testing.assert_allclose(knowledge["output"], expected, rtol=6e-4, atol=1e-6)
+    assert not np.allclose(expected, logits, atol=1e-2)
+
+
+# Bad input.
+
+
+@pytest.fixture
+def built(tmp_path):
+    made = distiller()
+    build = functools.partial(
+        TeacherCache.build, tmp_path, made, augment=CROP_FLIP, views=2, batch_size=16
+    )
+    build(dataset())
+    return build
+
+
+def test_another_teacher(tmp_path, built):
+    other = distiller()
+    for use in (
+        lambda: TeacherCache(tmp_path, other),
+        lambda: TeacherCache.build(tmp_path, other, dataset(), CROP_FLIP, 2, 16),
+    ):
+        with pytest.raises(ValueError, match="differs: the teacher, its weights .*another direct"):
+            use()
+
+
+def test_the_same_teacher_built_anew_is_the_same(tmp_path, built):
+    made = built.args[1]
+    twin = network(6)
+    assert twin.name != made.teacher.name
+    twin.set_weights(made.teacher.get_weights())
+    assert TeacherCache(tmp_path, distiller(twin)).manifest["views"] == 2
+    deeper = keras.Model(twin.input, layers.Activation("tanh")(twin.output))
+    with pytest.raises(ValueError, match="the teacher"):
+        TeacherCache(tmp_path, distiller(deeper))
+
+
+def test_other_taps(tmp_path, built):
+    losses = [FeatureDistillation("mse", "conv", "stage1_out")]
+    teacher = network(6)
+    teacher.layers[2].name = "conv"
+    with pytest.raises(ValueError, match=r"losses read \['conv'\].*Build another"):
+        TeacherCache(tmp_path, distiller(teacher, losses))
+    logits_alone = distiller(built.args[1].teacher, [LogitsDistillation()])
+    TeacherCache(tmp_path, logits_alone)  # needs less than there is
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"views": 3}, r"number of views \(built with 2, now 3\)"),
+        ({"seed": 1}, "the seed"),
+        ({"augment": data.augmentation("crop")}, r"the augmentation .*_flip.*:crop\W"),
+        ({"augment": None}, "the augmentation"),
+        ({"dtype": "float32"}, "the tensors"),
+        ({"top_k": 2}, "the tensors"),
+    ],
+)
+def test_other_settings(built, change, message):
+    with pytest.raises(ValueError, match=f"belongs to something else.*{message}"):
+        built(dataset(), **change)
+
+
+@pytest.mark.parametrize("kind", [dataset, foreign])
+def test_other_data(tmp_path, built, kind):
+    for use in (built, lambda other: TeacherCache(tmp_path).dataset(other, 16)):
+        with pytest.raises(ValueError, match="example 0 of the dataset is not the image"):
+            use(kind(seed=1))
+        with pytest.raises(ValueError, match=r"number of examples \(built with 40, now 41\)"):
+            use(kind(41))
+
+
+def test_one_other_example_is_named_when_it_is_read(tmp_path):
+    cache = TeacherCache.build(tmp_path, distiller(), dataset(200), batch_size=16)
+    images, labels = examples(200)
+    images[100, 3, 3, 0] ^= 1  # between the 64 examples that are compared beforehand
+    batches = cache.dataset(from_arrays(images, labels), 16)
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="example 100 of the"):
+        list(batches)
+
+
+def brighter(images, seeds, by=1):
+    return images + tf.cast(by, images.dtype)
+
+
+def darker(images, seeds, by=1):
+    return images - tf.cast(by, images.dtype)
+
+
+def test_an_augmentation_that_became_another(tmp_path, monkeypatch):
+    """A function of the same name, with other settings or another body."""
+    augment = functools.partial(brighter, by=3)
+    cache = TeacherCache.build(tmp_path, distiller(), dataset(), augment, batch_size=16)
+    assert cache.manifest["augmentation"] == {
+        "name": f"{brighter.__module__}:brighter",
+        "settings": {"by": 3},
+    }
+    x = next(iter(cache.dataset(dataset(), 40, shuffle=False)))[0]
+    np.testing.assert_array_equal(x, examples()[0] + 3)
+    with pytest.raises(ValueError, match="augmentation gives other images"):
+        cache.dataset(dataset(), 16, augment=brighter)
+    monkeypatch.setattr(sys.modules[__name__], "brighter", darker)
+    with pytest.raises(ValueError, match="augmentation gives other images"):
+        cache.dataset(dataset(), 16)
+
+
+def test_an_augmentation_without_a_name(tmp_path):
+    def inner(images, seeds):
+        return images + 1
+
+    with pytest.raises(ValueError, match="augment_name="):
+        TeacherCache.build(tmp_path, distiller(), dataset(), inner)
+    cache = TeacherCache.build(tmp_path, distiller(), dataset(), inner, augment_name="plus-1")
+    with pytest.raises(ValueError, match=r'"plus-1" cannot be imported .*augment='):
+        cache.dataset(dataset(), 16)
+    x = next(iter(cache.dataset(dataset(), 40, False, augment=inner)))[0]
+    np.testing.assert_array_equal(x, examples()[0] + 1)
+
+
+@pytest.mark.parametrize("damage", ["bit", "short", "missing"])
+def test_a_damaged_shard_is_named_and_mended(tmp_path, built, damage):
+    whole, path = files(tmp_path), tmp_path / "shard-00001.npy"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content if damage == "bit" else content[:-5])
+    if damage == "missing":
+        path.unlink()
+    with pytest.raises(ValueError, match="shard-00001.npy .1 of 3.*TeacherCache.build again"):
+        TeacherCache(tmp_path)
+    built(dataset())
+    assert files(tmp_path) == whole
+
+
+def test_a_shard_that_shrinks_while_it_is_read(tmp_path, built):
+    batches = TeacherCache(tmp_path).dataset(dataset(), 16)
+    os.truncate(tmp_path / "shard-00001.npy", 300)
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="become shorter"):
+        list(batches)
+
+
+def test_no_cache_and_other_files(tmp_path, built):
+    with pytest.raises(ValueError, match="no teacher cache in .*build makes one"):
+        TeacherCache(tmp_path / "nowhere")
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match="manifest.json.* is damaged"):
+        TeacherCache(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(ValueError, match="holds other files"):
+        built(dataset())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"views": 0}, "views must be a whole number"),
+        ({"top_k": 0}, "top_k must be"),
+        ({"dtype": "int8"}, "float16"),
+        ({"temperature": 0}, "temperature must be positive"),
+        ({"batch_size": 0}, "batch_size must be"),
+        ({"distiller": None}, "this Distiller has none"),
+        ({"dataset": lambda: foreign().batch(4)}, "unbatched images"),
+        ({"dataset": lambda: foreign().filter(lambda *_: True)}, "does not know its length"),
+        ({"dataset": lambda: foreign().repeat()}, "has no end"),
+        ({"dataset": lambda: foreign().take(0)}, "is empty"),
+    ],
+)
+def test_unfit_arguments(tmp_path, change, message):
+    made = distiller(teacher=None) if "distiller" in change else distiller()
+    given = change.get("dataset", dataset)()
+    arguments = {**change, "distiller": made, "dataset": given}
+    with pytest.raises(ValueError, match=message):
+        TeacherCache.build(tmp_path / "cache", **arguments)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e5])
+def test_what_float16_cannot_hold(tmp_path, value):
+    made = distiller()
+    made.teacher.get_layer("logits").bias.assign([0, value, 0, 0])
+    with pytest.raises(ValueError, match='"output" of example 0, view 0, is NaN, inf.*float32'):
+        TeacherCache.build(tmp_path, made, dataset())
+    if np.isfinite(value):
+        TeacherCache.build(tmp_path, made, dataset(), dtype="float32")
+
+
+# Interrupted, crowded out, full.
+
+
+def test_two_builders(tmp_path, built):
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(RuntimeError, match="being built by another process"):
+        built(dataset())
+    os.close(handle)
+    built(dataset())
+
+
+def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
+    free = shutil.disk_usage(tmp_path)._replace(free=40 * 208 - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    with pytest.raises(OSError, match="needs 8.3 kB, .* 8.3 kB free. Make room") as error:
+        TeacherCache.build(tmp_path, distiller(), dataset(), batch_size=16)
+    assert error.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())
+    TeacherCache.build(tmp_path, distiller(), dataset(38), batch_size=16)  # as the message says
+
+
+def test_a_disk_that_fills_up(tmp_path, monkeypatch):
+    """In the third of three shards: the first two stay, and the next call makes the third."""
+    made, teacher_runs, real = distiller(), [], disk.write_shard
+
+    def full(path, *arguments):
+        if "00002" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, *arguments)
+
+    monkeypatch.setattr(disk, "write_shard", full)
+    with pytest.raises(OSError, match="disk is full. 2 of 3 shards .* stay.*3.3 kB more"):
+        TeacherCache.build(tmp_path, made, dataset(), batch_size=16)
+    with pytest.raises(ValueError, match="not finished: 2 of 3 shards.*build again"):
+        TeacherCache(tmp_path)
+    monkeypatch.setattr(disk, "write_shard", lambda *a: teacher_runs.append(a[0]) or real(*a))
+    TeacherCache.build(tmp_path, made, dataset(), batch_size=16)
+    assert [path.name for path in teacher_runs] == ["shard-00002.npy"]
+
+
+def test_a_build_that_finished_nothing_stands_in_nobodys_way(tmp_path, built):
+    (tmp_path / "manifest.json").rename(tmp_path / "building.json")
+    for path in tmp_path.glob("*.npy"):
+        path.write_bytes(path.read_bytes()[:-1])
+    assert built(dataset(), batch_size=32, views=1).manifest["views"] == 1
+    assert len(list(tmp_path.iterdir())) == 3  # two shards where there were three, and the manifest
+
+
+def test_resuming_refuses_other_batches(tmp_path, built):
+    (tmp_path / "manifest.json").rename(tmp_path / "building.json")
+    with pytest.raises(ValueError, match=r"batch_size \(built with 16, now 8\)"):
+        built(dataset(), batch_size=8)
+    built(dataset())
+    assert built(dataset(), batch_size=8).manifest["batch_size"] == 16  # finished: nothing to do
+
+
+def test_silent_without_a_terminal(built, capfd):
+    assert capfd.readouterr() == ("", "")
+
+
+KILLED = """
+import faulthandler, json, os, random, signal, sys, time
+from pathlib import Path
+import keras, numpy as np
+import tfkd
+from tfkd.data.pipeline import from_arrays
+sys.path.insert(0, "tests/teachers")
+import test_cache
+from tensorflow.python.eager import context
+
+# So a fork is as good as a new process, and quicker: TensorFlow is loaded, but has run nothing yet.
+assert not context.context()._initialized, "no tensor may be made when test_cache is imported"
+
+def build(directory, ready):
+    keras.utils.set_random_seed(0)
+    made = test_cache.distiller()
+    os.write(ready, b"x")
+    tfkd_cache = test_cache.TeacherCache
+    tfkd_cache.build(directory, made, test_cache.dataset(512), test_cache.CROP_FLIP, 2, 8)
+
+def child(directory, delay=None):
+    wait, ready = os.pipe()
+    process = os.fork()
+    if process == 0:
+        faulthandler.dump_traceback_later(60, exit=True)
+        try:
+            build(directory, ready)
+        finally:
+            os._exit(0 if (Path(directory) / "manifest.json").exists() else 1)
+    os.read(wait, 1)
+    start = time.monotonic()
+    if delay is not None:
+        time.sleep(delay)
+        os.kill(process, signal.SIGKILL)
+    status = os.waitpid(process, 0)[1]
+    return status, time.monotonic() - start
+
+root, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+random.seed(seed)
+status, seconds = child(root / "whole")
+assert status == 0, status
+whole = test_cache.files(root / "whole")
+found, number = [], 0
+while len(found) < kills:
+    directory = root / f"killed-{number}"
+    status, _ = child(directory, random.uniform(0.1, 1.0) * seconds)
+    if status == signal.SIGKILL:
+        shards = len(list(directory.glob("*.npy")))
+        found.append(shards)
+    if len(found) == kills or (directory / "manifest.json").exists():
+        assert child(directory)[0] == 0
+        assert test_cache.files(directory) == whole, sorted(test_cache.files(directory))
+        number += 1
+print(json.dumps({"shards": len(whole) - 1, "when_killed": found, "seconds": seconds}))
+"""
+
+
+def test_killed_at_random_moments(tmp_path):
+    """TFKD_KILLS=20 does it twenty times: the bytes are those of a build that nobody disturbed."""
+    kills, seed = int(os.environ.get("TFKD_KILLS", 4)), random.SystemRandom().randrange(10**6)
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), str(kills), str(seed)],
+        capture_output=True,
+        text=True,
+        timeout=60 + 20 * kills,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    assert done.returncode == 0, f"seed {seed}: {done.stderr[-3000:]}"
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["shards"] == 64
+    assert len(found["when_killed"]) == kills

@@ -1,0 +1,116 @@
+"""Reading records from a cache's shards, by example and view, in any order.
+
+Rows are read with `pread`: nothing of the cache is held, not even as mapped pages, and a file that
+shrank is an error instead of a signal.
+"""
+
+import hashlib
+import itertools
+import os
+import weakref
+from pathlib import Path
+
+import numpy as np
+
+from tfkd.teachers.cache.layout import FINGERPRINT_BYTES, Layout, fingerprints
+
+
+class Records:
+    """The records of a cache whose files are whole.
+
+    Args:
+        directory: the cache's.
+        manifest: its manifest; shards without checksum are not opened.
+    """
+
+    def __init__(self, directory, manifest):
+        self.layout = Layout(manifest["knowledge"], manifest["temperature"])
+        self._directory, self._manifest = Path(directory), manifest
+        self._files, self._starts = [], []
+        for number, shard in enumerate(manifest["shards"]):
+            if shard["sha256"] is None:
+                self._files.append(-1)
+                self._starts.append(0)
+                continue
+            self._files.append(os.open(self._directory / shard["file"], os.O_RDONLY))
+            size = os.fstat(self._files[-1]).st_size
+            self._starts.append(size - self._rows(number) * self.layout.dtype.itemsize)
+        weakref.finalize(self, _close, [file for file in self._files if file >= 0])
+        self._files, self._starts = np.array(self._files), np.array(self._starts)
+
+    def read(self, indices, views, image_fingerprints):
+        """The records of some examples, after a check that they belong to these.
+
+        Args:
+            indices: int64 array, shape (batch,): positions in the dataset.
+            views: integers, scalar or (batch,).
+            image_fingerprints: uint8 array, shape (batch, 8), of the images that are there.
+
+        Returns:
+            uint8 array, shape (batch, bytes of a record).
+
+        Raises:
+            ValueError: a record belongs to another image, or the file has become shorter.
+        """
+        size, per_shard = self.layout.dtype.itemsize, self._manifest["shard_examples"]
+        shards, places = np.divmod(indices, per_shard)
+        self._check_range(indices)
+        rows = places * self._manifest["views"] + views
+        files, offsets = self._files[shards], self._starts[shards] + rows * size
+        content = b"".join(map(os.pread, files.tolist(), itertools.repeat(size), offsets.tolist()))
+        if len(content) < len(indices) * size:
+            raise ValueError(
+                f'Teacher cache "{self._directory}": a shard has become shorter while it is read. '
+                "Call TeacherCache.build again with the same arguments, which makes it anew."
+            )
+        records = np.frombuffer(content, np.uint8).reshape(len(indices), size)
+        wrong = np.any(records[:, :FINGERPRINT_BYTES] != image_fingerprints, axis=1)
+        if wrong.any():
+            raise ValueError(self._wrong_example(int(indices[np.argmax(wrong)])))
+        return records
+
+    def check(self, indices, images):
+        """Raises ValueError unless the first records of these examples belong to these images."""
+        if len(indices):
+            self.read(indices, 0, fingerprints(images).numpy())
+
+    def data_fingerprint(self):
+        """ "sha256:..." over the fingerprints of all examples, in order."""
+        digest = hashlib.sha256()
+        for number, shard in enumerate(self._manifest["shards"]):
+            stored = np.memmap(
+                self._directory / shard["file"],
+                np.uint8,
+                "r",
+                int(self._starts[number]),
+                (self._rows(number), self.layout.dtype.itemsize),
+            )
+            step = self._manifest["views"]
+            digest.update(np.ascontiguousarray(stored[::step, :FINGERPRINT_BYTES]).data)
+        return f"sha256:{digest.hexdigest()}"
+
+    def _rows(self, number):
+        first = number * self._manifest["shard_examples"]
+        last = min(first + self._manifest["shard_examples"], self._manifest["examples"])
+        return (last - first) * self._manifest["views"]
+
+    def _check_range(self, indices):
+        if len(indices) and indices.max() >= self._manifest["examples"]:
+            raise ValueError(
+                f'Teacher cache "{self._directory}" holds {self._manifest["examples"]} examples, '
+                f"but the dataset has an example {indices.max()}. Read it with the dataset that it "
+                "was built from."
+            )
+
+    def _wrong_example(self, index):
+        return (
+            f'Teacher cache "{self._directory}": example {index} of the dataset is not the image '
+            "that the stored knowledge belongs to (the fingerprints of its bytes differ). Read the "
+            "cache with the data that it was built from, in the same order (same split, seed and "
+            "limit), or build another cache in another directory."
+        )
+
+
+def _close(files):
+    for file in files:
+        os.close(file)
