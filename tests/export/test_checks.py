@@ -1,0 +1,160 @@
+import random
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfkd.export import checks, warmup
+from tfkd.export.errors import ExportCheckError
+from tfkd.export.saved_model import save_functions, signature_functions
+from tfkd.export.student import examine
+
+
+@pytest.fixture
+def copy(version, tmp_path):
+    return shutil.copytree(version, tmp_path / "1")
+
+
+def saved(served, directory):
+    functions = signature_functions(served)
+    save_functions(functions, directory)
+    return functions
+
+
+def test_a_whole_version_passes(version):
+    assert checks.check_saved_model(version) == {"files": 7, "warmup_records": 6}
+
+
+def test_any_flipped_bit_and_any_missing_file_is_found(copy, version):
+    files = sorted(path for path in copy.rglob("*") if path.is_file())
+    moments = random.Random(0)
+    for file in files:
+        if file.name == "manifest.json":
+            continue
+        whole = file.read_bytes()
+        flipped = bytearray(whole)
+        flipped[moments.randrange(len(flipped))] ^= 1 << moments.randrange(8)
+        file.write_bytes(flipped)
+        with pytest.raises(ExportCheckError, match=f"{file.name} is changed"):
+            checks.check_saved_model(copy)
+        file.unlink()
+        with pytest.raises(ExportCheckError, match=f"{file.name} is missing"):
+            checks.check_saved_model(copy)
+        file.write_bytes(whole)
+    (copy / "assets.extra" / "teacher.keras").write_text("stray")
+    with pytest.raises(ExportCheckError, match="teacher.keras is foreign"):
+        checks.check_saved_model(copy)
+
+
+def test_without_a_manifest_or_a_directory(copy):
+    (copy / "assets.extra" / "manifest.json").unlink()
+    with pytest.raises(ExportCheckError, match="no readable assets.extra/manifest.json"):
+        checks.check_saved_model(copy)
+    with pytest.raises(FileNotFoundError):
+        checks.check_saved_model(copy / "nothing")
+
+
+@pytest.mark.parametrize(
+    "file, size, message",
+    [
+        ("saved_model.pb", 1000, "at loading"),
+        ("variables/variables.data-00000-of-00001", 1000, "variables cannot be read"),
+        ("variables/variables.index", 0, "variables cannot be read"),
+    ],
+)
+def test_a_truncated_file_is_found(student, tmp_path, file, size, message):
+    served = examine(student)
+    functions = saved(served, tmp_path)
+    with open(tmp_path / file, "r+b") as opened:
+        opened.truncate(size)
+    with pytest.raises(ExportCheckError, match=message):
+        checks.compare_saved_model(tmp_path, served, functions)
+
+
+def test_other_weights_are_found(student, build_student, tmp_path):
+    saved(examine(student), tmp_path)
+    other = build_student()
+    other.get_layer("logits").bias.assign([0.0, 0.1, 0.0])
+    served = examine(other)
+    with pytest.raises(ExportCheckError, match="not the student's"):
+        checks.compare_saved_model(tmp_path, served, signature_functions(served))
+
+
+def test_a_passenger_is_found(student, tmp_path):
+    served = examine(student)
+    module = tf.Module()
+    functions = signature_functions(served)
+    module.weights = [v.value for v in student.variables]
+    module.teacher = tf.Variable(tf.ones((3, 3)))
+    tf.saved_model.save(module, str(tmp_path), signatures=functions)
+    with pytest.raises(ExportCheckError, match="stores teacher/.*shape \\(3, 3\\)"):
+        checks.compare_saved_model(tmp_path, served, functions)
+
+
+def test_a_fixed_batch_a_lost_signature_and_xla_are_found(student, tmp_path):
+    served = examine(student)
+    functions = signature_functions(served)
+
+    def save_as(name, signatures):
+        module = tf.Module()
+        module.weights = [v.value for v in student.variables]
+        tf.saved_model.save(module, str(tmp_path / name), signatures=signatures)
+        checks.compare_saved_model(tmp_path / name, served, functions)
+
+    with pytest.raises(ExportCheckError, match='no signature "serving_default"'):
+        save_as("lost", {"serve_bytes": functions["serve_bytes"]})
+    with pytest.raises(ExportCheckError, match='Signature "serve_bytes" gives None'):
+        save_as("other", {"serving_default": functions["serving_default"]})
+
+    def traced(batch, **options):
+        spec = tf.TensorSpec((batch, 12, 12, 3), name="image")
+        function = tf.function(lambda image: {"logits": student(image)}, **options)
+        return {"serving_default": function.get_concrete_function(image=spec)}
+
+    with pytest.raises(ExportCheckError, match="no free batch dimension"):
+        save_as("fixed", traced(4))
+    with pytest.raises(ExportCheckError, match="demand XLA"):
+        save_as("compiled", traced(None, jit_compile=True))
+
+
+def test_a_savedmodel_that_only_python_can_run_is_found(student, tmp_path):
+    """`tf.saved_model.save(keras_model)` loads in Python and nowhere else."""
+    served = examine(student)
+    tf.saved_model.save(student, str(tmp_path))
+    batch = np.zeros((1, 12, 12, 3), "float32")
+    python = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    assert next(iter(python(tf.constant(batch)).values())).shape == (1, 3)
+    with pytest.raises(ExportCheckError):
+        checks.compare_saved_model(tmp_path, served, signature_functions(served))
+    with pytest.raises(ExportCheckError, match="Could not find variable"):
+        with checks._loaded(tmp_path) as worker:
+            name = next(iter(worker.signatures["serving_default"]["inputs"]))
+            checks._attempt("a run", worker.run, "serving_default", {name: batch})
+
+
+def test_a_bad_warmup_record_fails_the_version(student, tmp_path):
+    served = examine(student)
+    functions = saved(served, tmp_path)
+    warmup.write(tmp_path, "student", [("serving_default", {"image": np.zeros((1, 5, 5, 3))})])
+    with pytest.raises(ExportCheckError, match="at a warm-up record"):
+        checks.compare_saved_model(tmp_path, served, functions)
+
+
+def test_nan_is_never_within_tolerance(build_student, tmp_path):
+    student = build_student()
+    student.get_layer("logits").bias.assign([float("nan"), 0.0, 0.0])
+    served = examine(student)
+    with pytest.raises(ExportCheckError, match="differs from the Keras student by nan"):
+        checks.compare_saved_model(tmp_path, served, saved(served, tmp_path))
+
+
+def test_openvino_reads_the_same_numbers(version, student, images):
+    """A second reader that shares no code with TensorFlow."""
+    openvino = pytest.importorskip("openvino")
+    model = openvino.convert_model(str(version))
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled({"image": images.astype("float32")})
+    expected = keras.ops.softmax(student(images.astype("float32"))).numpy()
+    np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)

@@ -1,0 +1,143 @@
+import os
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from tfkd.export.hosting import Model, ServingError
+from tfkd.export.loader import LoaderError
+from tfkd.export.versions import new_version, remove_version
+
+BLACK = {"image": np.zeros((1, 12, 12, 3), "float32")}
+
+
+@pytest.fixture
+def base(version, tmp_path):
+    base = tmp_path / "student"
+    publish(version, base)
+    return base
+
+
+@pytest.fixture
+def host():
+    """Makes models that are read only when the test says so, and closes them."""
+    models = []
+
+    def start(base, **options):
+        models.append(Model("student", base, poll_seconds=3600, **options))
+        return models[-1]
+
+    yield start
+    for model in models:
+        model.close()
+
+
+def publish(source, base, broken=None):
+    with new_version(base) as new:
+        shutil.copytree(source, new.directory, dirs_exist_ok=True)
+        if broken:
+            (new.directory / broken).write_bytes(b"broken")
+
+
+def test_the_newest_version_answers_and_the_old_one_is_closed(base, version, host):
+    model = host(base)
+    with model.using() as one:
+        assert one.number == 1
+        publish(version, base)
+        model.refresh()
+        assert model.states() == {2: ("AVAILABLE", "")}
+        assert one.run("serving_default", BLACK)["logits"].shape == (1, 3)  # still there
+        process = one._worker.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+    with model.using() as two:
+        assert two.number == 2
+
+
+@pytest.mark.parametrize("broken", ["saved_model.pb", "assets.extra/tf_serving_warmup_requests"])
+def test_a_broken_version_is_reported_and_the_old_one_goes_on(base, version, host, broken):
+    model = host(base)
+    publish(version, base, broken)
+    model.refresh()
+    states = model.states()
+    assert states[1] == ("AVAILABLE", "")
+    assert states[2][0] == "END" and states[2][1]
+    with model.using() as chosen:
+        assert chosen.number == 1
+    remove_version(base / "2")
+    model.refresh()
+    assert model.states() == {1: ("AVAILABLE", "")}
+
+
+def test_removing_the_newest_version_rolls_back(base, version, host):
+    publish(version, base)
+    model = host(base)
+    assert list(model.states()) == [2]
+    remove_version(base / "2")
+    model.refresh()
+    assert list(model.states()) == [1]
+    remove_version(base / "1")
+    model.refresh()
+    assert list(model.states()) == [1]  # rather an old answer than none
+
+
+def test_labels_keep_their_versions_loaded(base, version, host):
+    for _ in range(2):
+        publish(version, base)
+    model = host(base, labels={"stable": 1, "canary": 3, "gone": 9})
+    assert list(model.states()) == [3, 1]
+    with model.using(label="stable") as chosen:
+        assert chosen.number == 1
+    for question in ({"label": "other"}, {"label": "gone"}, {"version": 2}):
+        with pytest.raises(ServingError) as caught, model.using(**question):
+            pass
+        assert caught.value.code == 5
+
+
+def test_a_process_that_dies_is_replaced_and_the_request_answered(base, host):
+    model = host(base)
+    with model.using() as chosen:
+        first = chosen._worker.pid
+        os.kill(first, 9)
+        assert chosen.run("serving_default", BLACK)["logits"].shape == (1, 3)
+        assert chosen._worker.pid != first
+
+
+def test_wrong_requests_and_slow_answers(base, host):
+    model = host(base)
+    with model.using() as chosen:
+        with pytest.raises(LoaderError) as caught:
+            chosen.run("serving_default", {"image": np.zeros((1, 5, 5, 3), "float32")})
+        assert caught.value.code == 3
+    slow = host(base, timeout=1e-6)
+    with slow.using() as chosen, pytest.raises(ServingError, match="No answer within") as caught:
+        chosen.run("serving_default", {"image": np.zeros((3000, 12, 12, 3), "float32")})
+    assert caught.value.code == 4
+
+
+def test_the_poller_finds_versions_by_itself_and_no_request_is_lost(base, version):
+    model = Model("student", base, poll_seconds=0.05)
+    stop, numbers = threading.Event(), []
+
+    def ask():
+        while not stop.is_set():
+            with model.using() as chosen:
+                chosen.run("serving_default", BLACK)
+                numbers.append(chosen.number)
+
+    clients = [threading.Thread(target=ask) for _ in range(3)]
+    for client in clients:
+        client.start()
+    for _ in range(2):
+        publish(version, base)
+        time.sleep(0.8)
+    deadline = time.monotonic() + 10
+    while numbers[-1] != 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stop.set()
+    for client in clients:
+        client.join()
+    model.close()
+    assert set(numbers) == {1, 2, 3}

@@ -1,0 +1,117 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tfkd.export.measure import Report, Row, draw, report
+from tfkd.export.reader import open_exported
+from tfkd.export.tflite import export_tflite
+
+
+@pytest.fixture(scope="module")
+def logits(student, images):
+    return student(images.astype("float32"), training=False).numpy()
+
+
+@pytest.fixture(scope="module")
+def dataset(images, logits):
+    """Labels that the student gets right on 24 of 30 images."""
+    classes = logits.argmax(-1)
+    classes[:6] = (classes[:6] + 1) % 3
+    return tf.data.Dataset.from_tensor_slices((images, classes.astype("int64"))).batch(8)
+
+
+@pytest.fixture(scope="module")
+def lite(student, labels, tmp_path_factory):
+    path = tmp_path_factory.mktemp("lite") / "student.tflite"
+    return export_tflite(student, path, labels=labels)
+
+
+def test_every_export_reads_back_as_images_to_logits(version, lite, dataset, logits, labels):
+    for path in (version, version.parent, lite):
+        with open_exported(path) as exported:
+            found, classes = exported.predict(dataset)
+            assert tuple(exported.labels) == labels
+            assert len(exported.seconds(np.zeros((1, 12, 12, 3), "uint8"), 3)) == 3
+        np.testing.assert_allclose(found, logits, atol=1e-5)
+        assert classes.shape == (30,)
+    assert exported.bytes == lite.stat().st_size
+
+
+def test_what_is_no_export_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing at"):
+        open_exported(tmp_path / "missing")
+    with pytest.raises(ValueError, match="neither a .tflite file nor a SavedModel"):
+        open_exported(tmp_path)
+
+
+def test_the_report_counts_right_and_puts_the_teacher_first(
+    student, build_student, version, lite, dataset, tmp_path
+):
+    teacher = build_student(name="teacher")
+    exports = {"SavedModel": version, "TFLite float32": lite}
+    found = report(student, exports, dataset, teacher=teacher, plot=tmp_path / "plot.png")
+    names = [row.name for row in found.rows]
+    assert names == ["Keras teacher", "TFLite teacher", "Keras student", *exports]
+    for row in found.rows:
+        assert row.accuracy == pytest.approx(24 / 30)
+        assert row.agreement == 1.0
+        assert 0 < row.latency_ms <= row.latency_p95_ms
+        assert row.ratio == pytest.approx(row.latency_ms / found.rows[0].latency_ms)
+    assert found.rows[-1].bytes == lite.stat().st_size
+    assert Image.open(tmp_path / "plot.png").size == (1500, 630)
+    assert [path.name for path in tmp_path.iterdir()] == ["plot.png"]
+
+
+def test_without_a_teacher_there_is_no_ratio(student, lite, dataset):
+    found = report(student, {"TFLite float32": lite}, dataset)
+    assert [row.ratio for row in found.rows] == [None, None]
+    assert found.as_dicts()[1]["bytes"] == lite.stat().st_size
+
+
+def test_the_table_by_hand():
+    rows = (
+        Row("Keras student", 1_234_567, 0.9219, 1.0, 1.5, 2.0, 20.0),
+        Row("TFLite int8", 308_700, 0.9218, 0.9943, 0.15, 0.25, 5.0, 0.1),
+    )
+    assert Report(rows).markdown().splitlines() == [
+        "| format | size (kB) | top-1 (%) | agree (%) "
+        "| p50 (ms) | p95 (ms) | ×32 (ms) | /teacher |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| Keras student | 1,234.6 | 92.19 | 100.00 | 1.500 | 2.000 | 20.00 | – |",
+        "| TFLite int8 | 308.7 | 92.18 | 99.43 | 0.150 | 0.250 | 5.00 | 0.10 |",
+    ]
+    assert Report(rows).table().row_count == 2
+
+
+def test_an_accuracy_axis_spans_two_points_at_least(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    limits = []
+    monkeypatch.setattr(
+        Figure,
+        "savefig",
+        lambda figure, path, **_: (limits.append(figure.axes[0].get_ylim()), path.touch()),
+    )
+    draw(
+        Report((Row("a", 10, 0.9, 1, 1, 1, 1), Row("b", 20, 0.9001, 1, 1, 1, 1))),
+        tmp_path / "p.png",
+    )
+    low, high = limits[0]
+    assert high - low == pytest.approx(2.0)
+
+
+def test_a_class_that_another_process_does_not_know_is_named(images, dataset):
+    class Unregistered(keras.Model):
+        def __init__(self):
+            super().__init__(name="secret")
+            self.flatten, self.head = keras.layers.Flatten(), keras.layers.Dense(3)
+
+        def call(self, image):
+            return self.head(self.flatten(image))
+
+    student = Unregistered()
+    student(images.astype("float32"))
+    with pytest.raises(ValueError, match='"secret" cannot be loaded in a fresh process'):
+        report(student, {}, dataset)

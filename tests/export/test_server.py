@@ -1,0 +1,294 @@
+import base64
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from tfkd.export.saved_model import encode_png, export_saved_model
+from tfkd.export.server import Server
+
+
+@pytest.fixture(scope="module")
+def server(version):
+    ports = {"rest_port": 0, "grpc_port": 0}
+    labels = {"student": {"stable": 1}}
+    limits = {"maximum_bytes": 1_000_000, "timeout": 5.0}
+    with Server(version.parent, labels=labels, **ports, **limits) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ask(server):
+    """(status code, answer) of a REST call; `body` bytes, or anything JSON."""
+
+    def call(path, body=None, method=None):
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        url = f"http://127.0.0.1:{server.rest_port}{path}"
+        request = urllib.request.Request(url, data=body, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def channel(server):
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def predict(channel):
+    """gRPC predict: {name: array} → {name: array}."""
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+    def call(feeds, name="student", **spec):
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = name
+        request.model_spec.signature_name = spec.get("signature", "")
+        if "label" in spec:
+            request.model_spec.version_label = spec["label"]
+        if "version" in spec:
+            request.model_spec.version.value = spec["version"]
+        for key, value in feeds.items():
+            if not isinstance(value, TensorProto):
+                value = tf.make_tensor_proto(value)
+            request.inputs[key].CopyFrom(value)
+        request.output_filter.extend(spec.get("outputs", ()))
+        response = stub.Predict(request, 10)
+        assert response.model_spec.version.value == 1
+        return {key: tf.make_ndarray(proto) for key, proto in response.outputs.items()}
+
+    return call
+
+
+PREDICT = "/v1/models/student:predict"
+
+
+def test_rest_equals_keras_in_rows_and_columns_and_from_bytes(ask, student, images, labels):
+    logits = student(images[:5].astype("float32"), training=False).numpy()
+    status, answer = ask(PREDICT, {"instances": images[:5].tolist()})
+    assert status == 200
+    np.testing.assert_allclose([row["logits"] for row in answer["predictions"]], logits, atol=1e-5)
+    assert [row["label"] for row in answer["predictions"]] == [labels[i] for i in logits.argmax(-1)]
+    path = "/v1/models/student/versions/1:predict"
+    status, answer = ask(path, {"inputs": {"image": images[:5].tolist()}})
+    np.testing.assert_allclose(answer["outputs"]["logits"], logits, atol=1e-5)
+    files = [{"b64": base64.b64encode(encode_png(image)).decode()} for image in images[:5]]
+    body = {"signature_name": "serve_bytes", "instances": [{"image_bytes": f} for f in files]}
+    status, answer = ask("/v1/models/student/labels/stable:predict", body)
+    np.testing.assert_allclose([row["logits"] for row in answer["predictions"]], logits, atol=1e-5)
+    body = {"signature_name": "features", "instances": images[:1].tolist()}
+    status, answer = ask(PREDICT, body)
+    assert np.shape(answer["predictions"]) == (1, 5, 5, 8)
+
+
+def test_grpc_equals_keras(predict, student, images):
+    logits = student(images.astype("float32"), training=False).numpy()
+    found = predict({"image": images.astype("float32")})
+    np.testing.assert_allclose(found["logits"], logits, atol=1e-5)
+    files = np.array([encode_png(image) for image in images], object)
+    found = predict({"image_bytes": files}, signature="serve_bytes", label="stable")
+    np.testing.assert_allclose(found["logits"], logits, atol=1e-5)
+    found = predict({"image": images.astype("float32")}, outputs=["label"], version=1)
+    assert set(found) == {"label"} and found["label"].shape == (30,)
+    repeated = tf.make_tensor_proto(7.0, shape=(2, 12, 12, 3))  # one value for the whole shape
+    expected = student(np.full((2, 12, 12, 3), 7.0, "float32"))
+    np.testing.assert_allclose(predict({"image": repeated})["logits"], expected, atol=1e-5)
+
+
+def test_status_and_metadata_over_both(ask, channel):
+    available = {"version": "1", "state": "AVAILABLE"}
+    available["status"] = {"error_code": "OK", "error_message": ""}
+    for path in ("", "/versions/1", "/labels/stable"):
+        assert ask(f"/v1/models/student{path}") == (200, {"model_version_status": [available]})
+    status, answer = ask("/v1/models/student/metadata")
+    definitions = answer["metadata"]["signature_def"]["signature_def"]
+    assert set(definitions) == {"serving_default", "serve_bytes", "features"}
+    image = definitions["serving_default"]["inputs"]["image"]
+    assert image["dtype"] == "DT_FLOAT"
+    assert [d["size"] for d in image["tensor_shape"]["dim"]] == ["-1", "12", "12", "3"]
+
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = "student"
+    stub = model_service_pb2_grpc.ModelServiceStub(channel)
+    (found,) = stub.GetModelStatus(request, 10).model_version_status
+    assert (found.version, found.state) == (1, get_model_status_pb2.ModelVersionStatus.AVAILABLE)
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "student"
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    stub.GetModelMetadata(request, 10).metadata["signature_def"].Unpack(signatures)
+    assert set(signatures.signature_def) == set(definitions)
+
+
+@pytest.mark.parametrize(
+    "path, body, method, status, message",
+    [
+        ("/", None, None, 404, "nothing at /"),
+        ("/v1/models/other:predict", b"{}", None, 404, "Servable not found: other"),
+        ("/v1/models/student/versions/2", None, None, 404, "no version 2"),
+        ("/v1/models/student/versions/2:predict", b"{}", None, 404, "does not serve version 2"),
+        ("/v1/models/student/versions/2x:predict", b"{}", None, 404, "nothing at"),
+        (f"/v1/models/student/versions/{10**30}:predict", b"{}", None, 404, "nothing at"),
+        ("/v1/models/student/labels/x:predict", b"{}", None, 404, "no label 'x'"),
+        ("/v1/models/student:classify", b"{}", None, 501, "classify is not served"),
+        (PREDICT, None, "GET", 405, "Use POST"),
+        ("/v1/models/student", b"{}", "POST", 405, "Use GET"),
+        ("/v1/models/student/metadata", None, "DELETE", 405, "Use GET"),
+        (PREDICT, b"", "POST", 400, "no JSON"),
+        (PREDICT, {"signature_name": "nope", "instances": [1]}, None, 400, "'nope' not found"),
+        (PREDICT, {"instances": [[[[1, 2, 3]] * 12] * 11]}, None, 400, "shape"),
+        (PREDICT, {"instances": [[[["a"] * 3] * 12] * 12]}, None, 400, "numbers of the type"),
+        (PREDICT, b"[" + b"1," * 600_000 + b"1]", None, 413, "larger than 1000000 bytes"),
+    ],
+)
+def test_a_wrong_rest_request_gets_the_right_status(ask, path, body, method, status, message):
+    found, answer = ask(path, body, method)
+    assert found == status
+    assert message in answer["error"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"junk", b"", b"\x89PNG\r\n\x1a\n" + b"\xff" * 40, b"GIF89a" * 9]
+)
+def test_bytes_that_are_no_image_or_a_bomb_are_the_clients_mistake(ask, predict, content):
+    row = {"b64": base64.b64encode(content).decode()}
+    status, answer = ask(PREDICT, {"signature_name": "serve_bytes", "instances": [row]})
+    assert status == 400 and ("image" in answer["error"] or "PNG" in answer["error"])
+    with pytest.raises(grpc.RpcError) as caught:
+        predict({"image_bytes": np.array([content], object)}, signature="serve_bytes")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def huge():
+    proto = tf.make_tensor_proto(np.zeros((1, 12, 12, 3), "float32"))
+    proto.tensor_shape.dim[0].size = 10**12
+    return proto
+
+
+def mislabelled():
+    proto = tf.make_tensor_proto(np.zeros((1, 12, 12, 3), "float32"))
+    proto.tensor_content = proto.tensor_content[:-3]
+    return proto
+
+
+@pytest.mark.parametrize(
+    "feeds, spec, code, message",
+    [
+        ({"image": np.zeros((1, 12, 12, 3))}, {}, "INVALID_ARGUMENT", "dtype number 2; expected 1"),
+        ({"image": np.float32(1)}, {}, "INVALID_ARGUMENT", "shape"),
+        ({"image": np.zeros((0, 12, 12, 3), "f4")}, {}, "INVALID_ARGUMENT", "empty or too large"),
+        ({"image": np.zeros((1, 12, 0, 3), "f4")}, {}, "INVALID_ARGUMENT", "shape"),
+        ({"image": huge()}, {}, "INVALID_ARGUMENT", "empty or too large"),
+        ({"image": mislabelled()}, {}, "INVALID_ARGUMENT", "image"),
+        ({"image": np.array([b"x"], object)}, {}, "INVALID_ARGUMENT", "dtype number 7"),
+        ({}, {}, "INVALID_ARGUMENT", "takes ['image']"),
+        ({"image": np.zeros((1, 12, 12, 3), "f4")}, {"name": "x"}, "NOT_FOUND", "Servable"),
+        ({"image": np.zeros((1, 12, 12, 3), "f4")}, {"version": 9}, "NOT_FOUND", "version 9"),
+        ({"image": np.zeros((1, 12, 12, 3), "f4")}, {"label": "x"}, "NOT_FOUND", "no label"),
+        ({}, {"signature": "x"}, "FAILED_PRECONDITION", 'signature key "x" not found'),
+        (
+            {"image": np.zeros((1, 12, 12, 3), "f4")},
+            {"outputs": ["x"]},
+            "INVALID_ARGUMENT",
+            "no outputs ['x']",
+        ),
+        ({"image": np.zeros((600, 12, 12, 3), "f4")}, {}, "RESOURCE_EXHAUSTED", "larger than max"),
+    ],
+)
+def test_a_wrong_grpc_request_gets_the_right_status(predict, feeds, spec, code, message):
+    with pytest.raises(grpc.RpcError) as caught:
+        predict(feeds, **spec)
+    assert caught.value.code() is grpc.StatusCode[code]
+    assert message in caught.value.details()
+
+
+def test_good_requests_are_answered_among_bad_ones(ask, images):
+    bad = [b"junk", {"instances": []}, {"instances": [[1]]}, b"1" * 1_100_000]
+    failures = []
+
+    def disturb():
+        for _ in range(5):
+            failures.extend(status for body in bad if (status := ask(PREDICT, body)[0]) >= 500)
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    while thread.is_alive():
+        assert ask(PREDICT, {"instances": images[:2].tolist()})[0] == 200
+    assert failures == []
+
+
+def test_a_client_that_stops_sending_is_let_go(version):
+    options = {"rest_port": 0, "grpc_port": 0, "timeout": 0.5}
+    with Server(version.parent, **options) as server:
+        with socket.create_connection(("127.0.0.1", server.rest_port), timeout=10) as client:
+            head = (
+                b"POST /v1/models/student:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"
+            )
+            client.sendall(head + b"{")
+            start = time.monotonic()
+            assert client.recv(100).startswith(b"HTTP/1.1 408")
+            assert time.monotonic() - start < 5
+
+
+def test_publishing_while_clients_ask_loses_no_request(student, version, images, tmp_path):
+    base = tmp_path / "student"
+    export_saved_model(student, base, check=False)
+    body = json.dumps({"instances": images[:1].tolist()}).encode()
+    statuses, stop = [], threading.Event()
+    options = {"rest_port": 0, "grpc_port": 0, "poll_seconds": 0.05}
+    with Server(base, **options) as server:
+        root = f"http://127.0.0.1:{server.rest_port}/v1/models/student"
+
+        def client():
+            while not stop.is_set():
+                with urllib.request.urlopen(f"{root}:predict", body, timeout=20) as response:
+                    statuses.append(response.status)
+
+        clients = [threading.Thread(target=client) for _ in range(3)]
+        for thread in clients:
+            thread.start()
+        for number in ("2", "3"):
+            export_saved_model(student, base, check=False, keep=1)
+            seen, deadline = None, time.monotonic() + 15
+            while seen != number and time.monotonic() < deadline:
+                with urllib.request.urlopen(root) as response:
+                    seen = json.load(response)["model_version_status"][0]["version"]
+            assert seen == number
+        stop.set()
+        for thread in clients:
+            thread.join()
+    assert len(statuses) > 20 and set(statuses) == {200}
+
+
+def test_what_cannot_be_served_is_refused_at_the_start(tmp_path, server, version):
+    ports = {"rest_port": 0, "grpc_port": 0}
+    with pytest.raises(ValueError, match="it holds no version"):
+        Server(tmp_path, **ports)
+    (tmp_path / "1").mkdir()
+    with pytest.raises(ValueError, match="version 1: Could not find SavedModel"):
+        Server(tmp_path, **ports)
+    with pytest.raises(OSError, match="address already in use"):
+        Server(version.parent, rest_port=server.rest_port, grpc_port=0)
+    with pytest.raises(OSError, match="cannot be used"):
+        Server(version.parent, rest_port=0, grpc_port=server.grpc_port)

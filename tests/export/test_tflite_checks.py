@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from tfkd.export import tflite_checks
+from tfkd.export.errors import ExportCheckError
+from tfkd.export.student import examine
+from tfkd.export.tflite import convert
+from tfkd.export.tflite_checks import Limits, compare_probabilities, compare_tflite
+
+LOOSE = Limits(error=1.0, agreement=0.9)
+
+
+def test_errors_and_agreement_by_hand():
+    expected = np.array([[0.9, 0.1], [0.2, 0.8], [0.52, 0.48], [0.7, 0.3]])
+    found = np.array([[0.8, 0.2], [0.2, 0.8], [0.48, 0.52], [0.7, 0.3]])
+    report = compare_probabilities(expected, found, LOOSE)
+    assert report["images"] == 4
+    assert report["mean_error"] == pytest.approx((0.1 + 0.04) / 4)
+    assert report["largest_error"] == pytest.approx(0.1)
+    assert report["agreement"] == 0.75  # the third image is no clear case, so it passes
+
+
+def test_a_clear_disagreement_and_a_large_error_and_nan_fail():
+    expected = np.array([[0.9, 0.1], [0.2, 0.8]])
+    with pytest.raises(ExportCheckError, match="on 50.0% of the clear images"):
+        compare_probabilities(expected, np.array([[0.1, 0.9], [0.2, 0.8]]), LOOSE)
+    with pytest.raises(ExportCheckError, match="by 0.05 on average"):
+        compare_probabilities(expected, expected + 0.05, Limits(0.01, 0.5))
+    with pytest.raises(ExportCheckError, match="by nan"):
+        compare_probabilities(expected, expected * np.nan, LOOSE)
+    with pytest.raises(ExportCheckError, match="gives the shape"):
+        compare_probabilities(expected, expected[:1], LOOSE)
+
+
+def test_a_corrupted_or_foreign_file_is_found(student, build_student, tmp_path):
+    served = examine(student)
+    path = tmp_path / "student.tflite"
+    content = convert(served)
+    path.write_bytes(content)
+    report = compare_tflite(path, served, "float32")
+    assert report["bytes"] == len(content) and report["mean_error"] < 1e-6
+    path.write_bytes(b"junk" * 100)
+    with pytest.raises(ExportCheckError, match="refuses"):
+        compare_tflite(path, served, "float32")
+    path.write_bytes(convert(examine(build_student(size=14))))
+    with pytest.raises(ExportCheckError, match=r"takes .*14, 14.* expected .*12, 12"):
+        compare_tflite(path, served, "float32")
+    other = build_student()
+    other.get_layer("logits").bias.assign([2.0, 0.0, 0.0])
+    path.write_bytes(convert(examine(other)))
+    with pytest.raises(ExportCheckError, match="differ from the Keras student's"):
+        compare_tflite(path, served, "float32")
+
+
+def test_an_op_that_is_not_built_in_is_found(student, tmp_path, monkeypatch):
+    class WithFlex(tflite_checks.Interpreter):
+        def __init__(self, path):
+            super().__init__(path)
+            self.operations.append("FlexTan")
+
+    served = examine(student)
+    (tmp_path / "student.tflite").write_bytes(convert(served))
+    monkeypatch.setattr(tflite_checks, "Interpreter", WithFlex)
+    with pytest.raises(ExportCheckError, match=r"not built in: \['FlexTan'\]"):
+        compare_tflite(tmp_path / "student.tflite", served, "float32")

@@ -1,0 +1,247 @@
+"""Does a SavedModel do in TensorFlow's C++ loader what the student does in Keras?"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfkd.export import loader, warmup
+from tfkd.export.errors import ExportCheckError
+from tfkd.export.worker import Worker, WorkerDied
+
+BATCH_SIZES = (1, 7, 64)
+TOLERANCE = 1e-5  # of the largest output, or of 1 if that is larger
+
+
+def check_saved_model(path):
+    """Check a version directory by itself, as after a copy: checksums, structure, warm-up records
+    in the C++ loader.
+
+    Returns:
+        dict: "files" checked, "warmup_records" replayed.
+
+    Raises:
+        ExportCheckError: says what is wrong. FileNotFoundError: no such directory.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"There is no directory {path}.")
+    try:
+        recorded = json.loads((path / "assets.extra" / "manifest.json").read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportCheckError(
+            f"{path} holds no readable assets.extra/manifest.json: {error}."
+        ) from error
+    found = checksums(path)
+    for name in sorted(set(recorded) | set(found)):
+        if recorded.get(name) != found.get(name):
+            state = (
+                "missing" if name not in found else "foreign" if name not in recorded else "changed"
+            )
+            raise ExportCheckError(
+                f"{path / name} is {state} since the export. Copy or export it anew."
+            )
+    with _loaded(path) as worker:
+        _check_structure(worker)
+        count = _attempt("a warm-up record", warmup.replay, worker.run, path)
+    return {"files": len(found), "warmup_records": count}
+
+
+def compare_saved_model(path, served, functions, examples=None):
+    """Load a version directory in a fresh process and compare every signature with the student.
+
+    Args:
+        path: version directory, perhaps not published yet.
+        served: `student.Served`, the reference: the Keras model itself is called.
+        functions: {signature: concrete function} that were saved, for the expected names, shapes
+            and dtypes.
+        examples: images to compare on; default random ones.
+
+    Returns:
+        dict: "batch_sizes", "largest_difference" {signature: float}, "warmup_records", "variables".
+
+    Raises:
+        ExportCheckError: says what differed.
+    """
+    variables = _check_variables(path, served.model)
+    differences = {}
+    with _loaded(path) as worker:
+        _check_structure(worker, functions)
+        for signature in functions:
+            differences[signature] = max(
+                _compare(worker, signature, served, _batch(served, size, examples))
+                for size in BATCH_SIZES
+            )
+        if "serve_bytes" in functions:
+            _check_refusal(worker)
+        count = _attempt("a warm-up record", warmup.replay, worker.run, path)
+    return {
+        "batch_sizes": list(BATCH_SIZES),
+        "largest_difference": differences,
+        "warmup_records": count,
+        "variables": variables,
+    }
+
+
+def checksums(directory):
+    """{relative path: SHA-256} of every file of a version, its manifest excepted."""
+    directory = Path(directory)
+    return {
+        file.relative_to(directory).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(directory.rglob("*"))
+        if file.is_file() and file.name != "manifest.json"
+    }
+
+
+def reference(signature, served, feeds):
+    """What the Keras student gives for a signature; {output name: array}. Softmax and argmax are
+    done in NumPy."""
+    if signature == "features":
+        return {name: tensor.numpy() for name, tensor in served.feature_maps(feeds).items()}
+    logits = served.logits(feeds).numpy()
+    wide = logits.astype(np.float64)
+    if served.head == "softmax":
+        powers = np.exp(wide - wide.max(-1, keepdims=True))
+        probabilities = powers / powers.sum(-1, keepdims=True)
+    else:
+        probabilities = 0.5 * (1 + np.tanh(wide / 2))
+        if served.head == "binary":
+            probabilities = np.concatenate([1 - probabilities, probabilities], axis=-1)
+    return {"logits": logits, "probabilities": probabilities}
+
+
+def _loaded(path):
+    return _attempt(f"loading {path}", Worker, path)
+
+
+def _attempt(what, function, *arguments):
+    try:
+        return function(*arguments)
+    except (loader.LoaderError, WorkerDied, TimeoutError, ValueError) as error:
+        raise ExportCheckError(f"TensorFlow's C++ loader failed at {what}: {error}") from error
+
+
+def _batch(served, size, examples):
+    if examples is None or served.image_shape is None:
+        return served.sample(size, seed=size)
+    images = np.asarray(examples)
+    if images.shape[1:] != served.image_shape or not len(images):
+        raise ValueError(
+            f"examples have the shape {images.shape}; the student takes (n, *{served.image_shape})."
+        )
+    images = np.resize(images, (size, *served.image_shape))
+    return {"image": images.astype(served.inputs["image"].dtype.as_numpy_dtype)}
+
+
+def _check_structure(worker, functions=None):
+    signatures = {n: s for n, s in worker.signatures.items() if n != "__saved_model_init_op"}
+    if worker.compiled_functions:
+        raise ExportCheckError(
+            f"The functions {worker.compiled_functions} demand XLA, which TF Serving has switched "
+            "off on CPU."
+        )
+    if "serving_default" not in signatures:
+        raise ExportCheckError(
+            f'There is no signature "serving_default", only {sorted(signatures)}.'
+        )
+    for name, signature in signatures.items():
+        if signature["method_name"] != loader.PREDICT_METHOD:
+            raise ExportCheckError(
+                f'Signature "{name}" has the method name {signature["method_name"]!r}.'
+            )
+        for kind in ("inputs", "outputs"):
+            for key, (_, shape) in signature[kind].items():
+                if not shape or shape[0] != -1:
+                    raise ExportCheckError(
+                        f'"{key}" of signature "{name}" has no free batch dimension: {shape}.'
+                    )
+    for name, function in (functions or {}).items():
+        expected = {key: _plain(t) for key, t in function.structured_outputs.items()}
+        found = signatures.get(name, {}).get("outputs")
+        if found != expected:
+            raise ExportCheckError(f'Signature "{name}" gives {found}; expected {expected}.')
+        taken = function.structured_input_signature[1]
+        if signatures[name]["inputs"] != {key: _plain(spec) for key, spec in taken.items()}:
+            raise ExportCheckError(
+                f'Signature "{name}" takes {signatures[name]["inputs"]}; expected {taken}.'
+            )
+
+
+def _plain(tensor):
+    return tensor.dtype.as_datatype_enum, tuple(-1 if d is None else d for d in tensor.shape)
+
+
+def _check_variables(path, model):
+    """Every stored tensor must be one of the student's; a teacher, an adapter or an exit would show
+    here."""
+    try:
+        reader = tf.train.load_checkpoint(str(Path(path) / "variables" / "variables"))
+        names = [
+            n for n in reader.get_variable_to_shape_map() if n != "_CHECKPOINTABLE_OBJECT_GRAPH"
+        ]
+        stored = {name: np.asarray(reader.get_tensor(name)) for name in names}
+    except Exception as error:  # OpError, ValueError, IndexError: whatever is broken
+        raise ExportCheckError(f"The stored variables cannot be read: {error}") from error
+    own = {_fingerprint(np.asarray(variable)) for variable in model.variables}
+    for name, value in stored.items():
+        if _fingerprint(value) not in own:
+            raise ExportCheckError(
+                f"The SavedModel stores {name}, shape {value.shape}, that is not the student's."
+            )
+    return len(stored)
+
+
+def _fingerprint(array):
+    return array.shape, array.dtype.str, hashlib.sha256(np.ascontiguousarray(array)).digest()
+
+
+def _compare(worker, signature, served, feeds):
+    expected = reference(signature, served, feeds)
+    if signature == "serve_bytes":
+        pixels = tf.cast(feeds["image"], tf.uint8)
+        sent = {
+            "image_bytes": np.array([tf.io.encode_png(image).numpy() for image in pixels], object)
+        }
+    else:
+        sent = feeds
+    size = len(next(iter(feeds.values())))
+    where = f'signature "{signature}" at batch size {size}'
+    found = _attempt(where, worker.run, signature, sent)
+    largest = 0.0
+    for name, value in expected.items():
+        if found[name].shape != value.shape:
+            raise ExportCheckError(
+                f'"{name}" of {where} has the shape {found[name].shape}, not {value.shape}.'
+            )
+        difference = float(np.max(np.abs(found[name] - value), initial=0.0))
+        allowed = TOLERANCE * max(1.0, float(np.max(np.abs(value), initial=0.0)))
+        if not difference <= allowed:  # also true for NaN
+            raise ExportCheckError(
+                f'"{name}" of {where} differs from the Keras student by {difference:.3g} (allowed: '
+                f"{allowed:.3g})."
+            )
+        largest = max(largest, difference)
+    if signature != "features":
+        chosen = found["probabilities"].argmax(-1)
+        names = np.array([label.encode() for label in served.labels], object)[chosen]
+        if not (
+            np.array_equal(found["class_id"], chosen) and np.array_equal(found["label"], names)
+        ):
+            raise ExportCheckError(
+                f'"class_id" or "label" of {where} is not that of the largest probability.'
+            )
+    return largest
+
+
+def _check_refusal(worker):
+    try:
+        worker.run("serve_bytes", {"image_bytes": np.array([b"no image"], object)})
+    except loader.LoaderError as error:
+        if error.code == loader.INVALID_ARGUMENT:
+            return
+        raise ExportCheckError(
+            f'Signature "serve_bytes" fails on bytes that are no image: {error}'
+        ) from error
+    raise ExportCheckError('Signature "serve_bytes" answers bytes that are no image.')

@@ -1,0 +1,210 @@
+"""What each export costs and what it is worth: one table, one picture."""
+
+import contextlib
+import dataclasses
+import secrets
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from tfkd.evaluation import quality
+from tfkd.export.loader import LoaderError
+from tfkd.export.reader import open_exported, open_keras
+from tfkd.export.tflite import export_tflite
+
+BATCH = 32
+WARM_UP_RUNS = 5
+TURNS = 12
+RUNS_A_TURN = 10
+TEACHER, LITE_TEACHER, STUDENT = "Keras teacher", "TFLite teacher", "Keras student"
+SMALLEST_SPAN = 2.0  # points of accuracy on the plot's axis, lest a hundredth look like a fall
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One model in one format. Times in milliseconds, on one thread; shares from 0 to 1.
+
+    Attributes:
+        name: model and format.
+        bytes: size on disk.
+        accuracy: top-1 on the dataset.
+        agreement: share of examples on which it names the same class as the Keras student.
+        latency_ms, latency_p95_ms: one image, median and 95th percentile.
+        batch_ms: median of a batch of 32.
+        ratio: latency_ms over that of the first teacher row, or None without a teacher.
+    """
+
+    name: str
+    bytes: int
+    accuracy: float
+    agreement: float
+    latency_ms: float
+    latency_p95_ms: float
+    batch_ms: float
+    ratio: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Rows, teacher first; `table()` for the terminal, `markdown()` for a README.
+
+    Columns: size on disk, top-1 on the dataset, agreement with the Keras student's classes, latency
+    of one image (median, 95th percentile) and of a batch of 32, each on one thread, and the
+    median over the Keras teacher's.
+    """
+
+    rows: tuple
+
+    def table(self):
+        """The rows as a `rich.table.Table`."""
+        headings, lines = self._cells()
+        result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for position, heading in enumerate(headings):
+            result.add_column(
+                heading.replace(" ", "\n"), justify="right" if position else "left", no_wrap=True
+            )
+        for line in lines:
+            result.add_row(*line)
+        return result
+
+    def markdown(self):
+        """The rows as a Markdown table."""
+        headings, lines = self._cells()
+        rule = ["---"] + ["---:"] * (len(headings) - 1)
+        return "".join(f"| {' | '.join(line)} |\n" for line in (headings, rule, *lines))
+
+    def as_dicts(self):
+        """The rows as plain dicts, for a JSON file."""
+        return [dataclasses.asdict(row) for row in self.rows]
+
+    def _cells(self):
+        headings = ["format", "size (kB)", "top-1 (%)", "agree (%)", "p50 (ms)", "p95 (ms)"]
+        headings += [f"×{BATCH} (ms)", "/teacher"]
+        lines = []
+        for row in self.rows:
+            figures = [f"{row.bytes / 1e3:,.1f}", f"{row.accuracy:.2%}"[:-1]]
+            figures += [f"{row.agreement:.2%}"[:-1]]
+            figures += [f"{row.latency_ms:.3f}", f"{row.latency_p95_ms:.3f}"]
+            figures += [f"{row.batch_ms:.2f}", "–" if row.ratio is None else f"{row.ratio:.2f}"]
+            lines.append([row.name, *figures])
+        return headings, lines
+
+
+def report(student, exports, dataset, *, teacher=None, plot=None):
+    """Measure a student, its exports and its teacher on the same images, in turns, on one thread.
+
+    Args:
+        student: the Keras student.
+        exports: {name: path} of exports, as `open_exported` takes them.
+        dataset: batched `tf.data.Dataset` of (images, labels), the test split.
+        teacher: the Keras teacher, or None. Its TFLite float32 form is measured too.
+        plot: path of a PNG to draw accuracy against size and latency into, or None.
+
+    Returns:
+        `Report`. A Keras model that another process cannot load (unregistered classes) is an error.
+
+    Raises:
+        ValueError: what cannot be opened or measured.
+    """
+    with contextlib.ExitStack() as stack:
+        opened = {}
+        if teacher is not None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            lite = export_tflite(teacher, Path(folder) / "teacher.tflite", check=False)
+            opened[TEACHER] = stack.enter_context(_keras(teacher))
+            opened[LITE_TEACHER] = stack.enter_context(open_exported(lite))
+        opened[STUDENT] = stack.enter_context(_keras(student))
+        for name, path in exports.items():
+            opened[name] = stack.enter_context(open_exported(path))
+        predictions = {name: model.predict(dataset) for name, model in opened.items()}
+        images = next(iter(dataset.as_numpy_iterator()))[0]
+        single = _latencies(opened, images[:1])
+        batch = _latencies(opened, np.resize(images, (BATCH, *images.shape[1:])))
+    reference = predictions[STUDENT][0]
+    rows = []
+    for name, model in opened.items():
+        logits, labels = predictions[name]
+        figures = quality(logits, labels, reference)
+        middle = float(np.median(single[name]))
+        rows.append(
+            Row(
+                name,
+                model.bytes,
+                figures["accuracy"],
+                figures["agreement"],
+                middle,
+                float(np.percentile(single[name], 95)),
+                float(np.median(batch[name])),
+                middle / float(np.median(single[TEACHER])) if teacher is not None else None,
+            )
+        )
+    result = Report(tuple(rows))
+    if plot is not None:
+        draw(result, plot)
+    return result
+
+
+def draw(result, path):
+    """Draw accuracy against size and against latency as a PNG, written beside and renamed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for number, row in enumerate(result.rows):
+        marker = "s" if row.name in (TEACHER, LITE_TEACHER) else "o"
+        for axes, value in ((left, row.bytes / 1e3), (right, row.latency_ms)):
+            axes.plot(
+                *(value, 100 * row.accuracy, marker),
+                color=f"C{number}",
+                label=row.name,
+                alpha=0.8,
+            )
+    left.set_ylabel("top-1 accuracy (%)")
+    left.set_xlabel("size (kB)")
+    right.set_xlabel("latency of one image on one thread (ms)")
+    low, high = left.get_ylim()
+    if high - low < SMALLEST_SPAN:
+        middle = (low + high) / 2
+        left.set_ylim(middle - SMALLEST_SPAN / 2, middle + SMALLEST_SPAN / 2)
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.margins(x=0.1)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3)
+    handles, names = left.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right center", frameon=False)
+    path = Path(path)
+    hidden = path.with_name(f".tmp-{secrets.token_hex(6)}.png")
+    figure.savefig(hidden, dpi=150)
+    hidden.replace(path)
+
+
+def _keras(model):
+    try:
+        return open_keras(model)
+    except LoaderError as error:
+        raise ValueError(
+            f'Model "{model.name}" cannot be loaded in a fresh process, where its speed is '
+            "measured: "
+            f"{error}. Register its classes with keras.saving.register_keras_serializable."
+        ) from error
+
+
+def _latencies(models, images):
+    """{name: milliseconds of every run}. In turns, because a machine's speed drifts."""
+    times = {name: [] for name in models}
+    for model in models.values():
+        model.seconds(images, WARM_UP_RUNS)
+    for _ in range(TURNS):
+        for name, model in models.items():
+            # The first run of a turn finds the caches full of another model's weights.
+            times[name] += [1e3 * seconds for seconds in model.seconds(images, RUNS_A_TURN + 1)[1:]]
+    return times

@@ -1,0 +1,149 @@
+"""A student as a SavedModel that TF Serving loads."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfkd.export import checks, papers, warmup
+from tfkd.export.images import MAXIMUM_PIXELS, decode_batch
+from tfkd.export.student import examine
+from tfkd.export.versions import new_version
+
+
+def export_saved_model(
+    student,
+    directory,
+    *,
+    labels=None,
+    version=None,
+    warmup_batch_sizes=(1, 8),
+    features=None,
+    keep=None,
+    image_dtype="float32",
+    output=None,
+    maximum_pixels=MAXIMUM_PIXELS,
+    manifest=None,
+    examples=None,
+    check=True,
+):
+    """Write `directory/<version>/`, check it with TensorFlow's C++ loader, publish it by a rename.
+
+    Signatures, each with a free batch dimension:
+        serving_default  {"image"} → {"logits", "probabilities", "class_id": int32, "label": string}
+        serve_bytes      {"image_bytes"}: JPEG, PNG or WebP files → the same; for students of images
+        features         {"image"} → {tap: float32}; only with `features`
+    A student of several inputs has their names instead of "image". Mixed-precision students are
+    exported in float32; of a student that ends in softmax or sigmoid the logits are recovered.
+
+    Args:
+        student: a plain, built `keras.Model` (of a distiller: `distiller.student`).
+        directory: base directory of the model.
+        labels: class names, one an output (two for a one-logit student); default "0", "1", ….
+        version: number of the version; None takes the next one. Old versions stay.
+        warmup_batch_sizes: batch sizes of the warm-up records written for every signature.
+        features: names of taps (`"stage2_out"`, `"backbone/conv5"`) to serve.
+        keep: keep only so many of the newest versions.
+        image_dtype: "float32" or "uint8", the dtype of "image" in requests; values are 0..255 in
+            both.
+        output: name of the output with the logits, for students of several outputs.
+        maximum_pixels: encoded images with more pixels are refused.
+        manifest: dict of facts about the run, stored in `assets.extra/manifest.json`.
+        examples: real images to check with, shape (n, height, width, channels); default random
+            ones.
+        check: False leaves the checks out.
+
+    Returns:
+        `pathlib.Path` of the version.
+
+    Raises:
+        TypeError, ValueError: student or arguments cannot be exported. ExportCheckError: what was
+        written does not do what the student does. In each case nothing is published.
+    """
+    served = examine(student, labels, output, features, image_dtype)
+    sizes = _checked_batch_sizes(warmup_batch_sizes)
+    with new_version(directory, version, keep) as new:
+        functions = signature_functions(served, maximum_pixels)
+        save_functions(functions, new.directory)
+        requests = warmup_requests(served, functions, sizes)
+        warmup.write(new.directory, student.name, requests)
+        report = None
+        if check:
+            report = checks.compare_saved_model(new.directory, served, functions, examples)
+        papers.write(new.directory, served, functions, manifest, report)
+    return new.path
+
+
+def signature_functions(served, maximum_pixels=MAXIMUM_PIXELS):
+    """{signature name: concrete function} of a student."""
+    specs = dict(served.inputs)
+
+    def classify(feeds):
+        feeds = {name: tf.ensure_shape(t, specs[name].shape) for name, t in feeds.items()}
+        logits = served.logits(feeds)
+        probabilities = served.probabilities(logits)
+        class_id = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+        return {
+            "logits": logits,
+            "probabilities": probabilities,
+            "class_id": class_id,
+            "label": tf.gather(tf.constant(served.labels), class_id),
+        }
+
+    functions = {"serving_default": concrete(classify, specs)}
+    if served.image_shape is not None and served.image_shape[-1] in (1, 3):
+
+        def classify_bytes(feeds):
+            images = decode_batch(feeds["image_bytes"], served.image_shape, maximum_pixels)
+            return classify({"image": tf.cast(images, specs["image"].dtype)})
+
+        encoded = {"image_bytes": tf.TensorSpec((None,), tf.string, name="image_bytes")}
+        functions["serve_bytes"] = concrete(classify_bytes, encoded)
+    if served.features:
+        functions["features"] = concrete(served.feature_maps, specs)
+    return functions
+
+
+def warmup_requests(served, functions, batch_sizes):
+    """[(signature, {input: array})], one for every signature and batch size."""
+    requests = []
+    for size in batch_sizes:
+        sample = served.sample(size)
+        for signature in functions:
+            if signature == "serve_bytes":
+                pixels = sample["image"].astype(np.uint8)
+                feeds = {"image_bytes": np.array([encode_png(image) for image in pixels], object)}
+            else:
+                feeds = sample
+            requests.append((signature, feeds))
+    return requests
+
+
+def encode_png(image):
+    """uint8 array (height, width, channels) as bytes of a PNG file."""
+    return tf.io.encode_png(image).numpy()
+
+
+def concrete(function, specs):
+    """Trace `function({name: tensor})` as a function of keyword tensors, which is what a signature
+    is made of."""
+    traced = tf.function(lambda **feeds: function(feeds), autograph=False)
+    return traced.get_concrete_function(**specs)
+
+
+def save_functions(functions, directory):
+    """Write exactly the variables that the signatures read.
+
+    `keras.export.ExportArchive` tracks every variable under two names and stores its bytes twice;
+    it also stores variables that inference does not read (seeds of dropout)."""
+    module = tf.Module()
+    used = {id(v): v for function in functions.values() for v in function.graph.variables}
+    module.weights = list(used.values())
+    tf.saved_model.save(module, str(directory), signatures=functions)
+
+
+def _checked_batch_sizes(sizes):
+    sizes = tuple(sizes)
+    if not all(type(size) is int and size >= 1 for size in sizes):
+        raise ValueError(
+            f"warmup_batch_sizes must be whole numbers of at least 1; given {sizes!r}."
+        )
+    return sizes

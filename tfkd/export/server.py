@@ -1,0 +1,141 @@
+"""A local server for development: TensorFlow Serving's REST and gRPC calls over its C++ loader.
+
+A stand-in where there is no docker. It is not TensorFlow Serving: no batching, no GPU, no TLS, no
+access control.
+"""
+
+import asyncio
+import contextlib
+import signal
+import threading
+from pathlib import Path
+
+from aiohttp import web
+
+from tfkd.export.grpc_server import grpc_server
+from tfkd.export.hosting import Model
+from tfkd.export.http_server import application
+
+MAXIMUM_BYTES = 16 * 2**20
+
+
+class Server:
+    """Serves models until `close`; a context manager.
+
+    Args:
+        models: {name: base directory}, or one base directory, whose name is then the model's.
+        host: address to listen on; by default only this machine can ask.
+        rest_port, grpc_port: ports; 0 takes a free one.
+        loaded: how many of the newest versions of each model are kept loaded.
+        labels: {model name: {label: version number}}.
+        poll_seconds: how often the base directories are read for new versions.
+        timeout: seconds that a request may take.
+        maximum_bytes: a larger request is refused.
+        concurrency: requests worked on at once.
+
+    Attributes:
+        rest_port, grpc_port: the ports it listens on.
+
+    Raises:
+        ValueError: no version of a model can be loaded. OSError: a port is taken.
+    """
+
+    def __init__(
+        self,
+        models,
+        *,
+        host="127.0.0.1",
+        rest_port=8501,
+        grpc_port=8500,
+        loaded=1,
+        labels=None,
+        poll_seconds=1.0,
+        timeout=30.0,
+        maximum_bytes=MAXIMUM_BYTES,
+        concurrency=16,
+    ):
+        self.host = host
+        with contextlib.ExitStack() as stack:
+            self._models = {}
+            for name, base in _named(models).items():
+                options = {"loaded": loaded, "labels": (labels or {}).get(name)}
+                model = Model(name, base, poll_seconds=poll_seconds, timeout=timeout, **options)
+                stack.callback(model.close)
+                self._models[name] = model
+                if "AVAILABLE" not in {state for state, _ in model.states().values()}:
+                    reasons = [f"version {n}: {e}" for n, (_, e) in model.states().items()]
+                    problem = "; ".join(reasons) or "it holds no version"
+                    raise ValueError(f"No version under {base} can be served: {problem}.")
+            limits = {"maximum_bytes": maximum_bytes, "concurrency": concurrency}
+            app = application(self._models, timeout=timeout, **limits)
+            self.rest_port = _run_in_thread(app, host, rest_port, stack)
+            server = grpc_server(self._models, **limits)
+            try:
+                self.grpc_port = server.add_insecure_port(f"{host}:{grpc_port}")
+            except RuntimeError as error:
+                raise OSError(f"Port {grpc_port} cannot be used: {error}") from error
+            server.start()
+            stack.callback(lambda: server.stop(grace=5).wait())
+            self._stack = stack.pop_all()
+
+    def close(self):
+        """Answer what is under way, then stop."""
+        self._stack.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+def serve(models, **options):
+    """Start a `Server`, print its addresses, run until Ctrl-C or SIGTERM; arguments as
+    `Server`'s."""
+    stop = threading.Event()
+    previous = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        with Server(models, **options) as server, contextlib.suppress(KeyboardInterrupt):
+            print("A development stand-in for TensorFlow Serving (no batching, no access control):")
+            for name in _named(models):
+                print(f"  REST  http://{server.host}:{server.rest_port}/v1/models/{name}")
+            print(f"  gRPC  {server.host}:{server.grpc_port}", flush=True)
+            stop.wait()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _named(models):
+    if isinstance(models, dict):
+        return models
+    return {Path(models).resolve().name: models}
+
+
+def _run_in_thread(app, host, port, stack):
+    """Run an aiohttp application in a thread with its own event loop; returns its port."""
+    loop = asyncio.new_event_loop()
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+
+    async def start():
+        await runner.setup()
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        return runner.addresses[0][1]
+
+    try:
+        bound = loop.run_until_complete(start())
+    except BaseException:
+        loop.run_until_complete(runner.cleanup())
+        loop.close()
+        raise
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def stop():
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    stack.callback(stop)
+    return bound
