@@ -38,6 +38,15 @@ def tfkd(*arguments):
         (["distill", "--teacher", "/no/teacher.keras"], 1, 'No teacher file "/no/teacher.keras"'),
         (["distill", "--resume", "--out", "/no/run"], 1, "No run to resume"),
         (["evaluate", "/no/run"], 1, "holds no run"),
+        (["evaluate", "/no/student.tflite"], 1, 'No file "/no/student.tflite"'),
+        (["export", "--help"], 0, "tfkd export saved_models"),
+        (["export", "/no/run"], 1, "holds no run"),
+        (["export", "/no/run", "--format", "savedmodel"], 2, 'Did you mean "saved_model"'),
+        (["export", "/no/run", "--quantization", "int4"], 2, 'Did you mean "int8"'),
+        (["distill", "--export", "int7"], 2, 'Did you mean "int8"'),
+        (["serve", "--help"], 0, "development stand-in for TF"),
+        (["serve", "/no/run"], 1, "nothing to serve"),
+        (["serve", "/no/run", "--port", "70000"], 2, "--port"),
     ],
 )
 def test_help_and_mistakes_answer_at_once(arguments, code, said):
@@ -63,6 +72,17 @@ def test_flags_and_settings_agree():
     assert set(flags) - own - {"help"} == set(fields)
     for name, field in fields.items():
         assert flags[name].help == field.metadata["help"]
+
+
+def test_a_failed_check_is_a_message_and_an_exit_code(monkeypatch, capsys):
+    def fails(*values, **named):
+        raise cli.ExportCheckError("The file says something else.")
+
+    monkeypatch.setattr(cli, "export_run", fails)
+    with pytest.raises(SystemExit) as stopped:
+        cli.app(["export", "RUN"])
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err == "Error: The file says something else.\n"
 
 
 def called(monkeypatch, *arguments):

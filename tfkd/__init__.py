@@ -13,8 +13,10 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Distiller": "tfkd.distiller",
+    "TeacherCache": "tfkd.teachers.cache",
     "data": "tfkd.data",
     "evaluation": "tfkd.evaluation",
+    "export": "tfkd.export",
     "losses": "tfkd.losses",
     "models": "tfkd.models",
     "runs": "tfkd.runs",

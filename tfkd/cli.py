@@ -13,7 +13,16 @@ import typer
 from rich.console import Console
 
 import tfkd
-from tfkd.runs import DistillSettings, SettingsError, distill, evaluate_run
+from tfkd.export.errors import ExportCheckError
+from tfkd.runs import (
+    DistillSettings,
+    ExportSettings,
+    SettingsError,
+    distill,
+    evaluate_run,
+    export_run,
+    serve_runs,
+)
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
 
@@ -109,7 +118,7 @@ def _reported(interrupted="Interrupted."):
     """Turns what a user can mend into one message and an exit code."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ExportCheckError) as error:
         Console(stderr=True).print(
             f"Error: {error}", style="red", markup=False, highlight=False, soft_wrap=True
         )
@@ -170,13 +179,79 @@ def _distill(
 
 @app.command("evaluate")
 def _evaluate(
-    run: Annotated[str, typer.Argument(help="Run directory, as tfkd distill writes it.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            help="Run directory; or an export of a run: a .tflite file, a SavedModel's version or "
+            "the directory of its versions."
+        ),
+    ],
 ):
-    """Measure a run's saved models on the test split again and print the table.
+    """Measure a run's saved models, or an export, on the test split and print the table.
 
     Example:
 
         tfkd evaluate saved_models/digits
+
+        tfkd evaluate saved_models/digits/export/student_int8.tflite
     """
     with _reported():
-        evaluate_run(run)
+        evaluate_run(path)
+
+
+@app.command("export")
+@settings_flags(ExportSettings)
+def _export(
+    given,
+    run: Annotated[str, typer.Argument(help="Run directory, as tfkd distill writes it.")],
+    out: Annotated[
+        str | None, typer.Option(help="Directory to write to.", show_default="RUN/export")
+    ] = None,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Leave the checks out.")] = False,
+):
+    """Export a run's student as SavedModel and TFLite, check each and print what it is worth.
+
+    Lists are written with commas, or the flag is repeated. The SavedModel becomes the next version
+    in `saved_model/`, for TF Serving; the TFLite files are `student_QUANTIZATION.tflite`. Beside
+    them: `export.json` (every figure) and `export.png`. A failed check leaves nothing.
+
+    Example:
+
+        tfkd export saved_models/digits --format saved_model,tflite --quantization float32,int8
+    """
+    with _reported():
+        export_run(run, ExportSettings(**given), out, check=not no_check)
+
+
+@app.command("serve")
+def _serve(
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Runs that were exported, or directories of SavedModel versions."),
+    ],
+    port: Annotated[int, typer.Option(help="REST port.", min=0, max=65535)] = 8501,
+    grpc_port: Annotated[int, typer.Option(help="gRPC port.", min=0, max=65535)] = 8500,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    files: Annotated[
+        str | None,
+        typer.Option(
+            help="Serve nothing: write TF Serving's compose file and configurations into this "
+            "directory and print the compose file's path.",
+            show_default=False,
+        ),
+    ] = None,
+):
+    """Serve exported SavedModels on this machine: a development stand-in for TF Serving.
+
+    It answers TF Serving's REST and gRPC calls with the same C++ loader and follows new versions,
+    but does no batching and knows no TLS and no access control. For production run TF Serving: see
+    `--files` and `scripts/serve`.
+
+    Example:
+
+        tfkd serve saved_models/digits
+    """
+    with _reported():
+        compose = serve_runs(runs, files, host=host, rest_port=port, grpc_port=grpc_port)
+        if compose:
+            print(compose)

@@ -19,6 +19,9 @@ RUN_FILES = (
     *("history.csv", "curves.png"),
 )
 SEEDS, WORK = "seeds", ".work"
+# What `tfkd export` writes below EXPORT, beside `student_*.tflite`.
+EXPORT, SAVED_MODEL = "export", "saved_model"
+EXPORT_RECORD, EXPORT_PICTURE = "export.json", "export.png"
 VARIANTS = ("alone", "distilled")
 
 
@@ -130,12 +133,20 @@ class RunDirectory:
             os.close(descriptor)
 
     def clear(self):
-        """Removes what a run wrote; killed half-way it leaves an unfinished run, no mixed one."""
+        """Removes what a run wrote; killed half-way it leaves an unfinished run, no mixed one.
+
+        Versions of an exported SavedModel stay: a server may be reading them, and it would not
+        notice if another model took the number of one that it has loaded.
+        """
         (self / "run.json").unlink(missing_ok=True)
         self.drop_work()
         for name in RUN_FILES:
             (self / name).unlink(missing_ok=True)
         shutil.rmtree(self / SEEDS, ignore_errors=True)
+        for name in (EXPORT_RECORD, EXPORT_PICTURE):
+            (self / EXPORT / name).unlink(missing_ok=True)
+        for path in (self / EXPORT).glob("student_*.tflite"):
+            path.unlink()
 
     def drop_work(self):
         if (self / WORK).exists():

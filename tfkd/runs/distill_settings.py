@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tfkd.models import check_name
+from tfkd.runs.export_settings import EXPORTS, chosen
 from tfkd.runs.settings import Settings, SettingsError, setting
 
 # tfkd.data knows them, but imports TensorFlow; a test compares the two.
@@ -49,6 +50,9 @@ class DistillSettings(Settings):
     hint_weight: float = setting(0.1, "Weight of each hint.", minimum=0)
     seeds: int = setting(3, "How many times the student is trained anew.", minimum=1)
     seed: int = setting(0, "The first seed; the next ones count up.", minimum=0, maximum=2**31)
+    export: str | tuple = setting(
+        "none", f"Export the student at the end: none, {', '.join(EXPORTS)} (repeatable)."
+    )
 
     def check(self):
         for name in ("data", "teacher", "student"):
@@ -62,6 +66,10 @@ class DistillSettings(Settings):
             )
         self._check_models()
         object.__setattr__(self, "hints", _checked_hints(self.hints))
+        if self.export not in ("none", ("none",), ()):
+            object.__setattr__(self, "export", chosen("export", self.export, EXPORTS))
+        else:
+            object.__setattr__(self, "export", "none")
         if not self.logits_weight and (self.hints == "none" or not self.hint_weight):
             raise SettingsError(
                 "Nothing is distilled: logits_weight is 0, and so is hint_weight (or hints is "
@@ -91,6 +99,11 @@ class DistillSettings(Settings):
     def all_seeds(self):
         """The seeds of the students; the first is also the teacher's."""
         return list(range(self.seed, self.seed + self.seeds))
+
+    @property
+    def exports(self):
+        """What to export at the end: names of `EXPORTS`, perhaps none."""
+        return () if self.export == "none" else self.export
 
     def resolved(self):
         """The same settings with absolute paths, so that they mean the same in any folder."""

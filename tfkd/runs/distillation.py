@@ -34,9 +34,11 @@ def run(settings, directory, overwrite=False, resume=False):
         if not resume or not (directory / "run.toml").exists():
             write_text(directory / "run.toml", settings.to_toml())
         outcomes = work.all_trainings()
-        record = report.write(directory, work, settings, prepared.splits, inputs, outcomes)
-        directory.drop_work()
-    return record
+        try:
+            return report.write(directory, work, settings, prepared.splits, inputs, outcomes)
+        finally:
+            if directory.finished:  # though its export may have failed
+                directory.drop_work()
 
 
 def part_name(seed, variant):

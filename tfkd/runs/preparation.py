@@ -64,6 +64,22 @@ def load_data(settings):
     )
 
 
+def load_run_data(directory, record, settings):
+    """The data of a finished run.
+
+    Raises:
+        ValueError: it changed since.
+    """
+    splits = load_data(settings)
+    if splits.info.fingerprint != record["data"]["fingerprint"]:
+        raise ValueError(
+            f'The data "{settings.data}" is no longer what the run in "{directory.path}" was '
+            f"trained and tested on: its fingerprint is {splits.info.fingerprint}, not "
+            f"{record['data']['fingerprint']}."
+        )
+    return splits
+
+
 def build(role, settings, info):
     """A new model, "teacher" or "student", from Keras's global seed."""
     name, options = getattr(settings, role), getattr(settings, f"{role}_options")

@@ -30,6 +30,17 @@ def import_tensorflow():
 
 
 @contextlib.contextmanager
+def silenced():
+    """Keeps what TensorFlow's converters write to the process's stdout and stderr off the screen.
+
+    Errors come as exceptions and are not lost.
+    """
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        with _stderr_into(nowhere):
+            yield
+
+
+@contextlib.contextmanager
 def _stderr_into(file):
     sys.stderr.flush()
     kept = os.dup(2)

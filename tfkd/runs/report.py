@@ -13,8 +13,10 @@ from rich.console import Console
 
 import tfkd
 from tfkd import data, evaluation
+from tfkd.export.errors import ExportCheckError
 from tfkd.runs.directory import VARIANTS, copy, write_json, write_text
-from tfkd.runs.preparation import Logits, load_data, load_model
+from tfkd.runs.export_settings import ExportSettings
+from tfkd.runs.preparation import Logits, load_model, load_run_data
 from tfkd.runs.training import EVALUATION_BATCH
 
 ROWS = {"alone": "student alone", "distilled": "student distilled"}
@@ -34,6 +36,9 @@ def write(directory, work, settings, splits, inputs, outcomes):
 
     Returns:
         dict, the content of run.json.
+
+    Raises:
+        ExportCheckError: the export failed; everything else of the run is written.
     """
     seeds = settings.all_seeds
     kept = best_seed({seed: outcomes[f"seed{seed}-distilled"] for seed in seeds})
@@ -59,20 +64,31 @@ def write(directory, work, settings, splits, inputs, outcomes):
         "summary": summary(rows),
         "distilled_minus_alone": difference(rows),
     }
+    exported, failure = None, None
+    if settings.exports:
+        from tfkd.runs import exporting
+
+        try:
+            options = ExportSettings.of(settings.exports)
+            exported = exporting.export(directory, record, splits, options)
+        except (ExportCheckError, ValueError) as error:
+            failure = error  # hours of training are not held up by it
+            record["export_failed"] = str(error)
     write_json(directory / "run.json", record)
     show(rows, directory, record)
+    if exported:
+        exporting.show(exported, steps=True)
+    if failure:
+        raise ExportCheckError(
+            f"The run in {directory.path} is finished, but its export failed: {failure} "
+            f"tfkd export {directory.path} tries again."
+        ) from failure
     return record
 
 
 def evaluate(directory, record, settings):
     """See `tfkd.runs.evaluate_run`."""
-    splits = load_data(settings)
-    if splits.info.fingerprint != record["data"]["fingerprint"]:
-        raise ValueError(
-            f'The data "{settings.data}" is no longer what the run in "{directory.path}" was '
-            f"trained and tested on: its fingerprint is {splits.info.fingerprint}, not "
-            f"{record['data']['fingerprint']}."
-        )
+    splits = load_run_data(directory, record, settings)
     rows = measure(directory, record["seeds"], record["kept_seed"], splits)
     show(rows, directory, record)
     return rows

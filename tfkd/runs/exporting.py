@@ -1,0 +1,250 @@
+"""From a finished run to checked, measured exports: `tfkd export` and the end of `tfkd distill`.
+
+Everything is written into a hidden directory, checked and measured there, and only then published:
+a failed check leaves nothing.
+"""
+
+import contextlib
+import datetime
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import tfkd
+from tfkd import data, evaluation
+from tfkd.export import export_saved_model, export_tflite, measure, open_exported
+from tfkd.export.calibration import choose
+from tfkd.export.versions import new_version
+from tfkd.runs.directory import (
+    EXPORT,
+    EXPORT_PICTURE,
+    EXPORT_RECORD,
+    SAVED_MODEL,
+    WORK,
+    RunDirectory,
+    write_json,
+)
+from tfkd.runs.preparation import Logits, load_model, load_run_data
+from tfkd.runs.quiet import silenced
+from tfkd.runs.training import EVALUATION_BATCH
+
+CALIBRATION_SEED = 0
+CHECK_IMAGES = 256
+# What of run.json travels with a SavedModel.
+MANIFEST = ("tfkd", "finished", "versions", "settings", "inputs", "data", "kept_seed", "summary")
+
+
+class Exported(NamedTuple):
+    """What an export ended in: the content of export.json, the table, where it lies."""
+
+    record: dict
+    report: measure.Report
+    path: Path
+
+
+def export(directory, record, splits, options, out=None, check=True):
+    """Exports a run's student.
+
+    Args:
+        directory: `RunDirectory` with the models.
+        record: the content of its run.json.
+        splits: the run's `tfkd.data.Splits`: calibration images come from train, those to check
+            with from validation, the figures from test.
+        options: `ExportSettings`.
+        out: directory to write to; default `export` in the run.
+        check: False leaves the checks out.
+
+    Returns:
+        `Exported`.
+
+    Raises:
+        ExportCheckError: an export does not do what the student does; nothing is published.
+        ValueError, OSError: what cannot be exported, or written.
+    """
+    out = RunDirectory(out or directory / EXPORT)
+    if out.path.exists() and not out.path.is_dir():
+        raise FileExistsError(f'"{out.path}" is a file; expected a directory for the exports.')
+    student = load_model(directory / "student.keras")
+    teacher = _of_shape(load_model(directory / "teacher.keras"), splits.info.image_shape)
+    with out.locked():
+        stage = out / WORK
+        shutil.rmtree(stage, ignore_errors=True)
+        try:
+            manifest = {name: record[name] for name in MANIFEST}
+            staged = _write(student, splits, options, stage, manifest, check)
+            test = data.batches(splits.test, EVALUATION_BATCH)
+            with silenced():
+                measured = measure.report(
+                    student, staged, test, teacher=teacher, plot=stage / EXPORT_PICTURE
+                )
+            files = _publish(staged, out, options.keep)
+            os.replace(stage / EXPORT_PICTURE, out / EXPORT_PICTURE)
+            content = _content(directory, record, options, check, files, measured)
+            write_json(out / EXPORT_RECORD, content)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                out.path.rmdir()  # only if it is empty: nothing was published
+    return Exported(content, measured, out.path)
+
+
+def show(exported, console=None, steps=False):
+    """Prints the table, with `steps` the loss of accuracy from each step too, and where it lies."""
+    console = console or Console()
+    record = exported.record
+    title = f"{record['data']['name']}: {record['data']['test_images']} test images, one thread"
+    table = exported.report.table()
+    table.title = title
+    console.print(table)
+    if steps:
+        console.print(_steps_table(record["steps"]))
+    line = f"Written to {exported.path}, with {EXPORT_RECORD} and {EXPORT_PICTURE}."
+    console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def evaluate_exported(path, directory, record, settings):
+    """See `tfkd.runs.evaluate_run`; `path` is an export of the run in `directory`."""
+    path = Path(path).expanduser()
+    splits = load_run_data(directory, record, settings)
+    test = data.batches(splits.test, EVALUATION_BATCH)
+    models = {name: load_model(directory / f"{name}.keras") for name in ("teacher", "student")}
+    predicted = {name: evaluation.predict(Logits(model), test) for name, model in models.items()}
+    try:
+        with silenced(), open_exported(path) as exported:
+            labels, size = exported.labels, exported.bytes
+            predicted[path.name] = exported.predict(test)
+    except (ValueError, LookupError, RuntimeError) as error:
+        raise ValueError(f'"{path}" cannot be run: {error}') from error
+    _check_labels(path, labels, splits.info)
+    rows = {}
+    for name, (logits, classes) in predicted.items():
+        taught = None if name == "teacher" else predicted["teacher"][0]
+        rows[name] = evaluation.quality(logits, classes, taught)
+        keras_file = directory / f"{name}.keras"
+        rows[name]["file_bytes"] = os.path.getsize(keras_file) if name in models else size
+    title = f"{splits.info.name}: {splits.info.sizes['test']} test images"
+    Console().print(evaluation.table(rows, title=title))
+    return rows
+
+
+def _write(student, splits, options, stage, manifest, check):
+    """Writes and checks everything below `stage`; {row name: path}."""
+    common = {"labels": splits.info.label_names, "check": check}
+    if check:
+        images = splits.validation.take(CHECK_IMAGES).as_numpy_iterator()
+        common["examples"] = np.stack([image for image, _ in images])
+    written = {}
+    if "saved_model" in options.format:
+        with _told("SavedModel", check), silenced():
+            written["SavedModel"] = export_saved_model(
+                student, stage / SAVED_MODEL, manifest=manifest, **common
+            )
+    for name in options.quantizations:
+        calibration = None
+        if name == "int8":
+            calibration = choose(splits.train, options.calibration_images, CALIBRATION_SEED)
+        with _told(f"TFLite {name}", check), silenced():
+            written[f"TFLite {name}"] = export_tflite(
+                student,
+                stage / f"student_{name}.tflite",
+                quantization=name,
+                calibration=calibration,
+                **common,
+            )
+    return written
+
+
+@contextlib.contextmanager
+def _told(name, check):
+    start = time.perf_counter()
+    yield
+    seconds = time.perf_counter() - start
+    line = f"{name}: written, {'checks green' if check else 'not checked'} ({seconds:.1f} s)"
+    Console().print(line, highlight=False)
+
+
+def _publish(staged, out, keep):
+    """Renames what was staged into its place; {row name: path relative to `out`}."""
+    published = {}
+    for name, path in staged.items():
+        if path.is_dir():
+            with new_version(out / SAVED_MODEL, keep=keep) as new:
+                for entry in path.iterdir():
+                    entry.rename(new.directory / entry.name)
+            published[name] = new.path
+        else:
+            published[name] = out / path.name
+            os.replace(path, published[name])
+    return {name: path.relative_to(out.path).as_posix() for name, path in published.items()}
+
+
+def _content(directory, record, options, check, files, measured):
+    """The content of export.json."""
+    return {
+        "tfkd": tfkd.__version__,
+        "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "run": str(directory.path.resolve()),
+        "versions": record["versions"],
+        "machine": record["machine"],
+        "data": {
+            "name": record["data"]["name"],
+            "fingerprint": record["data"]["fingerprint"],
+            "test_images": record["data"]["sizes"]["test"],
+        },
+        "settings": options.to_dict(),
+        "checked": check,
+        "files": files,
+        "figures": measured.as_dicts(),
+        "steps": _steps(measured.rows, files),
+    }
+
+
+def _steps(rows, exports):
+    """Top-1 of every step from teacher to student to export, and what it lost (shares)."""
+    accuracy = {row.name: row.accuracy for row in rows}
+    pairs = [(measure.TEACHER, measure.STUDENT), *((measure.STUDENT, name) for name in exports)]
+    return [
+        {
+            "from": before,
+            "to": after,
+            "accuracy": accuracy[after],
+            "lost": accuracy[before] - accuracy[after],
+        }
+        for before, after in pairs
+    ]
+
+
+def _steps_table(steps):
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading, side in (("step", "left"), ("top-1 (%)", "right"), ("lost (points)", "right")):
+        table.add_column(heading, justify=side, no_wrap=True)
+    for step in steps:
+        lost = 100 * step["lost"]
+        table.add_row(
+            f"{step['from']} → {step['to']}", f"{100 * step['accuracy']:.2f}", f"{lost:+.2f}"
+        )
+    return table
+
+
+def _of_shape(teacher, image_shape):
+    """The teacher with a fixed input size; from a file it may come with an open one."""
+    if not teacher.inputs or None not in teacher.inputs[0].shape[1:]:
+        return teacher
+    image = keras.Input(image_shape, name="image")
+    return keras.Model(image, teacher(image), name=teacher.name)
+
+
+def _check_labels(path, labels, info):
+    if labels is not None and tuple(labels) != tuple(info.label_names):
+        raise ValueError(
+            f'"{path}" tells {list(labels)[:5]}… apart ({len(labels)} classes), but the data of '
+            f'its run, "{info.name}", has the classes {list(info.label_names)[:5]}…'
+        )
