@@ -189,9 +189,9 @@ def _copy_models(directory, work, seeds, kept):
 
 
 def _histories(outcomes, seeds):
-    """{row: list of (part, history)}, without a teacher that was not trained here."""
+    """{row: list of (part, history)}; an empty list for a teacher that was not trained here."""
     teacher = [("teacher", outcomes["teacher"].history)] if outcomes["teacher"].history else []
-    rows = {"teacher": teacher} if teacher else {}
+    rows = {"teacher": teacher}
     for variant, row in ROWS.items():
         parts = [f"seed{seed}-{variant}" for seed in seeds]
         rows[row] = [(part, outcomes[part].history) for part in parts]
