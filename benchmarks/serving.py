@@ -3,7 +3,7 @@
     python benchmarks/serving.py [--kills 20] [--seconds 60] [--clients 8] [--cases 1000]
 
 1. An exporter is killed (SIGKILL) at random moments while a reader polls the base directory as
-   TensorFlow Serving does, loads every version it sees with the C++ loader and runs it.
+   TensorFlow Serving does and loads and runs every version that it ever sees.
 2. Concurrent clients ask the local server while two versions are published.
 3. Random bad requests: none may crash the server or get a 5xx.
 """
@@ -19,16 +19,18 @@ import statistics
 import tempfile
 import threading
 import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
 import numpy as np
 import psutil
 
-from tfkd.export.checks import check_saved_model
+from tfkd.export import loader
+from tfkd.export.checks import check_saved_model, checksums
 from tfkd.export.saved_model import encode_png, export_saved_model
 from tfkd.export.server import Server
-from tfkd.export.versions import list_versions
 
 SHAPE = (28, 28, 1)
 
@@ -43,100 +45,171 @@ def student():
     return keras.Model(image, x, name="student")
 
 
-def export_for_ever(base):
+def exporters():
+    """The context of exporter processes, forked from one that has imported TensorFlow, not used
+    it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tfkd.export.saved_model", "tfkd.export.checks"])
+    return context
+
+
+def export_once(base):
+    """One version, from a process of its own, as in life."""
+    export_saved_model(student(), base)
+
+
+def export_for_ever(base, check, ready):
     """What the killed process does."""
     model = student()
+    ready.send("exporting")
     while True:
-        export_saved_model(model, base, check=False)
+        export_saved_model(model, base, check=check)
+
+
+class Reader:
+    """Reads a base directory every 50 ms as TensorFlow Serving does, in a thread of its own. Every
+    version is loaded with the C++ loader in a fresh process and run, as soon as it is seen."""
+
+    def __init__(self, base):
+        self._base = base
+        self._seen = {}
+        self._stop = threading.Event()
+        self._loaders = ThreadPoolExecutor(2)
+        self._thread = threading.Thread(target=self._poll)
+        self._thread.start()
+
+    def close(self):
+        """Stop; returns ([version number], {number: what was wrong with it})."""
+        self._stop.set()
+        self._thread.join()
+        self._look()
+        broken = {}
+        for number, (future, at_first_sight) in self._seen.items():
+            if future.exception():
+                broken[number] = str(future.exception())
+            elif checksums(self._base / number) != at_first_sight:
+                broken[number] = "it changed after it was seen"
+        self._loaders.shutdown()
+        return sorted(self._seen, key=int), broken
+
+    def _poll(self):
+        while not self._stop.wait(0.05):
+            self._look()
+
+    def _look(self):
+        for number in os.listdir(self._base):
+            if number.isdecimal() and number not in self._seen:
+                path = self._base / number
+                self._seen[number] = self._loaders.submit(check_saved_model, path), checksums(path)
 
 
 def kill_exporters(kills):
-    """Part 1; returns how many versions were seen, all of them whole."""
-    moments, checked = random.Random(0), set()
-    context = multiprocessing.get_context("spawn")
+    """Part 1. Exporters with and without checks in turn, killed at any moment of their first two
+    exports."""
+    chance, durations, moments = random.Random(0), {}, []
+    context = exporters()
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "student"
-        for _ in range(kills):
-            before = len(list_versions(base))
-            exporter = context.Process(target=export_for_ever, args=(base,), daemon=True)
+        base.mkdir()
+        for check in (True, False):
+            start = time.monotonic()
+            export_saved_model(student(), Path(folder) / "timed", check=check)
+            durations[check] = time.monotonic() - start
+        reader, start = Reader(base), time.monotonic()
+        for number in range(kills):
+            check = number % 2 == 0
+            ours, theirs = context.Pipe()
+            exporter = context.Process(target=export_for_ever, args=(base, check, theirs))
             exporter.start()
-            deadline = None
-            while deadline is None or time.monotonic() < deadline:
-                versions = list_versions(base)
-                if deadline is None and len(versions) > before:  # it works: now pick the moment
-                    deadline = time.monotonic() + 2 * moments.random()
-                for number in sorted(set(versions) - checked):
-                    check_saved_model(versions[number])  # raises unless it is whole and runs
-                    checked.add(number)
-                    break
+            ours.recv()
+            moments.append(2 * durations[check] * chance.random())
+            time.sleep(moments[-1])
+            assert exporter.is_alive()
             exporter.kill()
             exporter.join()
-        for number, path in list_versions(base).items():
-            if number not in checked:
-                check_saved_model(path)
-                checked.add(number)
+        seconds = time.monotonic() - start
+        seen, broken = reader.close()
         abandoned = len([*base.glob(".tmp-*")])
-    print(f"kills: {kills}, versions seen: {len(checked)}, broken: 0, left half done: {abandoned}")
+        export_saved_model(student(), base, check=False)
+        assert not [*base.glob(".tmp-*")], "what killed exporters left was not swept"
+    print(f"one export: {durations[True]:.1f} s with checks, {durations[False]:.1f} s without")
+    print(
+        f"kills: {kills} in {seconds:.0f} s, {min(moments):.2f} to {max(moments):.2f} s after the "
+        f"start; versions seen: {len(seen)}, broken: {len(broken)}, left half done: {abandoned}"
+    )
+    assert not broken, broken
 
 
 def load(seconds, clients):
     """Part 2."""
-    model, pixels = student(), np.random.default_rng(0).integers(0, 256, (8, *SHAPE))
+    pixels = np.random.default_rng(0).integers(0, 256, (8, *SHAPE))
     bodies = [json.dumps({"instances": pixels[:size].tolist()}) for size in (1, 8)]
     files = [{"b64": base64.b64encode(encode_png(p.astype("uint8"))).decode()} for p in pixels]
     bodies.append(json.dumps({"signature_name": "serve_bytes", "instances": files}))
     statuses, times, memory, stop = [], [], [], threading.Event()
+    context, publishers = exporters(), []
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "student"
-        export_saved_model(model, base)
+        export_saved_model(student(), base)
         with Server(base, rest_port=0, grpc_port=0) as server:
             address = "127.0.0.1", server.rest_port
 
             def client(number):
                 connection, turn = http.client.HTTPConnection(*address, timeout=30), number
                 while not stop.is_set():
-                    start = time.perf_counter()
-                    connection.request(
-                        "POST", "/v1/models/student:predict", bodies[turn % len(bodies)]
-                    )
-                    response = connection.getresponse()
-                    response.read()
+                    start, body = time.perf_counter(), bodies[turn % len(bodies)]
+                    try:
+                        connection.request("POST", "/v1/models/student:predict", body)
+                        response = connection.getresponse()
+                        response.read()
+                        statuses.append(response.status)
+                    except (OSError, http.client.HTTPException) as error:
+                        connection.close()
+                        statuses.append(repr(error))
                     times.append(time.perf_counter() - start)
-                    statuses.append(response.status)
                     turn += 1
 
             threads = [threading.Thread(target=client, args=(n,)) for n in range(clients)]
             for thread in threads:
                 thread.start()
-            start, published = time.monotonic(), 0
+            start = time.monotonic()
             while time.monotonic() < start + seconds:
                 time.sleep(seconds / 60)
-                memory.append(loader_memory())
-                if published < 2 and time.monotonic() > start + (published + 1) * seconds / 3:
-                    export_saved_model(model, base)
-                    published += 1
+                memory.append(megabytes())
+                if time.monotonic() > start + (len(publishers) + 1) * seconds / 3 < start + seconds:
+                    publishers.append(context.Process(target=export_once, args=(base,)))
+                    publishers[-1].start()
             stop.set()
             for thread in threads:
                 thread.join()
+            url = f"http://127.0.0.1:{server.rest_port}/v1/models/student"
+            with urllib.request.urlopen(url) as answer:
+                (state,) = json.load(answer)["model_version_status"]
     failed = sum(status != 200 for status in statuses)
-    early, late = statistics.median(memory[5:15]), statistics.median(memory[-10:])
-    print(f"requests: {len(statuses)}, failed: {failed}, versions published: {published}")
+    print(
+        f"requests: {len(statuses)} in {seconds} s from {clients} clients, failed: {failed}, "
+        f"versions published meanwhile: {len(publishers)}, now: version {state['version']}"
+    )
     percentiles = np.percentile(np.array(times) * 1e3, (50, 95, 99))
     print("latency ms p50 {:.1f}, p95 {:.1f}, p99 {:.1f}".format(*percentiles))
-    print(f"server + loader MB: early {early:.0f}, late {late:.0f}, peak {max(memory):.0f}")
+    for place, name in enumerate(("server (with the clients)", "loaders")):
+        values = [moment[place] for moment in memory]
+        early, late = statistics.median(values[5:15]), statistics.median(values[-10:])
+        print(f"{name} MB: early {early:.0f}, late {late:.0f}, peak {max(values):.0f}")
     assert failed == 0
+    assert int(state["version"]) == 1 + len(publishers)
 
 
-def loader_memory():
-    """Resident megabytes of this process (the server) and its children (the loaders)."""
-    me = psutil.Process()
-    total = 0
-    for process in (me, *me.children()):
+def megabytes():
+    """Resident memory of this process (the server) and of its loaders' processes."""
+    me, loaders = psutil.Process(), 0
+    for process in me.children():
         try:
-            total += process.memory_info().rss
+            if loader.__file__ in process.cmdline():
+                loaders += process.memory_info().rss
         except psutil.NoSuchProcess:
             continue
-    return total / 1e6
+    return me.memory_info().rss / 1e6, loaders / 1e6
 
 
 def fuzz(cases):

@@ -23,6 +23,20 @@ def saved(served, directory):
     return functions
 
 
+@pytest.fixture(scope="module")
+def once(student, tmp_path_factory):
+    """The student as a SavedModel, traced and saved once: (served, functions, directory)."""
+    served, directory = examine(student), tmp_path_factory.mktemp("saved")
+    return served, saved(served, directory), directory
+
+
+@pytest.fixture
+def written(once, tmp_path):
+    """The same with a directory of the test's own."""
+    served, functions, directory = once
+    return served, functions, shutil.copytree(directory, tmp_path / "1")
+
+
 def test_a_whole_version_passes(version):
     assert checks.check_saved_model(version) == {"files": 7, "warmup_records": 6}
 
@@ -64,28 +78,26 @@ def test_without_a_manifest_or_a_directory(copy):
         ("variables/variables.index", 0, "variables cannot be read"),
     ],
 )
-def test_a_truncated_file_is_found(student, tmp_path, file, size, message):
-    served = examine(student)
-    functions = saved(served, tmp_path)
-    with open(tmp_path / file, "r+b") as opened:
+def test_a_truncated_file_is_found(written, file, size, message):
+    served, functions, directory = written
+    with open(directory / file, "r+b") as opened:
         opened.truncate(size)
     with pytest.raises(ExportCheckError, match=message):
-        checks.compare_saved_model(tmp_path, served, functions)
+        checks.compare_saved_model(directory, served, functions)
 
 
-def test_other_weights_are_found(student, build_student, tmp_path):
-    saved(examine(student), tmp_path)
+def test_other_weights_are_found(once, build_student):
+    _, functions, directory = once
     other = build_student()
     other.get_layer("logits").bias.assign([0.0, 0.1, 0.0])
     served = examine(other)
     with pytest.raises(ExportCheckError, match="not the student's"):
-        checks.compare_saved_model(tmp_path, served, signature_functions(served))
+        checks.compare_saved_model(directory, served, functions)
 
 
-def test_a_passenger_is_found(student, tmp_path):
-    served = examine(student)
+def test_a_passenger_is_found(student, once, tmp_path):
+    served, functions, _ = once
     module = tf.Module()
-    functions = signature_functions(served)
     module.weights = [v.value for v in student.variables]
     module.teacher = tf.Variable(tf.ones((3, 3)))
     tf.saved_model.save(module, str(tmp_path), signatures=functions)
@@ -93,9 +105,8 @@ def test_a_passenger_is_found(student, tmp_path):
         checks.compare_saved_model(tmp_path, served, functions)
 
 
-def test_a_fixed_batch_a_lost_signature_and_xla_are_found(student, tmp_path):
-    served = examine(student)
-    functions = signature_functions(served)
+def test_a_fixed_batch_a_lost_signature_and_xla_are_found(student, once, tmp_path):
+    served, functions, _ = once
 
     def save_as(name, signatures):
         module = tf.Module()
@@ -119,27 +130,26 @@ def test_a_fixed_batch_a_lost_signature_and_xla_are_found(student, tmp_path):
         save_as("compiled", traced(None, jit_compile=True))
 
 
-def test_a_savedmodel_that_only_python_can_run_is_found(student, tmp_path):
+def test_a_savedmodel_that_only_python_can_run_is_found(student, once, tmp_path):
     """`tf.saved_model.save(keras_model)` loads in Python and nowhere else."""
-    served = examine(student)
+    served, functions, _ = once
     tf.saved_model.save(student, str(tmp_path))
     batch = np.zeros((1, 12, 12, 3), "float32")
     python = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
     assert next(iter(python(tf.constant(batch)).values())).shape == (1, 3)
     with pytest.raises(ExportCheckError):
-        checks.compare_saved_model(tmp_path, served, signature_functions(served))
+        checks.compare_saved_model(tmp_path, served, functions)
     with pytest.raises(ExportCheckError, match="Could not find variable"):
         with checks._loaded(tmp_path) as worker:
             name = next(iter(worker.signatures["serving_default"]["inputs"]))
             checks._attempt("a run", worker.run, "serving_default", {name: batch})
 
 
-def test_a_bad_warmup_record_fails_the_version(student, tmp_path):
-    served = examine(student)
-    functions = saved(served, tmp_path)
-    warmup.write(tmp_path, "student", [("serving_default", {"image": np.zeros((1, 5, 5, 3))})])
+def test_a_bad_warmup_record_fails_the_version(written):
+    served, functions, directory = written
+    warmup.write(directory, "student", [("serving_default", {"image": np.zeros((1, 5, 5, 3))})])
     with pytest.raises(ExportCheckError, match="at a warm-up record"):
-        checks.compare_saved_model(tmp_path, served, functions)
+        checks.compare_saved_model(directory, served, functions)
 
 
 def test_nan_is_never_within_tolerance(build_student, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tfkd.export import measure
 from tfkd.export.measure import Report, Row, draw, report
 from tfkd.export.reader import open_exported
 from tfkd.export.tflite import export_tflite
@@ -64,7 +65,25 @@ def test_the_report_counts_right_and_puts_the_teacher_first(
     assert [path.name for path in tmp_path.iterdir()] == ["plot.png"]
 
 
-def test_without_a_teacher_there_is_no_ratio(student, lite, dataset):
+@pytest.fixture
+def quick(monkeypatch, lite):
+    """Spares the Keras models their processes: the student's TFLite file stands in for each."""
+    monkeypatch.setattr(measure, "_keras", lambda model: open_exported(lite))
+
+
+def test_a_teacher_that_tflite_cannot_hold_loses_its_row_alone(student, dataset, tmp_path, quick):
+    odd = keras.ops.erfinv(keras.ops.tanh(student.output / 100))
+    teacher = keras.Model(student.input, odd, name="odd")
+    found = report(student, {}, dataset, teacher=teacher, plot=tmp_path / "plot.png")
+    assert [row.name for row in found.rows] == ["Keras teacher", "Keras student"]
+    assert None not in [row.ratio for row in found.rows]
+    (note,) = found.notes
+    assert note.startswith('No row "TFLite teacher": Model "odd" has ops with no built-in')
+    assert "Erfinv" in note and note in found.markdown()
+    assert found.table().caption.plain == note
+
+
+def test_without_a_teacher_there_is_no_ratio(student, lite, dataset, quick):
     found = report(student, {"TFLite float32": lite}, dataset)
     assert [row.ratio for row in found.rows] == [None, None]
     assert found.as_dicts()[1]["bytes"] == lite.stat().st_size

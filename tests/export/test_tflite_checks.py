@@ -32,34 +32,36 @@ def test_a_clear_disagreement_and_a_large_error_and_nan_fail():
         compare_probabilities(expected, expected[:1], LOOSE)
 
 
-def test_a_corrupted_or_foreign_file_is_found(student, build_student, tmp_path):
+@pytest.fixture(scope="module")
+def content(student):
+    return convert(examine(student))
+
+
+def test_a_corrupted_or_foreign_file_is_found(student, build_student, content, tmp_path):
     served = examine(student)
     path = tmp_path / "student.tflite"
-    content = convert(served)
     path.write_bytes(content)
     report = compare_tflite(path, served, "float32")
     assert report["bytes"] == len(content) and report["mean_error"] < 1e-6
+    with pytest.raises(ExportCheckError, match=r"takes .*12, 12.* expected .*14, 14"):
+        compare_tflite(path, examine(build_student(size=14)), "float32")
+    other = build_student()
+    other.get_layer("logits").bias.assign([2.0, 0.0, 0.0])
+    with pytest.raises(ExportCheckError, match="differ from the Keras student's"):
+        compare_tflite(path, examine(other), "float32")
     path.write_bytes(b"junk" * 100)
     with pytest.raises(ExportCheckError, match="refuses"):
         compare_tflite(path, served, "float32")
-    path.write_bytes(convert(examine(build_student(size=14))))
-    with pytest.raises(ExportCheckError, match=r"takes .*14, 14.* expected .*12, 12"):
-        compare_tflite(path, served, "float32")
-    other = build_student()
-    other.get_layer("logits").bias.assign([2.0, 0.0, 0.0])
-    path.write_bytes(convert(examine(other)))
-    with pytest.raises(ExportCheckError, match="differ from the Keras student's"):
-        compare_tflite(path, served, "float32")
 
 
-def test_an_op_that_is_not_built_in_is_found(student, tmp_path, monkeypatch):
+def test_an_op_that_is_not_built_in_is_found(student, content, tmp_path, monkeypatch):
     class WithFlex(tflite_checks.Interpreter):
         def __init__(self, path):
             super().__init__(path)
             self.operations.append("FlexTan")
 
     served = examine(student)
-    (tmp_path / "student.tflite").write_bytes(convert(served))
+    (tmp_path / "student.tflite").write_bytes(content)
     monkeypatch.setattr(tflite_checks, "Interpreter", WithFlex)
     with pytest.raises(ExportCheckError, match=r"not built in: \['FlexTan'\]"):
         compare_tflite(tmp_path / "student.tflite", served, "float32")

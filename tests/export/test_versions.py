@@ -1,13 +1,8 @@
-import multiprocessing
 import os
-import random
-import shutil
-import time
 
 import pytest
 
 from tfkd.export.versions import list_versions, new_version, remove_version
-from tfkd.export.worker import Worker
 
 
 def publish(base, **options):
@@ -89,35 +84,3 @@ def test_what_is_no_model_base_is_refused(tmp_path):
 def test_a_removed_version_is_gone_at_once(tmp_path):
     remove_version(publish(tmp_path))
     assert os.listdir(tmp_path) == []
-
-
-def write_slowly(base, source):
-    while True:
-        with new_version(base) as version:
-            for folder, _, files in os.walk(source):
-                target = version.directory / os.path.relpath(folder, source)
-                target.mkdir(exist_ok=True)
-                for name in files:
-                    time.sleep(0.01)
-                    shutil.copy(os.path.join(folder, name), target)
-
-
-def test_a_reader_never_sees_half_a_version_however_the_exporter_is_killed(version, tmp_path):
-    moments, seen = random.Random(0), {}
-    context = multiprocessing.get_context("spawn")
-    for _ in range(4):
-        exporter = context.Process(target=write_slowly, args=(tmp_path, version), daemon=True)
-        exporter.start()
-        deadline = time.monotonic() + 0.3 + 0.3 * moments.random()
-        while time.monotonic() < deadline or not seen:
-            for number, path in list_versions(tmp_path).items():
-                if number not in seen:
-                    seen[number] = len([*path.rglob("*")])
-            time.sleep(0.001)
-        exporter.kill()
-        exporter.join()
-    complete = len([*version.rglob("*")])
-    assert set(seen.values()) == {complete}
-    newest = list_versions(tmp_path)[max(seen)]
-    with Worker(newest) as worker:
-        assert "serving_default" in worker.signatures

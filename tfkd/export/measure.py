@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from tfkd.evaluation import quality
+from tfkd.export.errors import ExportCheckError
 from tfkd.export.loader import LoaderError
 from tfkd.export.reader import open_exported, open_keras
 from tfkd.export.tflite import export_tflite
@@ -53,15 +55,17 @@ class Report:
 
     Columns: size on disk, top-1 on the dataset, agreement with the Keras student's classes, latency
     of one image (median, 95th percentile) and of a batch of 32, each on one thread, and the
-    median over the Keras teacher's.
+    median over the Keras teacher's. `notes` (lines of text) stand below both.
     """
 
     rows: tuple
+    notes: tuple = ()
 
     def table(self):
         """The rows as a `rich.table.Table`."""
         headings, lines = self._cells()
         result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        result.caption = Text("\n".join(self.notes)) if self.notes else None
         for position, heading in enumerate(headings):
             result.add_column(
                 heading.replace(" ", "\n"), justify="right" if position else "left", no_wrap=True
@@ -74,7 +78,8 @@ class Report:
         """The rows as a Markdown table."""
         headings, lines = self._cells()
         rule = ["---"] + ["---:"] * (len(headings) - 1)
-        return "".join(f"| {' | '.join(line)} |\n" for line in (headings, rule, *lines))
+        table = "".join(f"| {' | '.join(line)} |\n" for line in (headings, rule, *lines))
+        return table + "".join(f"\n{note}\n" for note in self.notes)
 
     def as_dicts(self):
         """The rows as plain dicts, for a JSON file."""
@@ -100,7 +105,8 @@ def report(student, exports, dataset, *, teacher=None, plot=None):
         student: the Keras student.
         exports: {name: path} of exports, as `open_exported` takes them.
         dataset: batched `tf.data.Dataset` of (images, labels), the test split.
-        teacher: the Keras teacher, or None. Its TFLite float32 form is measured too.
+        teacher: the Keras teacher, or None. Its TFLite float32 form is measured too; if it has
+            none, a note says why.
         plot: path of a PNG to draw accuracy against size and latency into, or None.
 
     Returns:
@@ -110,12 +116,16 @@ def report(student, exports, dataset, *, teacher=None, plot=None):
         ValueError: what cannot be opened or measured.
     """
     with contextlib.ExitStack() as stack:
-        opened = {}
+        opened, notes = {}, []
         if teacher is not None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-            lite = export_tflite(teacher, Path(folder) / "teacher.tflite", check=False)
             opened[TEACHER] = stack.enter_context(_keras(teacher))
-            opened[LITE_TEACHER] = stack.enter_context(open_exported(lite))
+            try:
+                lite = export_tflite(teacher, Path(folder) / "teacher.tflite", check=False)
+                opened[LITE_TEACHER] = stack.enter_context(open_exported(lite))
+            except (ExportCheckError, TypeError, ValueError) as error:
+                reason = next(iter(str(error).splitlines()), "")  # a converter's can be pages
+                notes.append(f'No row "{LITE_TEACHER}": {reason}')
         opened[STUDENT] = stack.enter_context(_keras(student))
         for name, path in exports.items():
             opened[name] = stack.enter_context(open_exported(path))
@@ -141,7 +151,7 @@ def report(student, exports, dataset, *, teacher=None, plot=None):
                 middle / float(np.median(single[TEACHER])) if teacher is not None else None,
             )
         )
-    result = Report(tuple(rows))
+    result = Report(tuple(rows), tuple(notes))
     if plot is not None:
         draw(result, plot)
     return result

@@ -136,8 +136,8 @@ def _reason(served, error):
     text = str(error)
     custom = re.search(r"(?:Custom|Flex|Select TF) ops: *(.+)", text)
     if custom:
-        return f'Student "{served.model.name}" has ops with no built-in TFLite op: {custom[1]}.'
-    return f'Student "{served.model.name}" cannot be converted to TFLite: {text}'
+        return f'Model "{served.model.name}" has ops with no built-in TFLite op: {custom[1]}.'
+    return f'Model "{served.model.name}" cannot be converted to TFLite: {text}'
 
 
 def _representatives(functions, images):
