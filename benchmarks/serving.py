@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -140,48 +140,53 @@ def kill_exporters(kills):
     assert not broken, broken
 
 
+def ask(port, bodies, clients, seconds):
+    """Ask one request after another from so many threads; ([status or error], [seconds])."""
+    statuses, times, end = [], [], time.monotonic() + seconds
+
+    def client(turn):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        while time.monotonic() < end:
+            start, body = time.perf_counter(), bodies[turn % len(bodies)]
+            try:
+                connection.request("POST", "/v1/models/student:predict", body)
+                response = connection.getresponse()
+                response.read()
+                statuses.append(response.status)
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                statuses.append(repr(error))
+            times.append(time.perf_counter() - start)
+            turn += 1
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return statuses, times
+
+
 def load(seconds, clients):
     """Part 2."""
     pixels = np.random.default_rng(0).integers(0, 256, (8, *SHAPE))
     bodies = [json.dumps({"instances": pixels[:size].tolist()}) for size in (1, 8)]
     files = [{"b64": base64.b64encode(encode_png(p.astype("uint8"))).decode()} for p in pixels]
     bodies.append(json.dumps({"signature_name": "serve_bytes", "instances": files}))
-    statuses, times, memory, stop = [], [], [], threading.Event()
-    context, publishers = exporters(), []
-    with tempfile.TemporaryDirectory() as folder:
+    memory, publishers, context = [], [], exporters()
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, context) as asking:
         base = Path(folder) / "student"
         export_saved_model(student(), base)
         with Server(base, rest_port=0, grpc_port=0) as server:
-            address = "127.0.0.1", server.rest_port
-
-            def client(number):
-                connection, turn = http.client.HTTPConnection(*address, timeout=30), number
-                while not stop.is_set():
-                    start, body = time.perf_counter(), bodies[turn % len(bodies)]
-                    try:
-                        connection.request("POST", "/v1/models/student:predict", body)
-                        response = connection.getresponse()
-                        response.read()
-                        statuses.append(response.status)
-                    except (OSError, http.client.HTTPException) as error:
-                        connection.close()
-                        statuses.append(repr(error))
-                    times.append(time.perf_counter() - start)
-                    turn += 1
-
-            threads = [threading.Thread(target=client, args=(n,)) for n in range(clients)]
-            for thread in threads:
-                thread.start()
             start = time.monotonic()
-            while time.monotonic() < start + seconds:
+            asked = asking.submit(ask, server.rest_port, bodies, clients, seconds)
+            while not asked.done():
                 time.sleep(seconds / 60)
                 memory.append(megabytes())
                 if time.monotonic() > start + (len(publishers) + 1) * seconds / 3 < start + seconds:
                     publishers.append(context.Process(target=export_once, args=(base,)))
                     publishers[-1].start()
-            stop.set()
-            for thread in threads:
-                thread.join()
+            statuses, times = asked.result()
             url = f"http://127.0.0.1:{server.rest_port}/v1/models/student"
             with urllib.request.urlopen(url) as answer:
                 (state,) = json.load(answer)["model_version_status"]
@@ -192,7 +197,7 @@ def load(seconds, clients):
     )
     percentiles = np.percentile(np.array(times) * 1e3, (50, 95, 99))
     print("latency ms p50 {:.1f}, p95 {:.1f}, p99 {:.1f}".format(*percentiles))
-    for place, name in enumerate(("server (with the clients)", "loaders")):
+    for place, name in enumerate(("server", "loaders")):
         values = [moment[place] for moment in memory]
         early, late = statistics.median(values[5:15]), statistics.median(values[-10:])
         print(f"{name} MB: early {early:.0f}, late {late:.0f}, peak {max(values):.0f}")
