@@ -10,6 +10,7 @@
 
 import argparse
 import base64
+import gc
 import http.client
 import json
 import multiprocessing
@@ -178,6 +179,7 @@ def load(seconds, clients):
         base = Path(folder) / "student"
         export_saved_model(student(), base)
         with Server(base, rest_port=0, grpc_port=0) as server:
+            gc.freeze()  # as `tfkd serve` does
             start = time.monotonic()
             asked = asking.submit(ask, server.rest_port, bodies, clients, seconds)
             while not asked.done():
@@ -312,7 +314,8 @@ def main():
     print(f"{os.cpu_count()} CPUs")
     fuzz(options.cases)
     load(options.seconds, options.clients)
-    kill_exporters(options.kills)
+    if options.kills:
+        kill_exporters(options.kills)
 
 
 if __name__ == "__main__":
