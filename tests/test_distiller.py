@@ -223,6 +223,22 @@ def test_regularisers_count_whole():
     assert logs["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_activity_regularisers_count_under_mixed_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(3, 3, activity_regularizer=keras.regularizers.L2(0.01))(image)
+    x = layers.GlobalAveragePooling2D()(x)
+    student = keras.Model(image, layers.Dense(CLASSES, dtype="float32")(x))
+    made = distiller(student=student, losses=LogitsDistillation())
+    x, y = images()
+    logs = made.evaluate(x / 255, y, verbose=0, return_dict=True)
+    weighted = 0.5 * logs["student_loss"] + 0.5 * logs["distillation_loss"]
+    activity = keras.Model(image, student.layers[1].output).predict(x / 255, verbose=0)
+    penalty = 0.01 * np.sum(np.square(activity.astype("float64"))) / len(x)
+    assert logs["loss"] - weighted == pytest.approx(penalty, rel=5e-3)
+    assert penalty > 0.01
+
+
 # C6: nothing is ignored in silence.
 
 

@@ -251,7 +251,8 @@ class Distiller(keras.Model):
             knowledge = self._knowledge(x, None)
         batch = tf.shape(keras.tree.flatten(y_pred)[0])[0]
         share = self._student_loss_weight.tensor()
-        total = tf.add_n([tf.zeros(()), *map(self._aggregate_additional_loss, self.losses)])
+        penalties = [self._aggregate_additional_loss(penalty) for penalty in self.losses]
+        total = tf.add_n([tf.zeros(()), *(tf.cast(penalty, tf.float32) for penalty in penalties)])
         student_loss = self._student_loss(y, y_pred, sample_weight)
         if student_loss is not None:
             total += share * student_loss
