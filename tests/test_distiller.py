@@ -575,6 +575,8 @@ def test_a_mixed_precision_student_learns_from_a_float32_teacher():
         teacher.predict(x, verbose=0), student.predict(x, verbose=0)
     )
     assert expected.dtype == "float32"
+    now = made.evaluate(x, y, verbose=0, return_dict=True)
+    assert now["logits_distillation"] == pytest.approx(float(expected), rel=1e-2)
     assert logs["logits_distillation"][0] > 0
     assert np.abs(before[0] - weights_of(student)[0]).max() > 0
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from tfkd.files import written
 from tfkd.runs import DistillSettings, RunDirectory
-from tfkd.runs.directory import write_text, written
+from tfkd.runs.directory import write_text
 
 SETTINGS = DistillSettings()
 

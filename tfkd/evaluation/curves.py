@@ -1,12 +1,11 @@
 """The picture of a run: how teacher, student alone and distilled student learned."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from tfkd.files import written
 
 # Okabe and Ito's palette, told apart with any colour vision; the dashes tell them apart in grey.
 STYLES = [
@@ -62,10 +61,8 @@ def plot_curves(histories, path, metric="val_accuracy"):
         title=_legend_title(histories),
     )
 
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=150)
-    os.replace(partial, path)
+    with written(path) as partial:
+        figure.savefig(partial, format="png", dpi=150)
 
 
 def _curves(histories, keys):

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import secrets
 import tempfile
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tfkd.export.errors import ExportCheckError
 from tfkd.export.loader import LoaderError
 from tfkd.export.reader import open_exported, open_keras
 from tfkd.export.tflite import export_tflite
+from tfkd.files import written
 
 BATCH = 32
 WARM_UP_RUNS = 5
@@ -191,10 +191,8 @@ def draw(result, path):
         axes.grid(alpha=0.3)
     handles, names = left.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center", frameon=False)
-    path = Path(path)
-    hidden = path.with_name(f".tmp-{secrets.token_hex(6)}.png")
-    figure.savefig(hidden, dpi=150)
-    hidden.replace(path)
+    with written(path) as partial:
+        figure.savefig(partial, dpi=150, format="png")
 
 
 def _keras(model):

@@ -1,9 +1,7 @@
 """A student as a TFLite file, in float32 or quantised, built-in ops only."""
 
 import json
-import os
 import re
-import secrets
 import tempfile
 import zipfile
 from pathlib import Path
@@ -15,6 +13,7 @@ from tfkd.export import tflite_checks
 from tfkd.export.errors import ExportCheckError
 from tfkd.export.saved_model import concrete, save_functions
 from tfkd.export.student import examine
+from tfkd.files import written
 
 QUANTIZATIONS = ("float32", "float16", "dynamic", "int8")
 METADATA_FILE, LABELS_FILE = "tfkd.json", "labels.txt"
@@ -71,17 +70,12 @@ def export_tflite(
         )
     images = calibrations.checked(calibration, served) if quantization == "int8" else None
     content = convert(served, quantization, images, io_dtype)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    hidden = path.with_name(f".tmp-{secrets.token_hex(6)}.tflite")
-    try:
+    with written(path) as hidden:
         hidden.write_bytes(content)
         _add_metadata(hidden, served, quantization, io_dtype)
         if check:
             sample = examples if examples is not None else images
             tflite_checks.compare_tflite(hidden, served, quantization, io_dtype, sample)
-        os.replace(hidden, path)
-    finally:
-        hidden.unlink(missing_ok=True)
     return path
 
 

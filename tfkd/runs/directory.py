@@ -11,6 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
+from tfkd.files import written
 from tfkd.runs.distill_settings import DistillSettings
 
 # Everything that a run writes; --overwrite removes these and nothing else.
@@ -151,19 +152,6 @@ class RunDirectory:
     def drop_work(self):
         if (self / WORK).exists():
             shutil.rmtree(self / WORK)
-
-
-@contextlib.contextmanager
-def written(path):
-    """Gives a hidden path beside `path` (same suffix) to write to, then renames it to `path`."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_text(path, text):

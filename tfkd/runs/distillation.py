@@ -10,8 +10,9 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
+from tfkd.files import written
 from tfkd.runs import preparation, report
-from tfkd.runs.directory import VARIANTS, WORK, write_json, write_text, written
+from tfkd.runs.directory import VARIANTS, WORK, write_json, write_text
 from tfkd.runs.training import Outcome, train
 
 TEACHER = "teacher"
