@@ -5,7 +5,12 @@ import pytest
 import tensorflow as tf
 
 from tfkd.adapters import Adapters
-from tfkd.losses import FeatureDistillation, LogitsDistillation
+from tfkd.losses import (
+    EnsembleDistillation,
+    FeatureDistillation,
+    LogitsDistillation,
+    SelfDistillation,
+)
 from tfkd.terms import Terms
 
 
@@ -137,3 +142,50 @@ def test_a_teacher_that_is_not_finite_is_named_and_a_student_is_not(graph):
         run(broken, student)
     assert np.isnan(run(teacher, broken)[0])
     assert np.isfinite(run(teacher, student)[0])
+
+
+def test_a_loss_taught_by_the_student_reads_its_tensors():
+    (deep, shallow), (teacher, _) = pair(4, 3), pair(4, 3)
+    own = SelfDistillation(
+        LogitsDistillation(2.0, teacher_layer_name="output", student_layer_name="exit")
+    )
+    terms = Terms([own], Adapters())
+    assert (terms.names("teacher"), terms.names("student")) == ([], ["exit", "output"])
+    assert not terms.reads_teacher
+    terms.connect({}, {"output": (None, 3), "exit": (None, 3)})
+    student = {"output": deep, "exit": shallow}
+    (value,) = terms({"output": teacher}, student)
+    np.testing.assert_allclose(value, own.loss(deep, shallow), rtol=1e-6)
+
+
+def test_what_teaches_within_the_student_gets_no_gradient():
+    deep, shallow = pair(4, 3)
+    own = SelfDistillation(
+        LogitsDistillation(2.0, teacher_layer_name="output", student_layer_name="exit")
+    )
+    terms = Terms([own], Adapters())
+    terms.connect({}, {"output": (None, 3), "exit": (None, 3)})
+    with tf.GradientTape() as tape:
+        tape.watch([deep, shallow])
+        (value,) = terms({}, {"output": deep, "exit": shallow})
+    assert tape.gradient(value, deep) is None
+
+
+def test_several_names_are_read_as_a_tuple_and_labels_are_handed_over():
+    first, second = pair(4, 3)
+    loss = EnsembleDistillation(["first", "second"], teach_selectively=True)
+    terms = Terms([loss], Adapters())
+    assert terms.names("student") == ["first", "second"]
+    terms.connect({}, {"first": (None, 3), "second": (None, 3)})
+    labels = tf.constant([0, 1, 2, 0])
+    members = (first, second)
+    expected = loss(members, members, labels=labels)
+    for given in (labels, {"first": labels, "second": labels}, [labels, labels]):
+        (value,) = terms({}, {"first": first, "second": second}, labels=given)
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_members_of_different_shapes_are_refused():
+    terms = Terms([EnsembleDistillation(["first", "second"])], Adapters())
+    with pytest.raises(ValueError, match=r"\(None, 3\).*\(None, 4\)"):
+        terms.connect({}, {"first": (None, 3), "second": (None, 4)})

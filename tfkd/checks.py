@@ -123,15 +123,18 @@ def not_empty(x):
 
 
 def finite(tensor, name, loss):
-    """`loss`, after a check that a teacher's tensor is finite wherever the loss is not.
+    """`loss`, after a check that a teacher's tensor (or tuple) is finite wherever the loss is not.
 
     The tensor is looked at only where the loss is already not finite, so the check costs nothing.
     """
 
     def look():
         message = f"{_NOT_FINITE} {name} holds NaN or infinity."
-        fine = tf.reduce_all(tf.math.is_finite(tf.cast(tensor, tf.float32)))
-        return tf.debugging.Assert(fine, [message])
+        fine = [
+            tf.reduce_all(tf.math.is_finite(tf.cast(part, tf.float32)))
+            for part in tf.nest.flatten(tensor)
+        ]
+        return tf.debugging.Assert(tf.reduce_all(fine), [message])
 
     checked = tf.cond(tf.math.is_finite(loss), tf.no_op, look)
     with tf.control_dependencies([checked] if checked is not None else []):

@@ -31,3 +31,10 @@ def are_metrics(given):
     """Whether what stands in the third place of `compile` is metrics, not loss weights."""
     flat = keras.tree.flatten(given)
     return any(isinstance(item, str | keras.metrics.Metric) or callable(item) for item in flat)
+
+
+def labels_of_outputs(y, y_pred):
+    """Labels in the structure of the outputs: given once, they are those of every output."""
+    if keras.tree.is_nested(y) or not keras.tree.is_nested(y_pred):
+        return y
+    return keras.tree.map_structure(lambda _: y, y_pred)

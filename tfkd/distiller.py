@@ -45,12 +45,14 @@ class Distiller(keras.Model):
 
     `fit` takes what `keras.Model.fit` takes, and datasets of `(x, y, sample_weight, knowledge)`,
     where `knowledge` maps "output" and tapped layers to the teacher's stored tensors: then the
-    teacher is not run. Examples without labels are distilled with `student_loss_weight=0`.
+    teacher is not run. Examples without labels are distilled with `student_loss_weight=0`. Labels
+    given once are those of every output of a student with several (exits, say).
 
     Args:
         teacher: a trained `keras.Model`, or a `keras.layers.TFSMLayer` over a SavedModel; run in
             inference mode, frozen in place (`teacher.trainable = False`), never saved with weights
-            or exported. None where every example brings stored knowledge.
+            or exported. None where every example brings stored knowledge, or where all losses
+            are taught by the student itself.
         student: the `keras.Model` to train. Both models are given the same input; what they need
             (resizing, scaling) they own as layers.
         distillation_losses: a loss or a list of losses, see `tfkd.losses`.
@@ -161,6 +163,8 @@ class Distiller(keras.Model):
         self._head = activations.get(OUTPUT) or "linear"
         if self.teacher is not None:
             knowledge_shapes, _ = self._teacher_feature_extractor.trace(signature)
+        elif not self._terms.reads_teacher:
+            knowledge_shapes = {}
         if knowledge_shapes is not None:
             self._terms.connect(knowledge_shapes, student_shapes)
             self.built = True
@@ -258,7 +262,8 @@ class Distiller(keras.Model):
             total += share * student_loss
             _track(self.student_loss_tracker, student_loss, batch)
         if knowledge is not None:
-            distillation_loss = self._distillation_loss(knowledge, tensors, sample_weight, batch)
+            values = self._terms(knowledge, tensors, sample_weight, y)
+            distillation_loss = self._distillation_loss(values, batch)
             total += (1.0 - share) * distillation_loss
             _track(self.distillation_loss_tracker, distillation_loss, batch)
         _track(self.total_loss_tracker, total, batch)
@@ -272,12 +277,12 @@ class Distiller(keras.Model):
     def _student_loss(self, y, y_pred, sample_weight):
         compiled = getattr(self, "_compile_loss", None)
         if compiled is not None and y is not None:
+            y = compiling.labels_of_outputs(y, y_pred)
             return tf.cast(compiled(y, y_pred, sample_weight), tf.float32)
         checks.supervised(self.student_loss_weight, has_loss=compiled is not None)
         return None
 
-    def _distillation_loss(self, knowledge, tensors, sample_weight, batch):
-        values = self._terms(knowledge, tensors, sample_weight)
+    def _distillation_loss(self, values, batch):
         for tracker, value in zip(self.loss_trackers, values, strict=True):
             _track(tracker, value, batch)
         weights = self._distillation_loss_weights
@@ -320,6 +325,8 @@ class Distiller(keras.Model):
         return self._knowledge(x, None)
 
     def _knowledge(self, x, stored):
+        if not self._terms.reads_teacher:
+            return {}
         if stored is not None or self.teacher is None:
             return stored
         tensors = self._frozen_teacher(x)
@@ -338,6 +345,7 @@ class Distiller(keras.Model):
             results = self.get_metrics_result()
             left_out |= {"student_loss"}
         else:
+            y = compiling.labels_of_outputs(y, y_pred)
             results = self.compute_metrics(x, y, y_pred, sample_weight)
         if knowledge is None:
             unknown = [self.distillation_loss_tracker, self.total_loss_tracker, *self.loss_trackers]

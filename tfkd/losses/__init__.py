@@ -1,8 +1,20 @@
-"""What a student is asked to imitate: one loss a way of comparing two named tensors."""
+"""What a student is asked to imitate: one loss a way of comparing named tensors."""
 
+from tfkd.losses.agreement import TeacherAgreement
 from tfkd.losses.base import DistillationLoss
+from tfkd.losses.cosine import CosineDistillation
 from tfkd.losses.features import FeatureDistillation
 from tfkd.losses.foreign import get
 from tfkd.losses.logits import LogitsDistillation
+from tfkd.losses.own import EnsembleDistillation, SelfDistillation
 
-__all__ = ["DistillationLoss", "FeatureDistillation", "LogitsDistillation", "get"]
+__all__ = [
+    "CosineDistillation",
+    "DistillationLoss",
+    "EnsembleDistillation",
+    "FeatureDistillation",
+    "LogitsDistillation",
+    "SelfDistillation",
+    "TeacherAgreement",
+    "get",
+]

@@ -14,23 +14,34 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
     Keras loss, it has sample weights and padding masks applied, is averaged over the batch, and is
     scaled for replicas. It also works in `keras.distillation.Distiller`, through `compute_loss`.
 
+    What a subclass needs beyond that it declares in the attributes below.
+
     Args:
         teacher_layer_name: output or layer of the teacher to read; None for its only output. Layers
-            inside nested models are named by path, "backbone/conv5".
+            inside nested models are named by path, "backbone/conv5". A tuple of names makes
+            `teacher` a tuple of tensors.
         student_layer_name: the same for the student.
         name: name of the loss's metric; by default the class's name in snake case.
 
     Attributes:
         adapts: whether the student's tensor may be brought to the teacher's shape by an adapter;
             otherwise different shapes are an error.
+        taught_by: "teacher"; or "student" where `teacher` is read from the student's own tensors,
+            with the gradient stopped.
+        needs_labels: whether `call` gets the pair (teacher, labels) for `teacher`; the labels as
+            float32, in the shape that the data gives.
     """
 
     adapts = False
+    taught_by = "teacher"
+    needs_labels = False
 
     def __init__(self, teacher_layer_name=None, student_layer_name=None, name=None):
         super().__init__(name=name or snake_case(type(self).__name__), dtype="float32")
-        self.teacher_layer_name = teacher_layer_name
-        self.student_layer_name = student_layer_name
+        # Configurations read from JSON hold lists for tuples.
+        names = (teacher_layer_name, student_layer_name)
+        names = (tuple(name) if isinstance(name, list) else name for name in names)
+        self.teacher_layer_name, self.student_layer_name = names
 
     def terms(self):
         """The comparisons that the loss is the sum of, as (loss, teacher's name, student's name).
@@ -50,8 +61,14 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
                 "features with FeatureDistillation."
             )
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(self, y_true, y_pred, sample_weight=None, labels=None):
         self.check_tensors(y_true, y_pred)
+        if self.needs_labels:
+            if labels is None:
+                raise ValueError(
+                    f"{self.name} reads the labels, but the data has none. Give (images, labels)."
+                )
+            y_true = (y_true, labels)
         if sample_weight is not None and keras.ops.ndim(sample_weight) == 1:
             # One weight an example, also where the loss has a value for each position.
             sample_weight = keras.ops.expand_dims(sample_weight, -1)
@@ -75,6 +92,12 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
             sample_weight: optional weights, shape (batch,).
         """
         del kwargs
+        alone = self.taught_by == "student" or self.needs_labels
+        if alone or isinstance(self.student_layer_name, tuple):
+            raise ValueError(
+                f"{self.name} reads more than one output of each model: labels, or the student's "
+                "own tensors. Use it in tfkd.Distiller, which hands them over."
+            )
         self.validate_outputs(teacher_outputs, student_outputs)
         formulas = getattr(self, "loss", None)
         try:

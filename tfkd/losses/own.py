@@ -1,0 +1,206 @@
+"""The student as its own teacher: deep outputs teach shallow ones, groups teach their members."""
+
+import keras
+from keras import ops
+
+from tfkd.coefficients import Coefficient
+from tfkd.losses.base import DistillationLoss
+from tfkd.losses.logits import softened_kl
+
+
+@keras.saving.register_keras_serializable(package="tfkd")
+class SelfDistillation(DistillationLoss):
+    """Any loss, taught by the student's own tensors (Zhang et al. 2019, "Be Your Own Teacher").
+
+    Both names of the loss are the student's; no gradient goes into the one that teaches.
+
+    ```python
+    deepest_to_first = LogitsDistillation(teacher_layer_name="output", student_layer_name="exit_1")
+    SelfDistillation(deepest_to_first)
+    ```
+
+    Args:
+        loss: a `DistillationLoss` with a `teacher_layer_name`.
+        name: name of the loss's metric; by default "self_" and the loss's own.
+
+    Raises:
+        ValueError: not such a loss, or a layer that would teach itself.
+    """
+
+    taught_by = "student"
+
+    def __init__(self, loss, name=None):
+        if not isinstance(loss, DistillationLoss):
+            raise ValueError(
+                "SelfDistillation takes a distillation loss such as LogitsDistillation(3.0, "
+                f'teacher_layer_name="output", student_layer_name="exit_1"); got {loss!r}.'
+            )
+        if loss.teacher_layer_name == loss.student_layer_name:
+            raise ValueError(
+                f"SelfDistillation compares two tensors of the student, but {loss.name} reads "
+                f"{loss.teacher_layer_name!r} on both sides. Give it teacher_layer_name= (the one "
+                "that teaches) and student_layer_name= (the one that learns)."
+            )
+        loss.terms()  # refuses a formula for each output, which names one pair cannot serve
+        super().__init__(
+            loss.teacher_layer_name, loss.student_layer_name, name=name or f"self_{loss.name}"
+        )
+        self.loss = loss
+
+    @property
+    def adapts(self):
+        return self.loss.adapts
+
+    @property
+    def needs_labels(self):
+        return self.loss.needs_labels
+
+    def check_shapes(self, teacher_shape, student_shape):
+        self.loss.check_shapes(teacher_shape, student_shape)
+
+    def check_tensors(self, teacher, student):
+        self.loss.check_tensors(teacher, student)
+
+    def call(self, teacher, student):
+        return self.loss.call(teacher, student)
+
+    def get_config(self):
+        return {"loss": keras.saving.serialize_keras_object(self.loss), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["loss"]), name=config["name"])
+
+
+def ensemble_logits(logits, right=None):
+    """Mean of the logits of a group, of those members that are right where it is told.
+
+    Args:
+        logits: float tensor, shape (members, batch, classes).
+        right: optional tensor of 0 and 1, shape (members, batch).
+
+    Returns:
+        Tensor of shape (batch, classes); zeros for an example that no member has right.
+    """
+    if right is None:
+        return ops.mean(logits, axis=0)
+    total = ops.sum(logits * right[..., None], axis=0)
+    return total / ops.maximum(ops.sum(right, axis=0), 1.0)[..., None]
+
+
+def is_right(logits, classes):
+    """1.0 where the largest logit is that of the class, else 0.0.
+
+    Args:
+        logits: float tensor, shape (..., batch, classes).
+        classes: integer tensor, shape (batch,).
+
+    Returns:
+        float32 tensor, shape (..., batch).
+    """
+    return ops.cast(ops.equal(ops.argmax(logits, axis=-1), classes), "float32")
+
+
+@keras.saving.register_keras_serializable(package="tfkd")
+class EnsembleDistillation(DistillationLoss):
+    """A group of the student's outputs teaches: the mean of its logits, to each of its learners.
+
+    The value is the sum over the learners of `softened_kl` from the ensemble, no gradient into the
+    ensemble. With the group as its own learners and no selection this is mutual learning by an
+    ensemble (Guo et al. 2020, "KDCL", with the mean of the logits). Learners that are not in the
+    group make it asymmetric; a group that chooses whom and what it teaches is that of Ye et al.
+    2024 (doi 10.1007/s11063-024-11606-z; the selection is our reconstruction).
+
+    Args:
+        group: names of the student's outputs that teach, logits all.
+        members: names of the outputs that learn; by default the group.
+        temperature: T > 0. May be changed while training, without a retrace.
+        teach_selectively: only those of the group that have an example right teach it; where none
+            has, nothing is taught.
+        learn_selectively: an example is taught only where the ensemble has it right.
+        name: name of the loss's metric.
+
+    Raises:
+        ValueError: no names, or a temperature that is not positive.
+    """
+
+    taught_by = "student"
+
+    def __init__(
+        self,
+        group,
+        members=None,
+        temperature=3.0,
+        teach_selectively=False,
+        learn_selectively=False,
+        name="ensemble_distillation",
+    ):
+        group, members = _names(group, "group"), _names(members or group, "members")
+        super().__init__(group, members, name=name)
+        self._temperature = Coefficient(temperature, "temperature", positive=True)
+        self.teach_selectively = bool(teach_selectively)
+        self.learn_selectively = bool(learn_selectively)
+
+    @property
+    def needs_labels(self):
+        return self.teach_selectively or self.learn_selectively
+
+    @property
+    def temperature(self):
+        """T as a float; assign to change it, also between two batches."""
+        return self._temperature.value
+
+    @temperature.setter
+    def temperature(self, value):
+        self._temperature.value = value
+
+    def check_shapes(self, teacher_shape, student_shape):
+        for shape in (*teacher_shape[1:], *student_shape):
+            super().check_shapes(teacher_shape[0], shape)
+
+    def check_tensors(self, teacher, student):
+        for tensor in (*teacher[1:], *student):
+            super().check_tensors(teacher[0], tensor)
+
+    def call(self, teacher, student):
+        labels = None
+        if self.needs_labels:
+            teacher, labels = teacher
+        logits, right = ops.stack(teacher), None
+        if labels is not None:
+            classes = _classes(labels, logits)
+            right = is_right(logits, classes)
+        ensemble = ensemble_logits(logits, right if self.teach_selectively else None)
+        temperature = self._temperature.tensor()
+        value = sum(softened_kl(ensemble, learner, temperature) for learner in student)
+        if self.teach_selectively:
+            value *= ops.max(right, axis=0)
+        if self.learn_selectively:
+            value *= is_right(ensemble, classes)
+        return value
+
+    def get_config(self):
+        return {
+            "group": list(self.teacher_layer_name),
+            "members": list(self.student_layer_name),
+            "temperature": self.temperature,
+            "teach_selectively": self.teach_selectively,
+            "learn_selectively": self.learn_selectively,
+            "name": self.name,
+        }
+
+
+def _names(names, role):
+    if isinstance(names, str) or not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"EnsembleDistillation's {role} must be names of the student's outputs, each once, "
+            f'such as ["branch_1_1", "branch_1_2", "output"]; got {names!r}.'
+        )
+    return tuple(names)
+
+
+def _classes(labels, logits):
+    """Integer classes of labels given as integers, as a column of them, or one-hot."""
+    if len(labels.shape) == 2 and labels.shape[-1] == logits.shape[-1]:
+        return ops.argmax(labels, axis=-1)
+    return ops.cast(ops.reshape(labels, (-1,)), ops.argmax(logits, axis=-1).dtype)
