@@ -1,6 +1,7 @@
 """Hints: the student imitates the teacher's inner features."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tfkd.losses.base import StructuredLoss
@@ -20,7 +21,19 @@ def squared_error(teacher, student):
     Returns:
         Tensor of shape (...).
     """
-    return ops.mean(ops.square(student - teacher), axis=-1)
+    return _squared_error(teacher, student)
+
+
+@tf.custom_gradient
+def _squared_error(teacher, student):
+    """The same, with a gradient in two passes over the features instead of five."""
+
+    def gradients(upstream):
+        scale = upstream * (2.0 / student.shape[-1])
+        gradient = (student - teacher) * scale[..., tf.newaxis]
+        return -gradient, gradient
+
+    return ops.mean(tf.math.squared_difference(student, teacher), axis=-1), gradients
 
 
 def absolute_error(teacher, student):
