@@ -19,7 +19,9 @@ _HOME = {
     "export": "tfkd.export",
     "losses": "tfkd.losses",
     "models": "tfkd.models",
+    "recipes": "tfkd.recipes",
     "runs": "tfkd.runs",
+    "tuning": "tfkd.tuning",
 }
 
 __all__ = sorted(_HOME)

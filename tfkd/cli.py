@@ -10,17 +10,22 @@ import typing
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 import tfkd
+from tfkd import recipes
 from tfkd.export.errors import ExportCheckError
 from tfkd.runs import (
     DistillSettings,
     ExportSettings,
+    SearchSettings,
     SettingsError,
     distill,
     evaluate_run,
     export_run,
+    search,
     serve_runs,
 )
 
@@ -89,11 +94,15 @@ def settings_flags(settings_class):
 def _flag(field, kind):
     kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     several = dict in kinds or tuple in kinds
-    default = field.default if field.default is not dataclasses.MISSING else None
+    default = field.default
+    if default is dataclasses.MISSING:  # a table
+        default = " ".join(f"{name}={value}" for name, value in field.default_factory().items())
+    if isinstance(default, tuple):
+        default = " ".join(map(str, default))
     option = typer.Option(
         field.metadata["flag"] or "--" + field.name.replace("_", "-"),
         help=field.metadata["help"],
-        show_default=str(default) if default is not None else False,
+        show_default=str(default) if default not in (None, "") else False,
         metavar="NAME=VALUE" if dict in kinds else "TEXT" if several else None,
     )
     annotation = Annotated[list[str] | None if several else kinds[0] | None, option]
@@ -175,6 +184,132 @@ def _distill(
         if resume and not config and os.path.exists(begun):
             settings = DistillSettings.from_toml(begun, **given)
         distill(settings, out, overwrite=overwrite, resume=resume)
+
+
+@app.command("search")
+@settings_flags(SearchSettings)
+def _search(
+    given,
+    config: Annotated[
+        str | None,
+        typer.Option(help="Settings from a TOML file (a search.toml, say); flags win over it."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Directory to write.", show_default="saved_models/DATA-STUDENT-search"),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the search in --out.")
+    ] = False,
+):
+    """Search the weights of the losses, then train the student with the best of them.
+
+    The teacher is asked once for all trials. Trials are compared on the validation split; the best
+    one and the settings that the search started from (trial 0) are then trained anew as `tfkd
+    distill` does, and the test split is read once. The same command continues a search that was
+    stopped. The directory holds `results.csv`, `search.png`, `best.toml` (for `tfkd distill
+    --config`), `search.json`, `tensorboard/` and the runs of the final students, `best/` and
+    `defaults/`.
+
+    Example:
+
+        tfkd search --data digits --trials 12
+
+    Two weights of your choice, on two processes:
+
+        tfkd search --data digits --search temperature=1:16:log --search hint_weight=0.01,0.1,1 \\
+            --tuner bayesian --trials 20 --workers 2
+
+    Accuracy against size:
+
+        tfkd search --data digits --search-student-option width=0.125,0.25,0.5 --pareto parameters
+    """
+    with _reported("Interrupted. Finished trials are kept: the same command continues."):
+        settings = SearchSettings.from_toml(config, **given) if config else SearchSettings(**given)
+        search(settings, out or settings.default_out(), overwrite=overwrite)
+
+
+_recipes = typer.Typer(help="The papers that tfkd implements, each ready to run.")
+_run_recipe = typer.Typer(no_args_is_help=True, help="Run a recipe: see NAME --help.")
+app.add_typer(_recipes, name="recipes")
+_recipes.add_typer(_run_recipe, name="run")
+
+
+@_recipes.callback(invoke_without_command=True)
+def _list_recipes(context: typer.Context):
+    """List the recipes: paper, task, and what of each is a reconstruction.
+
+    Example:
+
+        tfkd recipes
+
+        tfkd recipes run xu2022 --data digits --seeds 3 --ablate
+    """
+    if context.invoked_subcommand is None:
+        table = Table("recipe", "paper", "task", "reconstruction", box=box.SIMPLE_HEAD)
+        for name in recipes.names():
+            recipe = recipes.get(name)
+            table.add_row(name, recipe.paper, recipe.task, recipe.reconstruction)
+        Console().print(table)
+
+
+def _recipe_command(recipe):
+    """The command `tfkd recipes run NAME` of one recipe: its settings are the flags."""
+
+    def run(
+        given,
+        config: Annotated[
+            str | None,
+            typer.Option(help="Settings from a TOML file (a run.toml, say); flags win over it."),
+        ] = None,
+        out: Annotated[
+            str | None,
+            typer.Option(help="Run directory to write.", show_default="saved_models/NAME-DATA"),
+        ] = None,
+        ablate: Annotated[
+            bool, typer.Option("--ablate", help="Run the paper's own comparison as well.")
+        ] = False,
+        overwrite: Annotated[
+            bool, typer.Option("--overwrite", help="Replace the run in --out.")
+        ] = False,
+        resume: Annotated[
+            bool,
+            typer.Option(
+                "--resume",
+                help="Continue the run in --out, with its settings; --ablate adds to it.",
+            ),
+        ] = False,
+    ):
+        again = "Interrupted. Finished trainings are kept: the same command with --resume goes on."
+        with _reported(again):
+            begun = os.path.join(out, "run.toml") if out else None
+            if resume and not config and begun and os.path.exists(begun):
+                config = begun
+            kind = recipe.settings
+            settings = kind.from_toml(config, **given) if config else kind(**given)
+            where = out or recipes.default_out(recipe.name, settings)
+            recipes.run(recipe.name, settings, where, ablate, overwrite=overwrite, resume=resume)
+
+    run.__name__ = recipe.name
+    run.__doc__ = f"""{recipe.paper}: {recipe.task}.
+
+    Reconstruction: {recipe.reconstruction}
+
+    Trains the student alone, by plain logit distillation and by the recipe, under one budget, and
+    compares them. The run directory holds the trained models, `run.toml`, `run.json` (every
+    figure), `table.md`, `figures.csv`, `history.csv` and `curves.png`.
+
+    Example:
+
+        tfkd recipes run {recipe.name} --data digits --seeds 3 --ablate
+    """
+    return run
+
+
+for _name in recipes.names():
+    _recipe = recipes.get(_name)
+    _command = settings_flags(_recipe.settings)(_recipe_command(_recipe))
+    _run_recipe.command(_name)(_command)
 
 
 @app.command("evaluate")

@@ -127,3 +127,11 @@ def test_weights_file_is_read_or_refused(tmp_path):
         models.build("MobileNetV2", (32, 32, 3), 5, weights=path)
     with pytest.raises(ValueError, match=r"which is no file\. Expected None"):
         models.build("MobileNetV2", (32, 32, 3), 5, weights=tmp_path / "nowhere.h5")
+
+
+def test_a_network_may_look_at_smaller_images():
+    model = models.build("MobileNetV2", (64, 64, 3), 4, alpha=0.35, image_size=32)
+    assert model.input_shape == (None, 64, 64, 3)
+    assert model.get_layer("backbone").input_shape == (None, 32, 32, 3)
+    with pytest.raises(ValueError, match="image_size is 4. Expected a whole number of pixels"):
+        models.build("MobileNetV2", (64, 64, 3), 4, image_size=4)

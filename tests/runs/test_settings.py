@@ -76,7 +76,7 @@ def test_every_setting_says_what_it_is_for():
 
 def test_augmentations_are_those_of_the_data_room():
     from tfkd import data
-    from tfkd.runs.distill_settings import AUGMENTATIONS
+    from tfkd.runs.training_settings import AUGMENTATIONS
 
     assert list(AUGMENTATIONS) == data.augmentation_names()
 

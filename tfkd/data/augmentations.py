@@ -9,9 +9,10 @@ import difflib
 
 import tensorflow as tf
 
-from tfkd.data.seeds import random_integers
+from tfkd.data.seeds import plain, random_integers
 
 
+@plain
 def _moved(images, seeds, border=None, mirror=False):
     """Moves each image by up to an eighth of its size and mirrors every second one, as one gather
     of pixels.

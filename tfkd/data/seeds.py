@@ -11,6 +11,9 @@ import tensorflow as tf
 
 _WORD = 2**64 - 1
 
+# Without Python control flow there is nothing for AutoGraph to convert, which takes its time.
+plain = tf.autograph.experimental.do_not_convert
+
 
 def _constant(value):
     return tf.constant(value & _WORD, tf.uint64)
@@ -21,6 +24,7 @@ def _words(values):
     return tf.bitcast(tf.cast(values, tf.int64), tf.uint64)
 
 
+@plain
 def splitmix64(words):
     """One step of splitmix64: uint64 tensor of any shape to uint64 tensor of the same shape."""
     words = words + _constant(0x9E3779B97F4A7C15)
@@ -29,6 +33,7 @@ def splitmix64(words):
     return words ^ tf.bitwise.right_shift(words, _constant(31))
 
 
+@plain
 def view_seed(example_index, view, seed=0):
     """The augmentation seed of one view of one example.
 
@@ -50,6 +55,7 @@ def view_seed(example_index, view, seed=0):
     return tf.bitcast(tf.stack([first, splitmix64(first)], axis=-1), tf.int64)
 
 
+@plain
 def random_integers(seeds, draw, bound):
     """The draw-th random integer of each example, uniform in 0 .. bound - 1.
 
@@ -67,6 +73,7 @@ def random_integers(seeds, draw, bound):
     return tf.cast(tf.bitwise.right_shift(high * _constant(bound), _constant(32)), tf.int32)
 
 
+@plain
 def permutation(size, epoch, seed=0):
     """The order of one epoch: int64 tensor, shape (size,), a permutation of 0 .. size - 1.
 

@@ -2,8 +2,30 @@
 
 from tfkd.evaluation.costs import cost, latencies
 from tfkd.evaluation.curves import plot_curves
+from tfkd.evaluation.early_exit import (
+    early_exit_curve,
+    exit_accuracies,
+    exit_costs,
+    exit_probabilities,
+    plot_early_exit,
+)
+from tfkd.evaluation.multiply_adds import multiply_adds
 from tfkd.evaluation.prediction import predict
 from tfkd.evaluation.scores import quality
 from tfkd.evaluation.tables import markdown, table
 
-__all__ = ["cost", "latencies", "markdown", "plot_curves", "predict", "quality", "table"]
+__all__ = [
+    "cost",
+    "early_exit_curve",
+    "exit_accuracies",
+    "exit_costs",
+    "exit_probabilities",
+    "latencies",
+    "markdown",
+    "multiply_adds",
+    "plot_curves",
+    "plot_early_exit",
+    "predict",
+    "quality",
+    "table",
+]

@@ -19,13 +19,17 @@ class Measure(NamedTuple):
 # In the order shown. Size belongs to an architecture, not to a seed: no spread.
 MEASURES = {
     "accuracy": Measure("accuracy (%)", 100, 1, True),
+    "gain": Measure("gain (points)", 100, 2, True),
+    "validation_accuracy": Measure("validation (%)", 100, 1, True),
     "cross_entropy": Measure("cross-entropy (nats)", 1, 3, True),
     "calibration_error": Measure("calibration error (%)", 100, 1, True),
     "agreement": Measure("agreement with teacher (%)", 100, 1, True),
     "parameters": Measure("parameters", 1, 0, False),
+    "multiply_adds": Measure("multiply-adds (M)", 1e-6, 2, False),
     "file_bytes": Measure("file size (kB)", 1e-3, 1, False),
     "latency_ms": Measure("latency of one image (ms)", 1, 2, True),
     "latency_p95_ms": Measure("latency, 95 % below (ms)", 1, 2, True),
+    "seconds": Measure("training time (s)", 1, 0, True),
 }
 ABSENT = "–"
 
@@ -56,11 +60,12 @@ def table(rows, title=None):
     return result
 
 
-def markdown(rows):
+def markdown(rows, models_down=False):
     """The same table as `table` makes, in Markdown.
 
     Args:
         rows: as for `table`.
+        models_down: one line a model however few there are.
 
     Returns:
         str, one line a row, each ended by a newline.
@@ -68,7 +73,7 @@ def markdown(rows):
     Raises:
         ValueError: no figure to show.
     """
-    headings, lines = _grid(rows)
+    headings, lines = _grid(rows, models_down)
     widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
 
     def row(cells):
@@ -79,7 +84,7 @@ def markdown(rows):
     return row(headings) + rule + "".join(row(line) for line in lines)
 
 
-def _grid(rows):
+def _grid(rows, models_down=False):
     """Headings (the corner first) and lines of strings, the cells of a column equally wide."""
     rows = {name: [row] if isinstance(row, dict) else list(row) for name, row in rows.items()}
     seeds = [figures for row in rows.values() for figures in row]
@@ -91,7 +96,7 @@ def _grid(rows):
     across, down = list(rows), [MEASURES[key].heading for key in shown]
     columns = [[_cell(rows[model], key) for key in shown] for model in across]
     corner = ""
-    if len(across) >= len(down):
+    if models_down or len(across) >= len(down):
         across, down, columns = down, across, list(zip(*columns, strict=True))
         corner = "model"
     padded = [_padded(heading, column) for heading, column in zip(across, columns, strict=True)]

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd import taps
+from tfkd.models import forks
 
 _AUTOMATIC_NAME = re.compile(r"(keras_tensor|input|input_layer|inputs)(_\d+)?")
 
@@ -107,7 +108,10 @@ def examine(student, labels=None, output=None, features=None, input_dtype="float
     if output is not None and output not in (names or (taps.OUTPUT,)):
         raise ValueError(f"No output {output!r} in student {student.name!r}; it has {list(names)}.")
     if output is not None and len(names) > 1:
-        model = keras.Model(model.input, model.outputs[names.index(output)], name=student.name)
+        if isinstance(model.output, dict):
+            model = forks.narrowed(model, output, student.name)
+        else:
+            model = keras.Model(model.input, model.outputs[names.index(output)], name=student.name)
         served = dataclasses.replace(served, model=model, output=taps.OUTPUT)
     width, activation = _head(served)
     head = "binary" if width == 1 else (activation or "softmax")

@@ -3,6 +3,9 @@
     >>> student = tfkd.models.build("modified_alexnet", (32, 32, 3), 10, width=0.5)
     >>> tfkd.models.stages(student)
     ['stage1_out', 'stage2_out', 'stage3_out', 'stage4_out']
+    >>> student = tfkd.models.with_exits(student)  # outputs: a dict of logits
+    >>> tfkd.models.exit_names(student)
+    ('exit_1', 'exit_2', 'exit_3', 'output')
 
 Every model is a functional `keras.Model` made of stock Keras layers, so its `.keras` file loads
 without tfkd. It takes raw pixels 0..255 (an input named "image"), normalises them inside and
@@ -16,7 +19,16 @@ import difflib
 import importlib
 import inspect
 
-__all__ = ["build", "check_name", "names", "stages"]
+_HOMES = {
+    "exit_names": "tfkd.models.exits",
+    "single_exit": "tfkd.models.exits",
+    "trunk": "tfkd.models.exits",
+    "vote": "tfkd.models.exits",
+    "with_branches": "tfkd.models.branches",
+    "with_exits": "tfkd.models.exits",
+}
+
+__all__ = ["build", "check_name", "names", "stages", *_HOMES]
 
 MIN_SIZE = 8  # pixels a side
 
@@ -24,6 +36,8 @@ _FAMILIES = {
     "modified_alexnet": "tfkd.models.alexnet",
     "alexnet": "tfkd.models.alexnet",
     "resnet": "tfkd.models.resnet",
+    "streamlined_teacher": "tfkd.models.streamlined",
+    "streamlined_student": "tfkd.models.streamlined",
 }
 
 # Written out because asking keras.applications costs seconds; a test compares this with the
@@ -39,6 +53,12 @@ _APPLICATIONS = (
     *("ResNet101", "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2"),
     *("VGG16", "VGG19", "Xception"),
 )
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tfkd.models' has no attribute '{name}'. It has: {__all__}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def names():
@@ -69,7 +89,8 @@ def build(name, input_shape, num_classes, **options):
         input_shape: (height, width, channels), at least 8 x 8 pixels, without the batch dimension.
         num_classes: number of logits; 1 is a binary one-logit head.
         **options: all models take `batch_norm_momentum`; alexnet and modified_alexnet `width`,
-            `head`, `dropout`; resnet `depth`, `width`; keras.applications `weights` and the
+            `head`, `dropout`; resnet `depth`, `width`; streamlined_teacher `width`,
+            streamlined_student `width`, `dropout`; keras.applications `weights` and the
             network's own, such as `alpha`.
 
     Returns:

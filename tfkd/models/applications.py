@@ -46,7 +46,7 @@ _DOWNLOAD_TIMEOUT = 10  # seconds without an answer
 def option_names(name):
     """Returns the options of `application(name, ...)`: ours, then the network's own, as `alpha`."""
     own = inspect.signature(getattr(keras.applications, name)).parameters
-    ours = ["weights", "batch_norm_momentum"]
+    ours = ["weights", "batch_norm_momentum", "image_size"]
     return ours + [option for option in own if option not in _DECIDED and option not in ours]
 
 
@@ -57,6 +57,7 @@ def application(
     *,
     weights=None,
     batch_norm_momentum=blocks.BATCH_NORM_MOMENTUM,
+    image_size=None,
     **options,
 ):
     """The network without its top, then global average pooling and logits.
@@ -70,13 +71,16 @@ def application(
             of the network without its top.
         batch_norm_momentum: set on every BatchNorm layer (see `blocks.BATCH_NORM_MOMENTUM`; Keras's
             MobileNetV2 has 0.999); None keeps the network's own.
+        image_size: pixels a side that the model resizes its images to, as a first layer: a student
+            may look at smaller images than its teacher. None leaves them as they are.
         **options: the network's own, for example `alpha` of the MobileNets.
 
     Returns:
         `keras.Model`, see `tfkd.models.build`.
 
     Raises:
-        ValueError: channels other than 1 or 3; a weights file that is missing or does not fit.
+        ValueError: channels other than 1 or 3; an impossible image_size; a weights file that is
+            missing or does not fit.
         ConnectionError: ImageNet weights neither in Keras's cache nor to be downloaded.
     """
     if input_shape[-1] not in (1, 3):
@@ -85,7 +89,7 @@ def application(
             "1 channel (repeated to 3) or 3."
         )
     image = keras.Input(input_shape, name="image", dtype="float32")
-    x = _enlarged(image, SMALLEST.get(name, 32))
+    x = _enlarged(_resized(image, image_size), SMALLEST.get(name, 32))
     if input_shape[-1] == 1:
         x = layers.Concatenate(dtype="float32", name="grey_to_rgb")([x, x, x])
     x = _preprocessed(x, name)
@@ -96,6 +100,14 @@ def application(
         _set_momentum(backbone, batch_norm_momentum)
     x = layers.GlobalAveragePooling2D(name="pool")(backbone(x))
     return keras.Model(image, blocks.logits(x, num_classes), name=name)
+
+
+def _resized(image, size):
+    if size is None:
+        return image
+    if isinstance(size, bool) or not hasattr(size, "__index__") or size < 8:
+        raise ValueError(f"image_size is {size!r}. Expected a whole number of pixels, 8 or more.")
+    return layers.Resizing(size, size, dtype="float32", name="resize")(image)
 
 
 def _enlarged(image, smallest):

@@ -17,9 +17,11 @@ from tfkd.runs.distill_settings import DistillSettings
 # Everything that a run writes; --overwrite removes these and nothing else.
 RUN_FILES = (
     *("run.json", "run.toml", "teacher.keras", "student.keras", "student_alone.keras"),
-    *("history.csv", "curves.png"),
+    *("history.csv", "curves.png", "table.md", "figures.csv", "early_exit.png"),
 )
 SEEDS, WORK = "seeds", ".work"
+# Where a recipe's run keeps every trained model.
+TRAININGS = "trainings"
 # What `tfkd export` writes below EXPORT, beside `student_*.tflite`.
 EXPORT, SAVED_MODEL = "export", "saved_model"
 EXPORT_RECORD, EXPORT_PICTURE = "export.json", "export.png"
@@ -31,10 +33,12 @@ class RunDirectory:
 
     Args:
         path: the directory; need not exist.
+        settings_class: of the run's settings.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, settings_class=DistillSettings):
         self.path = Path(os.path.expanduser(path))
+        self._settings_class = settings_class
 
     def __truediv__(self, name):
         return self.path / name
@@ -91,7 +95,7 @@ class RunDirectory:
                 f'No run to resume in "{self.path}". Leave --resume out to start one.'
             )
         if (self / "run.toml").exists():
-            differences = DistillSettings.from_toml(self / "run.toml").differences(settings)
+            differences = self._settings_class.from_toml(self / "run.toml").differences(settings)
             if differences:
                 raise ValueError(
                     f'The run in "{self.path}" has other settings: {"; ".join(differences)}. '
@@ -103,6 +107,7 @@ class RunDirectory:
 
         Raises:
             FileNotFoundError: there is none.
+            ValueError: it is the run of a recipe, and another was expected.
         """
         if not self.finished:
             unfinished = "a run that is not finished; tfkd distill --resume continues it"
@@ -110,7 +115,13 @@ class RunDirectory:
                 f'"{self.path}" holds {unfinished if self.begun else "no run"}.'
             )
         record = json.loads((self / "run.json").read_text(encoding="utf-8"))
-        return record, DistillSettings.from_toml(self / "run.toml")
+        if "recipe" in record and self._settings_class is DistillSettings:
+            raise ValueError(
+                f'"{self.path}" is a run of the recipe {record["recipe"]}: its figures are in '
+                f"table.md and run.json, its models in {TRAININGS}/. tfkd evaluate and tfkd export "
+                "take runs of tfkd distill (which has --recipe)."
+            )
+        return record, self._settings_class.from_toml(self / "run.toml")
 
     @contextlib.contextmanager
     def locked(self):
@@ -143,7 +154,8 @@ class RunDirectory:
         self.drop_work()
         for name in RUN_FILES:
             (self / name).unlink(missing_ok=True)
-        shutil.rmtree(self / SEEDS, ignore_errors=True)
+        for name in (SEEDS, TRAININGS):
+            shutil.rmtree(self / name, ignore_errors=True)
         for name in (EXPORT_RECORD, EXPORT_PICTURE):
             (self / EXPORT / name).unlink(missing_ok=True)
         for path in (self / EXPORT).glob("student_*.tflite"):

@@ -1,19 +1,18 @@
 """The order of a run: teacher, then seed by seed the student alone and distilled, then the report.
 
-Each training leaves `<part>.keras` and, last, `<part>.json` in `.work/`; a part with both is done.
+What each training ended in stands in `.work/` until the run is finished.
 """
 
 import hashlib
-import json
 from pathlib import Path
 
 import keras
-from rich.console import Console
 
-from tfkd.files import written
+from tfkd import recipes
 from tfkd.runs import preparation, report
-from tfkd.runs.directory import VARIANTS, WORK, write_json, write_text
-from tfkd.runs.training import Outcome, train
+from tfkd.runs.directory import VARIANTS, WORK, write_text
+from tfkd.runs.parts import Parts, loaded
+from tfkd.runs.training import train
 
 TEACHER = "teacher"
 
@@ -21,7 +20,7 @@ TEACHER = "teacher"
 def run(settings, directory, overwrite=False, resume=False):
     """See `tfkd.runs.distill`; the settings and the directory were looked at already."""
     prepared = preparation.prepare(settings)
-    inputs = _inputs(settings, prepared)
+    inputs = inputs_of(settings, prepared.splits.info)
     with directory.locked():
         # Once more, now that nobody else can write here.
         directory.check_free(settings, overwrite=overwrite, resume=resume)
@@ -30,7 +29,7 @@ def run(settings, directory, overwrite=False, resume=False):
             return report.show_finished(directory)
         if overwrite:
             directory.clear()
-        work = _Work(directory / WORK, settings, prepared)
+        work = Work(directory / WORK, settings, prepared)
         work.begin(inputs)
         if not resume or not (directory / "run.toml").exists():
             write_text(directory / "run.toml", settings.to_toml())
@@ -47,33 +46,13 @@ def part_name(seed, variant):
     return f"seed{seed}-{variant}"
 
 
-class _Work:
+class Work(Parts):
     """The trainings of a run, each done once and then found on disk."""
 
     def __init__(self, path, settings, prepared):
-        self.path, self.settings, self.prepared = path, settings, prepared
-        self.console = Console()
+        super().__init__(path)
+        self.settings, self.prepared = settings, prepared
         self._teacher = None
-
-    def model_path(self, part):
-        return self.path / f"{part}.keras"
-
-    def begin(self, inputs):
-        """Keeps what the run was begun with; refuses to continue with anything else.
-
-        Raises:
-            ValueError: data or teacher changed since.
-        """
-        path = self.path / "inputs.json"
-        if not path.exists():
-            write_json(path, inputs)
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name in inputs if kept.get(name) != inputs[name]]
-        if changed:
-            raise ValueError(
-                f"Since the run was begun the {' and the '.join(changed)} changed: what it trained "
-                "so far would not fit the rest. Put it back, or start anew with --overwrite."
-            )
 
     def all_trainings(self):
         """Trains what is not trained yet.
@@ -82,36 +61,18 @@ class _Work:
             {part: `Outcome`}.
         """
         settings = self.settings
-        outcomes = {TEACHER: self._part(TEACHER, self._train_teacher)}
+        outcomes = {TEACHER: self.part(TEACHER, self.train_teacher)}
         for number, seed in enumerate(settings.all_seeds, start=1):
             for variant in VARIANTS:
                 title = f"student {variant}, seed {seed} ({number} of {settings.seeds})"
                 part = part_name(seed, variant)
-                outcomes[part] = self._part(part, self._train_student, seed, variant, title=title)
+                outcomes[part] = self.part(part, self.train_student, seed, variant, title=title)
         return outcomes
 
-    def _part(self, part, work, *arguments, title=None):
-        result = self.path / f"{part}.json"
-        title = title or part
-        if result.exists():
-            outcome = Outcome(**json.loads(result.read_text(encoding="utf-8")))
-            self.console.rule(f"{title}: done before")
-        else:
-            self.console.rule(title)
-            outcome, model = work(*arguments)
-            with written(self.model_path(part)) as partial:
-                model.save(partial)
-            write_json(result, outcome._asdict())
-        kept = f"epoch {outcome.epoch} kept, {outcome.seconds:.0f} s" if outcome.epoch else "loaded"
-        line = f"{title}: validation accuracy {100 * outcome.accuracy:.2f} % ({kept})"
-        self.console.print(line, highlight=False, soft_wrap=True)
-        return outcome
-
-    def _train_teacher(self):
+    def train_teacher(self):
         settings, figures = self.settings, self.prepared.teacher_quality
         if figures is not None:
-            outcome = Outcome({}, 0, figures["accuracy"], figures["cross_entropy"], 0.0)
-            return outcome, self.prepared.teacher
+            return loaded(figures), self.prepared.teacher
         keras.utils.set_random_seed(settings.seed)
         teacher = self._build(TEACHER)
         outcome, weights = train(
@@ -119,8 +80,10 @@ class _Work:
         )
         return outcome, self._bare(TEACHER, weights)
 
-    def _train_student(self, seed, variant):
+    def train_student(self, seed, variant):
         settings, splits = self.settings, self.prepared.splits
+        if variant == "distilled" and settings.recipe:
+            return self._train_by_recipe(seed)
         # Both variants of a seed start here from the same weights.
         keras.utils.set_random_seed(seed)
         student = model = self._build("student")
@@ -128,6 +91,21 @@ class _Work:
             model = preparation.distiller(settings, self.teacher, student, self.prepared.hints)
         outcome, weights = train(model, student, splits, settings, settings.epochs, seed)
         return outcome, self._bare("student", weights)
+
+    def _train_by_recipe(self, seed):
+        """As the other students of the seed; what is kept is what the recipe deploys."""
+        settings, splits = self.settings, self.prepared.splits
+        keras.utils.set_random_seed(seed)
+        system = preparation.recipe_system(settings, self.teacher, self._build("student"))
+        outcome, weights = train(
+            *(system.model(self.teacher), system.student, splits, settings, settings.epochs, seed),
+            label_weights=system.loss_weights,
+        )
+        keras.utils.set_random_seed(seed)
+        bare = preparation.recipe_system(settings, self.teacher, self._build("student")).student
+        bare.set_weights(weights)
+        deployed = recipes.get(settings.recipe).deployed(bare)
+        return outcome, next(iter(deployed.values()))
 
     @property
     def teacher(self):
@@ -146,9 +124,14 @@ class _Work:
         return model
 
 
-def _inputs(settings, prepared):
-    """What a run depends on besides its settings."""
-    inputs = {"data": prepared.splits.info.fingerprint}
+def inputs_of(settings, info):
+    """What a run depends on besides its settings: fingerprints of the data and of a loaded teacher.
+
+    Args:
+        settings: `TrainingSettings`.
+        info: `tfkd.data.DataInfo`.
+    """
+    inputs = {"data": info.fingerprint}
     if settings.teacher_is_file:
         digest = hashlib.sha256(Path(settings.teacher).read_bytes()).hexdigest()
         inputs["teacher"] = f"sha256:{digest}"

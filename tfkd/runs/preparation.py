@@ -5,8 +5,9 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from tfkd import data, evaluation, losses, models
+from tfkd import data, evaluation, losses, models, recipes
 from tfkd.distiller import Distiller
+from tfkd.runs import hinting
 from tfkd.runs.settings import SettingsError
 from tfkd.runs.training import EVALUATION_BATCH
 from tfkd.taps import OUTPUT, Taps
@@ -48,9 +49,22 @@ def prepare(settings):
     student = build("student", settings, splits.info)
     # A stand-in where the teacher is still to be trained: names and shapes are what is checked.
     stand_in = teacher or build("teacher", settings, splits.info)
+    if settings.recipe:
+        recipe_system(settings, stand_in, student).model(stand_in)
+        return Prepared(splits, teacher, figures, [])
     hints = hint_pairs(settings, stand_in, student)
     distiller(settings, stand_in, student, hints)
     return Prepared(splits, teacher, figures, hints)
+
+
+def recipe_system(settings, teacher, student):
+    """The `tfkd.recipes.base.System` that the settings' recipe makes of a student.
+
+    Raises:
+        ValueError: a student that the recipe cannot use, or one without stages.
+    """
+    own = settings.recipe_settings()
+    return recipes.get(settings.recipe).build(own, teacher, student)
 
 
 def load_data(settings):
@@ -135,13 +149,7 @@ def check_teacher(teacher, path, info):
 
 def hint_pairs(settings, teacher, student):
     """The layers that hints compare: list of (teacher layer, student layer), shallow to deep."""
-    if settings.hints == "none" or not settings.hint_weight:
-        return []
-    if settings.hints != "auto":
-        return [tuple(pair.split(":")) for pair in settings.hints]
-    stages = [models.stages(model)[::-1] for model in (teacher, student)]
-    # From the deepest: there both have seen the whole image, however many stages came before.
-    return list(zip(*stages, strict=False))[::-1]
+    return hinting.pairs(settings.hints if settings.hint_weight else "none", teacher, student)
 
 
 def distiller(settings, teacher, student, hints):
@@ -150,10 +158,7 @@ def distiller(settings, teacher, student, hints):
     Raises:
         ValueError: an unknown layer, shapes that do not fit, or nothing to distil.
     """
-    terms = [
-        losses.FeatureDistillation("mse", taught, learnt, normalize=True, name=f"hint{number}")
-        for number, (taught, learnt) in enumerate(hints, start=1)
-    ]
+    terms = hinting.losses(hints)
     weights = [settings.hint_weight] * len(terms)
     if settings.logits_weight:
         terms.insert(0, losses.LogitsDistillation(settings.temperature))

@@ -49,17 +49,8 @@ def write(directory, work, settings, splits, inputs, outcomes):
     evaluation.plot_curves(curves, directory / "curves.png")
     rows = measure(directory, seeds, kept, splits)
     record = {
-        "tfkd": tfkd.__version__,
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": _versions(),
-        "machine": _machine(),
-        "settings": settings.to_dict(),
-        "inputs": inputs,
-        "data": _data_record(splits.info),
-        "seeds": seeds,
+        **head(settings, inputs, splits.info, outcomes),
         "kept_seed": kept,
-        "trainings": {part: _without_history(outcome) for part, outcome in outcomes.items()},
-        "seconds": round(sum(outcome.seconds for outcome in outcomes.values()), 3),
         "figures": rows,
         "summary": summary(rows),
         "distilled_minus_alone": difference(rows),
@@ -84,6 +75,22 @@ def write(directory, work, settings, splits, inputs, outcomes):
             f"tfkd export {directory.path} tries again."
         ) from failure
     return record
+
+
+def head(settings, inputs, info, outcomes):
+    """What the record of any run begins with: versions, machine, settings, data, trainings."""
+    return {
+        "tfkd": tfkd.__version__,
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "machine": _machine(),
+        "settings": settings.to_dict(),
+        "inputs": inputs,
+        "data": _data_record(info),
+        "seeds": settings.all_seeds,
+        "trainings": {part: _without_history(outcome) for part, outcome in outcomes.items()},
+        "seconds": round(sum(outcome.seconds for outcome in outcomes.values()), 3),
+    }
 
 
 def evaluate(directory, record, settings):

@@ -1,0 +1,304 @@
+"""Each recipe's total loss against the paper's sum, derived anew in NumPy at float64; who deploys
+what; bad input."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfkd
+from tfkd import models, recipes
+from tfkd.recipes import ye2024
+from tfkd.runs import SettingsError
+
+SHAPE, CLASSES = (16, 16, 1), 5
+
+
+@pytest.fixture(scope="module")
+def batch():
+    generator = np.random.default_rng(7)
+    images = generator.integers(0, 256, (12, *SHAPE)).astype("float32")
+    return images, generator.integers(0, CLASSES, 12)
+
+
+def network(name="modified_alexnet", seed=0, **options):
+    keras.utils.set_random_seed(seed)
+    options = {"width": 0.05, **options} if name != "resnet" else {"depth": 8, "width": 0.5}
+    model = models.build(name, SHAPE, CLASSES, **options)
+    logits = model.get_layer("logits")
+    # Bold logits: a softened divergence of nearly equal ones would be nearly nothing.
+    logits.set_weights([12 * weight for weight in logits.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return network(seed=1)
+
+
+def total(system, teacher, batch):
+    """What the Distiller says of one batch: its total loss in inference mode."""
+    distiller = system.distiller(teacher)
+    distiller.compile(loss=system.loss, loss_weights=system.loss_weights)
+    return distiller.evaluate(*batch, batch_size=12, verbose=0, return_dict=True)["loss"]
+
+
+def tensors(model, images, *layers):
+    """{output or layer: float64 array} of a model, read without tfkd's taps."""
+    outputs = model.output if isinstance(model.output, dict) else {"output": model.output}
+    inner = {name: model.get_layer(name).output for name in layers}
+    given = keras.Model(model.input, {**outputs, **inner})(images, training=False)
+    return {name: np.asarray(tensor, "float64") for name, tensor in given.items()}
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def cross_entropy(labels, logits):
+    return -np.mean(log_softmax(logits)[np.arange(len(labels)), labels])
+
+
+def divergence(teacher, student, temperature):
+    """T² KL of each example."""
+    taught, learnt = log_softmax(teacher / temperature), log_softmax(student / temperature)
+    return temperature**2 * (np.exp(taught) * (taught - learnt)).sum(axis=-1)
+
+
+def built(name, teacher, student, **settings):
+    recipe = recipes.get(name)
+    return recipe.build(recipe.settings(**settings), teacher, student)
+
+
+def test_avazov2024_is_labels_logits_and_hints(batch, teacher):
+    images, labels = batch
+    system = built("avazov2024", teacher, network())
+    stages = models.stages(teacher)
+    assert len(stages) == 4
+    own, taught = (tensors(model, images, *stages) for model in (system.student, teacher))
+    hints = 0.0
+    for stage in stages:
+        variance = taught[stage].var(axis=(1, 2, 3), keepdims=True)
+        hints += np.mean((own[stage] - taught[stage]) ** 2 / variance)
+    softened = np.mean(divergence(taught["output"], own["output"], 4.0))
+    expected = 0.5 * cross_entropy(labels, own["output"]) + 0.5 * softened + 0.05 * hints
+    np.testing.assert_allclose(total(system, teacher, batch), expected, rtol=1e-5)
+
+
+def test_umirzakova2024_is_labels_and_logits_at_the_papers_numbers(batch, teacher):
+    images, labels = batch
+    system = built("umirzakova2024", teacher, network("streamlined_student"))
+    own, taught = (tensors(model, images)["output"] for model in (system.student, teacher))
+    expected = 0.3 * cross_entropy(labels, own) + 0.7 * np.mean(divergence(taught, own, 15.0))
+    np.testing.assert_allclose(total(system, teacher, batch), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("cosine_on", ["logits", "probabilities"])
+def test_sur2026_is_labels_divergence_and_cosine(batch, teacher, cosine_on):
+    images, labels = batch
+    system = built("sur2026", teacher, network(), kl_share=0.25, cosine_on=cosine_on)
+    own, taught = (tensors(model, images)["output"] for model in (system.student, teacher))
+    if cosine_on == "logits":
+        cosine = [np.corrcoef(*pair)[0, 1] for pair in zip(own, taught, strict=True)]
+    else:
+        own_p, taught_p = (np.exp(log_softmax(logits / 4.0)) for logits in (own, taught))
+        lengths = np.linalg.norm(own_p, axis=1) * np.linalg.norm(taught_p, axis=1)
+        cosine = (own_p * taught_p).sum(axis=1) / lengths
+    soft = 0.25 * np.mean(divergence(taught, own, 4.0)) + 0.75 * np.mean(1 - np.array(cosine))
+    expected = 0.5 * cross_entropy(labels, own) + 0.5 * soft
+    np.testing.assert_allclose(total(system, teacher, batch), expected, rtol=1e-5)
+
+
+def test_sur2026_compares_the_last_stages_features_and_hints_on_request(teacher):
+    system = built("sur2026", teacher, network(), cosine_on="features", hints="auto")
+    cosine = system.losses[1]
+    assert (cosine.teacher_layer_name, cosine.student_layer_name) == ("stage4_out", "stage4_out")
+    assert [loss.name for loss in system.losses[2:]] == ["hint1", "hint2", "hint3", "hint4"]
+    assert not system.taught_by_logits_only
+
+
+def test_xu2022_is_labels_teacher_and_the_deepest_exit(batch, teacher):
+    images, labels = batch
+    system = built("xu2022", teacher, network("resnet"), feature_weight=0.1)
+    student = system.student
+    shallow = ["exit_1", "exit_2"]
+    assert list(models.exit_names(student)) == [*shallow, "output"]
+    own = tensors(student, images, "pool", *(f"{exit}_features" for exit in shallow))
+    taught = tensors(teacher, images)["output"]
+    expected = 0.0
+    for exit in (*shallow, "output"):
+        share = 0.7 if exit == "output" else 0.4
+        expected += share * cross_entropy(labels, own[exit])
+        expected += 0.3 * np.mean(divergence(taught, own[exit], 3.0))
+    for exit in shallow:
+        expected += 0.3 * np.mean(divergence(own["output"], own[exit], 3.0))
+        expected += 0.1 * np.mean((own[f"{exit}_features"] - own["pool"]) ** 2)
+    np.testing.assert_allclose(total(system, teacher, batch), expected, rtol=1e-5)
+
+
+def test_xu2022_without_self_teaching_is_deep_supervision_by_the_teacher(batch, teacher):
+    images, labels = batch
+    system = built("xu2022", teacher, network("resnet"), self_weight=0.0, feature_weight=0.0)
+    assert all(loss.taught_by == "teacher" for loss in system.losses)
+    own = tensors(system.student, images)
+    soft = np.exp(log_softmax(tensors(teacher, images)["output"] / 3.0))
+    expected = 0.0
+    for logits in own.values():  # deep supervision: soft targets' cross-entropy less their entropy
+        expected += 0.7 * cross_entropy(labels, logits)
+        expected += 0.3 * 9 * np.mean((soft * -log_softmax(logits / 3.0)).sum(axis=1))
+        expected -= 0.3 * 9 * np.mean((soft * -np.log(soft)).sum(axis=1))
+    np.testing.assert_allclose(total(system, teacher, batch), expected, rtol=1e-5)
+
+
+def test_xu2022_deploys_votes_and_exits(batch):
+    system = built("xu2022", None, network("resnet"))
+    deployed = recipes.get("xu2022").deployed(system.student)
+    assert list(deployed) == ["soft vote", "hard vote", "exit_1", "exit_2", "output"]
+    own = tensors(system.student, batch[0])
+    mean = np.mean([np.exp(log_softmax(logits)) for logits in own.values()], axis=0)
+    np.testing.assert_allclose(deployed["soft vote"](batch[0]), mean, atol=1e-5)
+    np.testing.assert_array_equal(deployed["exit_1"](batch[0]), own["exit_1"].astype("float32"))
+
+
+def test_xu2022_finds_the_vector_behind_the_deepest_exit():
+    from tfkd.recipes.xu2022 import last_features
+
+    fully_connected = network("streamlined_student")  # ... fc1, dropout, logits
+    assert last_features(models.with_exits(fully_connected)) == "fc1"
+    image = keras.Input(SHAPE)
+    maps = keras.layers.Conv2D(4, 3, name="stage1_out")(image)
+    maps = keras.layers.Conv2D(4, 3, 2, name="stage2_out")(maps)
+    logits = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(CLASSES, 1)(maps))
+    with pytest.raises(ValueError, match="no vector of features. Set feature_weight to 0"):
+        built("xu2022", None, keras.Model(image, logits))
+
+
+def test_ye2024_deeper_groups_teach_shallower_ones():
+    names = ("branch_1_1", "branch_2_1", "branch_3_1", "output")
+    taught = {name: (group, learners) for name, group, learners in ye2024.lessons(names, True)}
+    assert taught == {
+        "group_1": (["branch_1_1", "output"], ["branch_1_1", "output"]),
+        "group_2": (["branch_2_1", "output"], ["branch_2_1", "output", "branch_1_1"]),
+        "group_3": (["branch_3_1", "output"], ["branch_3_1", "output", "branch_1_1", "branch_2_1"]),
+        "everyone": (list(names), list(names)),
+    }
+    symmetric = {name: set(learners) for name, _, learners in ye2024.lessons(names, False)}
+    assert all(learners == set(names) for learners in symmetric.values())
+
+
+def test_ye2024_is_labels_and_ensembles_that_select(batch):
+    images, labels = batch
+    system = built("ye2024", None, network(), ensemble_weight=0.5)
+    own = tensors(system.student, images)
+    forks = [[f"branch_{fork}_{number}" for number in (1, 2)] for fork in (1, 2)]
+    everyone = [*forks[0], *forks[1], "output"]
+    assert set(own) == set(everyone)
+    lessons = [
+        ([*forks[0], "output"], [*forks[0], "output"]),
+        ([*forks[1], "output"], everyone),
+        (everyone, everyone),
+    ]
+    expected = sum(cross_entropy(labels, own[name]) for name in everyone)
+    for group, learners in lessons:
+        for index, label in enumerate(labels):  # example by example, as one would by hand
+            right = [own[name][index] for name in group if own[name][index].argmax() == label]
+            if right and np.mean(right, axis=0).argmax() == label:
+                for name in learners:
+                    taught = divergence(np.mean(right, axis=0), own[name][index], 3.0)
+                    expected += 0.5 * taught / len(labels)
+    np.testing.assert_allclose(total(system, None, batch), expected, rtol=1e-5)
+
+
+def test_ye2024_of_one_group_without_selection_is_mutual_learning_by_an_ensemble(batch):
+    images, labels = batch
+    system = built("ye2024", None, network(), forks=("stage3_out",), selective=False)
+    own = tensors(system.student, images)
+    assert len(own) == 3
+    mean = np.mean(list(own.values()), axis=0)
+    expected = sum(
+        cross_entropy(labels, logits) + np.mean(divergence(mean, logits, 3.0))
+        for logits in own.values()
+    )
+    np.testing.assert_allclose(total(system, None, batch), expected, rtol=1e-5)
+
+
+def test_ye2024_deploys_the_trunk_alone(batch):
+    student = network()
+    system = built("ye2024", None, student)
+    (trunk,) = recipes.get("ye2024").deployed(system.student).values()
+    assert [w.path for w in trunk.weights] == [w.path for w in student.weights]
+    output = system.student(batch[0], training=False)["output"]
+    np.testing.assert_array_equal(trunk(batch[0], training=False), output)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_ablations_differ_from_the_recipe_and_start_from_the_same_student(name, teacher):
+    recipe = recipes.get(name)
+    settings = recipe.settings()
+    ablations = recipe.ablations(settings)
+    assert len(ablations) >= 2 and settings not in ablations.values()
+    budget = [field for field in ("student", "student_options", "epochs", "batch_size", "seeds")]
+    for variant in ablations.values():
+        assert all(getattr(variant, field) == getattr(settings, field) for field in budget)
+
+
+def test_avazov2024_reports_both_heads():
+    recipe = recipes.get("avazov2024")
+    (line,) = recipe.notes(recipe.settings(student_options={}), (32, 32, 3), 10)
+    convolutions = 27 * 64 + 9 * (64 + 192 + 384 + 256)  # conv1, then depthwise
+    convolutions += 64 * 192 + 192 * 384 + 384 * 256 + 256 * 256  # 1x1
+    convolutions += 4 * (64 + 256 + 576 + 640 + 512)  # BatchNorm
+    gap = convolutions + 257 * 10
+    fully_connected = convolutions + 4097 * 1024 + 1025 * 512 + 513 * 10
+    assert f"modified_alexnet with head gap {gap:,}," in line
+    assert f"modified_alexnet with head fc {fully_connected:,}," in line
+    assert recipe.notes(recipe.settings(student="resnet", student_options={}), SHAPE, 10) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("xu2022", {"teacher_weight": 0.8}, "add up to more than 1"),
+        ("sur2026", {"cosine_on": "logit"}, "expected one of logits, probabilities, features"),
+        ("umirzakova2024", {"sweep_weights": ("0.5", "2")}, "above 0 and at most 1.0"),
+        ("umirzakova2024", {"sweep_temperatures": (0,)}, "sweep_temperatures is"),
+        ("avazov2024", {"hints": ("stage1",)}, "pairs of layers"),
+        ("ye2024", {"branches": 0}, "branches is 0"),
+        ("ye2024", {"student": "alexnt"}, "Did you mean 'alexnet'"),
+    ],
+)
+def test_settings_that_cannot_be_right(name, settings, message):
+    with pytest.raises(SettingsError, match=message):
+        recipes.get(name).settings(**settings)
+
+
+def test_unknown_recipe_and_foreign_settings(tmp_path):
+    with pytest.raises(ValueError, match='Did you mean "xu2022"'):
+        recipes.get("xu2023")
+    foreign = recipes.get("ye2024").settings()
+    with pytest.raises(TypeError, match="settings are Ye2024; expected .*Xu2022"):
+        recipes.run("xu2022", foreign, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("xu2022", {"exits": ("stage9_out",)}, "stage9_out"),
+        ("ye2024", {"forks": ("logits",)}, "a fork needs a map"),
+        ("avazov2024", {"hints": ("stage1_out:stage1_uot",)}, 'Did you mean "stage1_out"'),
+    ],
+)
+def test_unknown_layers_are_refused(teacher, name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        built(name, teacher, network(), **settings).distiller(teacher)
+
+
+def test_a_distiller_has_the_coefficients_of_the_paper(teacher):
+    system = built("umirzakova2024", teacher, network())
+    distiller = system.distiller(teacher)
+    assert distiller.student_loss_weight == 0.5
+    assert list(distiller.distillation_loss_weights) == pytest.approx([1.4])
+    assert system.loss_weights == pytest.approx(0.6)
+    assert tfkd.recipes.default_out("ye2024", recipes.get("ye2024").settings()) == (
+        "saved_models/ye2024-digits"
+    )

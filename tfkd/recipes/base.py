@@ -1,0 +1,133 @@
+"""What a recipe is: a paper's settings, the losses that it adds to a student, its own comparison.
+
+Nothing here imports TensorFlow before something is built.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import tfkd
+from tfkd.runs.settings import setting
+from tfkd.runs.training_settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class RecipeSettings(TrainingSettings):
+    """Data, models and budget of a recipe's run; a recipe adds its own temperature and weights."""
+
+    epochs: int = setting(15, "Epochs of each student.", minimum=1)
+    teacher_epochs: int = setting(15, "Epochs of a teacher that is trained.", minimum=1)
+    cache: str | None = setting(
+        None, "Keep the teacher's stored logits here, for other runs of these data and seeds."
+    )
+    plain_temperature: float = setting(
+        4.0,
+        "Temperature of the plain logit distillation that the recipe is compared with.",
+        above=0,
+    )
+    plain_weight: float = setting(
+        0.5, "Its weight of the logits; labels have the rest of 1.", minimum=0, maximum=1
+    )
+
+    def resolved(self):
+        settings = super().resolved()
+        if self.cache is None:
+            return settings
+        return replace(settings, cache=os.path.abspath(os.path.expanduser(self.cache)))
+
+
+class System(NamedTuple):
+    """What is trained: sum of `label_weights` · cross-entropy + sum of `weights` · `losses`.
+
+    Attributes:
+        student: the `keras.Model` to train; with exits or branches it returns a dict of logits.
+        losses: list of `tfkd.losses.DistillationLoss`.
+        weights: a coefficient for each.
+        label_weights: coefficient of the cross-entropy on the labels; of a student with several
+            outputs {output: coefficient}.
+    """
+
+    student: Any
+    losses: list
+    weights: list
+    label_weights: float | dict
+
+    def distiller(self, teacher):
+        """The `tfkd.Distiller` of this sum; compile it with `self.loss` and `self.loss_weights`.
+
+        A Distiller gives labels and losses a share of 1 each. The coefficients of a paper are free:
+        the shares are halves, and the coefficients twice as large.
+        """
+        weights = [2.0 * weight for weight in self.weights]
+        return tfkd.Distiller(teacher, self.student, self.losses, weights, student_loss_weight=0.5)
+
+    def model(self, teacher):
+        """What is fitted: the distiller, or the student itself where only labels teach it."""
+        return self.distiller(teacher) if self.losses else self.student
+
+    @property
+    def taught_by_logits_only(self):
+        """Whether nothing of the teacher is read but its logits, small enough to store."""
+        read = [loss.teacher_layer_name for loss in self.losses if loss.taught_by == "teacher"]
+        return bool(read) and all(name in (None, "output") for name in read)
+
+    @property
+    def loss(self):
+        """What `compile` takes as loss: the cross-entropy of integer labels, for every output."""
+        import keras
+
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        several = isinstance(self.label_weights, dict)
+        return dict.fromkeys(self.label_weights, loss) if several else loss
+
+    @property
+    def loss_weights(self):
+        """What `compile` of `self.model(teacher)` takes as `loss_weights`."""
+        factor = 2.0 if self.losses else 1.0  # a Distiller halves them
+        if isinstance(self.label_weights, dict):
+            return {output: factor * weight for output, weight in self.label_weights.items()}
+        return factor * self.label_weights
+
+
+def itself(student):
+    """A student without anything to strip is deployed as it is."""
+    return {"": student}
+
+
+class Recipe(NamedTuple):
+    """A paper as a recipe.
+
+    Attributes:
+        name: such as "xu2022".
+        paper: citation.
+        task: what the paper is about.
+        reconstruction: what of it is not the paper's own.
+        settings: class of its settings, a `RecipeSettings`.
+        build: function (settings, teacher, student) -> `System`; the system's student is the one
+            given, or starts from a copy of its weights.
+        ablations: function of settings -> {row: settings}, the paper's own comparison.
+        deployed: function of the trained student -> {name: single-output `keras.Model`}, what one
+            would deploy; the recipe is judged by the first.
+        notes: function (settings, image_shape, num_classes) -> lines to print below the table.
+        study: function (trained student of the first seed, splits, directory) -> (dict of figures
+            for the record, lines to print), which may write pictures into the directory.
+    """
+
+    name: str
+    paper: str
+    task: str
+    reconstruction: str
+    settings: type
+    build: Callable
+    ablations: Callable
+    deployed: Callable = itself
+    notes: Callable | None = None
+    study: Callable | None = None
+
+
+def plain(settings, student):
+    """Plain logit distillation (Hinton et al. 2015), what every recipe is compared with."""
+    loss = tfkd.losses.LogitsDistillation(settings.plain_temperature)
+    return System(student, [loss], [settings.plain_weight], 1.0 - settings.plain_weight)

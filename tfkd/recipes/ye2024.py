@@ -1,0 +1,135 @@
+"""Ye, Tian, Zheng, Zhou and Chen, "A Unified Asymmetric Knowledge Distillation Framework" (UAKD),
+Neural Processing Letters 56(3) (2024), doi 10.1007/s11063-024-11606-z.
+
+From the paper (abstract and introduction): one-stage online distillation without a teacher network;
+"multi-stage shallow-wide branch bifurcation" to distil different representations; a "grouping
+ensemble strategy" that supervises the network "to teach and learn selectively"; knowledge transfer
+differs from learner to learner (asymmetric) where others are symmetric.
+
+Reconstruction, everything else: no formula, grouping rule, width or temperature is public. Branches
+fork off at several stages (`tfkd.models.with_branches`). A group is the branches of one fork and
+the trunk; its mean logits teach
+
+    its own members, and the branches of every shallower fork (never of a deeper one);
+
+the ensemble of all teaches all, where there is more than one fork. Symmetric, as an ablation: every
+group teaches every branch. Selectively: only members that are right teach, and an example is taught
+only where the ensemble is right.
+
+    L = sum over members of CE(y, z_m) + ensemble_weight · sum over groups g and their learners m of
+        T² KL(mean of g's logits || z_m)
+
+The branches are stripped at the end: what is deployed costs what the student alone costs.
+"""
+
+from dataclasses import dataclass, replace
+
+import tfkd
+from tfkd.recipes.base import Recipe, RecipeSettings, System
+from tfkd.runs.settings import setting
+
+TRUNK = "output"
+
+
+@dataclass(frozen=True)
+class Ye2024(RecipeSettings):
+    """The paper's numbers are not public; these are ours."""
+
+    student_options: dict = setting(
+        {"width": 0.25},
+        "Of the student's model, such as width=0.5 (repeatable).",
+        flag="--student-option",
+    )
+    forks: tuple = setting(
+        (), "Layers to fork at (repeatable); default: the last two stages before the end."
+    )
+    branches: int = setting(2, "Branches of each fork.", minimum=1)
+    branch_width: float = setting(
+        1.5, "A branch's channels, as a multiple of the trunk's.", above=0
+    )
+    temperature: float = setting(3.0, "Softens all logits.", above=0)
+    ensemble_weight: float = setting(1.0, "Weight of what ensembles teach.", minimum=0)
+    asymmetric: bool = setting(
+        True, "Whether only deeper groups teach shallower ones.", flag="--asymmetric/--symmetric"
+    )
+    selective: bool = setting(
+        True, "Whether groups teach and learn selectively.", flag="--selective/--unselective"
+    )
+
+
+def build(settings, teacher, student):
+    """The student with branches that learn from labels and from ensembles of each other."""
+    del teacher
+    network = tfkd.models.with_branches(
+        student, list(settings.forks) or None, settings.branches, settings.branch_width
+    )
+    names = tfkd.models.exit_names(network)
+    losses = []
+    if settings.ensemble_weight:
+        losses = [
+            tfkd.losses.EnsembleDistillation(
+                group,
+                learners,
+                settings.temperature,
+                teach_selectively=settings.selective,
+                learn_selectively=settings.selective,
+                name=name,
+            )
+            for name, group, learners in lessons(names, settings.asymmetric)
+        ]
+    weights = [settings.ensemble_weight] * len(losses)
+    return System(network, losses, weights, dict.fromkeys(names, 1.0))
+
+
+def lessons(names, asymmetric):
+    """Who teaches whom.
+
+    Args:
+        names: outputs of the network, "branch_<fork>_<number>" and the trunk's last.
+        asymmetric: whether a group teaches no branch of a deeper fork.
+
+    Returns:
+        List of (name, group, learners): the outputs whose mean teaches, and those that learn.
+    """
+    forks = {}
+    for name in names[:-1]:
+        forks.setdefault(int(name.split("_")[1]), []).append(name)
+    result = []
+    for fork, branches in forks.items():
+        others = [
+            name
+            for other, members in forks.items()
+            for name in members
+            if other < fork or (other > fork and not asymmetric)
+        ]
+        result.append((f"group_{fork}", [*branches, TRUNK], [*branches, TRUNK, *others]))
+    if len(forks) > 1:
+        result.append(("everyone", list(names), list(names)))
+    return result
+
+
+def ablations(settings):
+    return {
+        "symmetric": replace(settings, asymmetric=False),
+        "asymmetric, unselective": replace(settings, selective=False),
+        "symmetric, unselective": replace(settings, asymmetric=False, selective=False),
+        "branches, labels only": replace(settings, ensemble_weight=0.0),
+    }
+
+
+def deployed(student):
+    """The trunk alone."""
+    return {"": tfkd.models.trunk(student)}
+
+
+RECIPE = Recipe(
+    name="ye2024",
+    paper="Ye et al. (UAKD), Neural Processing Letters 56(3) (2024)",
+    task="image classification without a teacher network",
+    reconstruction="Branches, groups, selection rule, temperature and weight; from the "
+    "introduction: branches at several stages, group ensembles, asymmetric and selective.",
+    settings=Ye2024,
+    build=build,
+    ablations=ablations,
+    deployed=deployed,
+)

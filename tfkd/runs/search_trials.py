@@ -1,0 +1,235 @@
+"""The trials of a search: KerasTuner over a `DistillationHyperModel`, fed from stored knowledge."""
+
+import contextlib
+import io
+import math
+import time
+from dataclasses import replace
+from typing import NamedTuple
+
+import keras
+import keras_tuner
+import numpy as np
+
+from tfkd import data, losses, tuning
+from tfkd.distiller import Distiller
+from tfkd.runs import preparation, search_oracle
+from tfkd.runs.directory import WORK
+from tfkd.runs.search_directory import TEACHER, TRIALS
+from tfkd.runs.search_settings import student_option
+from tfkd.runs.settings import SettingsError
+from tfkd.runs.training import EVALUATION_BATCH
+from tfkd.teachers.cache import TeacherCache
+
+TUNERS = {
+    "random": keras_tuner.RandomSearch,
+    "bayesian": keras_tuner.BayesianOptimization,
+    "hyperband": keras_tuner.Hyperband,
+    "grid": keras_tuner.GridSearch,
+}
+CACHE_BYTES = 4e9  # unless `views` says otherwise
+IDLE_SECONDS = 0.05
+
+
+class Ground(NamedTuple):
+    """What all trials have in common.
+
+    Attributes:
+        settings: `SearchSettings`.
+        splits: `tfkd.data.Splits`.
+        space: {setting: `Range` or `Choice`}, as far as the losses have it.
+        terms: list of (loss, its weight: a number, `Range` or `Choice`).
+        train: `TeacherCache` of the training split.
+        validation: the same of the validation split, or None where the objective asks no teacher.
+    """
+
+    settings: object
+    splits: data.Splits
+    space: dict
+    terms: list
+    train: TeacherCache
+    validation: TeacherCache | None
+
+
+def prepare(settings, directory, splits, build=True):
+    """The `Ground` of a search.
+
+    Args:
+        settings: `SearchSettings`.
+        directory: `SearchDirectory` with a teacher.
+        splits: `tfkd.data.Splits`.
+        build: whether to build the caches, or what is missing of them; else they are there.
+
+    Raises:
+        SettingsError: weights of losses that there are not.
+        ValueError, OSError: a cache of something else, a full disk.
+    """
+    space, base = settings.space, settings.distillation
+    # A loss of weight 0 is left out, but where the weight moves it only starts there.
+    moving = {name for name in ("logits_weight", "hint_weight") if name in space}
+    base = replace(base, **{name: getattr(base, name) or 1.0 for name in moving})
+    teacher = preparation.load_model(directory / TEACHER)
+    student = preparation.build("student", base, splits.info)
+    hints = preparation.hint_pairs(base, teacher, student)
+    if not hints and "hint_weight" in space:
+        if "hint_weight" in settings.search:
+            raise SettingsError(
+                'search moves hint_weight, but hints="auto" found no stages to pair. Name the '
+                'layers: hints = ["teacher_layer:student_layer"].'
+            )
+        del space["hint_weight"]
+    distiller = preparation.distiller(base, teacher, student, hints)
+    terms = []
+    for loss, number in zip(
+        distiller.distillation_losses, distiller.distillation_loss_weights, strict=True
+    ):
+        name = "hint_weight" if loss.name.startswith("hint") else "logits_weight"
+        terms.append((loss, _shared(space[name], name) if name in space else number))
+    agreement = settings.objective == "val_teacher_agreement"
+    if agreement:
+        terms.append((losses.TeacherAgreement(), 0.0))
+        distiller = Distiller(teacher, student, [loss for loss, _ in terms])
+    path = directory / WORK / "cache" if settings.cache is None else settings.cache
+    train, validation = f"{path}/train", f"{path}/validation"
+    if build:
+        augment = data.augmentation(settings.augment)
+        views = views_of(settings, distiller, splits.info) if augment else 1
+        TeacherCache.build(train, distiller, splits.train, augment, views, seed=settings.seed)
+        if agreement:
+            TeacherCache.build(validation, distiller, splits.validation)
+    train = TeacherCache(train, distiller)
+    validation = TeacherCache(validation, distiller) if agreement else None
+    return Ground(settings, splits, space, terms, train, validation)
+
+
+def views_of(settings, distiller, info):
+    """How many augmented versions of each image to ask the teacher about.
+
+    As many as epochs makes every trial see what `tfkd distill` shows its first student.
+    """
+    if settings.views is not None:
+        return min(settings.views, settings.epochs)
+    image = np.zeros((1, *info.image_shape), "uint8")
+    numbers = sum(math.prod(tensor.shape) for tensor in distiller.knowledge(image).values())
+    fitting = CACHE_BYTES / (2 * numbers * info.sizes["train"])  # float16
+    return max(1, min(settings.epochs, int(fitting)))
+
+
+def hypermodel(ground):
+    """The `tfkd.tuning.DistillationHyperModel` of a search."""
+    settings, space, info = ground.settings, ground.space, ground.splits.info
+    steps = settings.epochs * -(-info.sizes["train"] // settings.batch_size)
+
+    def student(hp):
+        moved = {
+            student_option(name): hp.Choice(
+                student_option(name), list(values), default=settings.student_options[name]
+            )
+            for name, values in settings.student_choices.items()
+        }
+        return preparation.build("student", settings.of_trial(moved), info)
+
+    def optimizer(rate):
+        return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps))
+
+    return tuning.DistillationHyperModel(
+        student,
+        None,
+        [loss for loss, _ in ground.terms],
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy", from_logits=True),
+        ],
+        student_loss_weight=space.get("student_loss_weight", settings.student_loss_weight),
+        distillation_loss_weights=[weight for _, weight in ground.terms],
+        temperature=space.get("temperature"),
+        learning_rate=space.get("learning_rate", settings.learning_rate),
+        optimizer=optimizer,
+        knowledge_shapes=ground.train.knowledge_shapes,
+        seed=settings.seed,
+    )
+
+
+def tuner(ground, directory, watcher=None):
+    """The KerasTuner tuner of a search, continued where there is one.
+
+    Args:
+        ground: `Ground`.
+        directory: `SearchDirectory`.
+        watcher: object with `epoch(trial, epoch)` and `update(now)`, or None.
+    """
+    settings = ground.settings
+    search_oracle.write_safely()
+    kind = TUNERS[settings.tuner]
+    how_many = {"max_trials": settings.trials}
+    if settings.tuner == "hyperband":
+        how_many = {"max_epochs": settings.epochs}
+    arguments = {
+        "objective": tuning.objective(settings.objective),
+        "seed": settings.seed + 1,  # KerasTuner takes 0 for no seed
+        "executions_per_trial": settings.executions,
+        "max_consecutive_failed_trials": 10**9,  # failures are recorded, and stop nothing
+        "directory": str(directory.path),
+        "project_name": TRIALS,
+    }
+    watched = type(f"Watched{kind.__name__}", (_Watched, kind), {})
+    with contextlib.redirect_stdout(io.StringIO()):
+        made = watched(hypermodel(ground), **how_many, **arguments)
+    made.watcher = watcher
+    return tuning.baseline_first(made)
+
+
+def run(made, ground):
+    """Trains trial after trial, until the oracle has no more.
+
+    Raises:
+        ValueError: what would fail in every trial.
+    """
+    settings, splits = ground.settings, ground.splits
+
+    def train(seed):
+        return ground.train.dataset(splits.train, settings.batch_size, seed=seed)
+
+    def validation(seed):
+        if ground.validation is None:
+            return data.batches(splits.validation, EVALUATION_BATCH)
+        return ground.validation.dataset(splits.validation, EVALUATION_BATCH, shuffle=False)
+
+    try:
+        made.search(
+            train, validation_data=validation, epochs=settings.epochs, verbose=0, shuffle=False
+        )
+    except keras_tuner.errors.FatalError as error:
+        raise ValueError(f"The search cannot go on: {error}") from error
+
+
+class _Watched:
+    """Mixin of a tuner: tells a watcher what happens."""
+
+    watcher = None
+
+    def pre_create_trial(self):
+        if self._is_worker():
+            time.sleep(IDLE_SECONDS)  # KerasTuner asks without a pause while the chief has nothing
+
+    def on_epoch_end(self, trial, model, epoch, logs=None):
+        super().on_epoch_end(trial, model, epoch, logs)
+        if self.watcher is not None:
+            self.watcher.epoch(trial.trial_id, epoch + 1)
+
+    def on_trial_end(self, trial):
+        super().on_trial_end(trial)
+        if self.watcher is not None:
+            self.watcher.update(now=True)
+
+
+def _shared(space, name):
+    """The same space under one name for all losses that it is given to."""
+
+    class Shared(type(space)):
+        def declare(self, hp, _, baseline):
+            return super().declare(hp, name, baseline)
+
+    fields = ("low", "high", "default", "log", "values")
+    return Shared(**{field: getattr(space, field) for field in fields if hasattr(space, field)})

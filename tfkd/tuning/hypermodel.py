@@ -1,0 +1,311 @@
+"""The search space of a distillation, for any tuner of KerasTuner."""
+
+import functools
+import inspect
+import time
+import weakref
+
+import keras
+import keras_tuner
+
+from tfkd import checks, losses
+from tfkd.distiller import Distiller
+from tfkd.tuning import objectives, spaces
+from tfkd.tuning.compiled import Compiled
+from tfkd.tuning.learning_rates import Rate
+from tfkd.tuning.records import Executions
+from tfkd.tuning.watching import Questions
+
+# How many compiled Distillers of different structure are kept for later trials.
+KEPT = 4
+
+
+class DistillationHyperModel(keras_tuner.HyperModel):
+    """Distillations to search among: a student, a teacher, losses, and what may move.
+
+    Works in every tuner of KerasTuner, chief and workers included. Its hyperparameters are
+    "student_loss_weight", "temperature", "learning_rate" and, for each loss, "<loss name>_weight",
+    as far as they are given as `Range` or `Choice`, and whatever the factories ask of `hp`
+    themselves. Their defaults are the published baseline; see `baseline_first`.
+
+    Trials that differ in nothing but those numbers share one compiled Distiller: its variables are
+    set back to what they were when it was new, the numbers assigned. The figures are those of a
+    new one. Each execution of a trial has a seed of its own, `seed` plus its number: of initial
+    weights, order and dropout. `tuner.search` may be given functions of the seed as `x` and
+    `validation_data`, called for each execution, so that the order of a `tf.data` pipeline too
+    belongs to the seed and not to the trial.
+
+    A tuner's objective must mean the same in every trial; see `tfkd.tuning.objective`. A training
+    that diverges is a failed trial. What each execution ended in stands in `executions.json` in
+    the trial's directory; `tfkd.tuning.trials` reads it.
+
+    Args:
+        student: function `student()` or `student(hp)` that returns a new, built `keras.Model`.
+        teacher: as `tfkd.Distiller`'s; None where the data brings stored knowledge.
+        distillation_losses: list of losses, or function of `hp` that returns a new one.
+        loss: the student's loss on the labels.
+        metrics: metrics of the student, names or objects.
+        student_loss_weight, temperature, learning_rate: a number, `Range` or `Choice`.
+            `temperature` is that of every loss that has one; None leaves the losses' own.
+        distillation_loss_weights: list of the same, one for each loss; 1.0 by default.
+        optimizer: function of the learning rate that returns a new optimizer. A learning rate
+            within a schedule is searched as well: `lambda rate: Adam(CosineDecay(rate, 1000))`.
+        knowledge_shapes: {name: shape} of stored knowledge where there is no teacher, such as
+            `TeacherCache(directory).knowledge_shapes`.
+        seed: the first execution's seed.
+        name: name of the hypermodel.
+
+    Raises:
+        ValueError: a number or space out of range, or nothing to search.
+    """
+
+    def __init__(
+        self,
+        student,
+        teacher,
+        distillation_losses,
+        *,
+        loss,
+        metrics=("accuracy",),
+        student_loss_weight=spaces.STUDENT_LOSS_WEIGHT.baseline,
+        distillation_loss_weights=None,
+        temperature=None,
+        learning_rate=spaces.LEARNING_RATE.baseline,
+        optimizer=keras.optimizers.Adam,
+        knowledge_shapes=None,
+        seed=0,
+        name=None,
+    ):
+        super().__init__(name=name)
+        if not callable(student) or isinstance(student, keras.Model):
+            raise ValueError(
+                "student must be a function that returns a new model, `student()` or "
+                f"`student(hp)`, as every trial needs a new one; got {type(student).__name__}."
+            )
+        spaces.STUDENT_LOSS_WEIGHT.check(student_loss_weight)
+        spaces.LEARNING_RATE.check(learning_rate)
+        if temperature is not None:
+            spaces.TEMPERATURE.check(temperature)
+        if not callable(distillation_losses):
+            distillation_losses = checks.losses(distillation_losses)
+            if temperature is not None and not _softening(map(losses.get, distillation_losses)):
+                raise ValueError(_NO_TEMPERATURE)
+            checks.weights(distillation_loss_weights, len(distillation_losses))
+        for weight in distillation_loss_weights or ():
+            spaces.LOSS_WEIGHT.check(weight)
+        self._student, self._teacher, self._losses = student, teacher, distillation_losses
+        self._loss, self._metrics, self._optimizer = loss, metrics, optimizer
+        self._student_loss_weight, self._temperature = student_loss_weight, temperature
+        self._weights, self._learning_rate = distillation_loss_weights, learning_rate
+        self._knowledge_shapes, self.seed = knowledge_shapes, seed
+        free = [student_loss_weight, temperature, learning_rate, *(distillation_loss_weights or ())]
+        self._searches_numbers = any(map(spaces.is_space, free))
+        if not (self._searches_numbers or _asks(student) or callable(distillation_losses)):
+            raise ValueError(
+                "There is nothing to search: every weight is a plain number. Give one of "
+                "student_loss_weight, distillation_loss_weights, temperature or learning_rate as "
+                "tfkd.tuning.Range(low, high) or tfkd.tuning.Choice(values), or a student(hp)."
+            )
+        self._shelf = []  # (Questions, Compiled) that nobody uses now, the latest last
+        self._handed = None  # the pair that the last `build` gave away
+        self._executions = weakref.WeakKeyDictionary()  # {hp of a trial: how many are done}
+        self._checked = weakref.WeakKeyDictionary()  # {Distiller: objective that suits it}
+
+    def build(self, hp):
+        """A compiled Distiller of the trial's hyperparameters, as new.
+
+        A Distiller is given to one caller at a time: only when a tuner has trained it through
+        `fit` may a later trial be given it again.
+        """
+        questions, compiled = self._handed = self._take(hp, self.seed + self._executions.get(hp, 0))
+        distiller = compiled.distiller
+        distiller.student_loss_weight = spaces.STUDENT_LOSS_WEIGHT.value(
+            self._student_loss_weight, hp
+        )
+        if self._temperature is not None:
+            temperature = spaces.TEMPERATURE.value(self._temperature, hp)
+            for loss in _softening(distiller.distillation_losses):
+                loss.temperature = temperature
+        if self._weights is not None:
+            distiller.distillation_loss_weights = [
+                spaces.LOSS_WEIGHT.value(weight, hp, f"{tracker.name}_weight")
+                for tracker, weight in zip(distiller.loss_trackers, self._weights, strict=True)
+            ]
+        if not self._searches_numbers and not questions:
+            raise keras_tuner.errors.FatalValueError(
+                "There is nothing to search: the factories asked nothing of hp, and every weight "
+                "is a plain number."
+            )
+        return distiller
+
+    def fit(self, hp, model, *args, **kwargs):
+        """Trains a Distiller of `build`; takes what `keras.Model.fit` takes.
+
+        Raises:
+            keras_tuner.errors.FatalValueError: no validation data, or an objective that there is
+                not or that cannot compare trials.
+            keras_tuner.errors.FailedTrialError: the training diverged.
+        """
+        questions, compiled = self._handed or (None, None)
+        if compiled is None or compiled.distiller is not model:
+            compiled = None
+        seed = self.seed if compiled is None else compiled.seed
+        args, kwargs = _of_seed(seed, args, kwargs)
+        tuner, trial = _tuner(kwargs.get("callbacks"))
+        if tuner is None:
+            keras.utils.set_random_seed(seed)
+            return model.fit(*args, **kwargs)
+        wanted = tuner.oracle.objective
+        self._check(wanted, model, args, kwargs)
+        execution = self._executions.pop(hp, 0)  # stays out if anything is raised
+        divergence = objectives.Divergence(objectives.names(wanted))
+        kwargs["callbacks"] = [*kwargs["callbacks"], divergence]
+        keras.utils.set_random_seed(seed)
+        start = time.perf_counter()
+        history = model.fit(*args, **kwargs)
+        seconds = time.perf_counter() - start
+        if compiled is not None:
+            self._shelf = [*self._shelf, (questions, compiled)][-KEPT:]
+            self._handed = None
+        figures, failure = history.history, divergence.message
+        epoch = objectives.best_epoch(wanted, figures) if failure is None else None
+        Executions(tuner.get_trial_dir(trial.trial_id)).add(
+            execution, seed, figures, seconds, model.student.count_params(), epoch, failure
+        )
+        if failure is not None:
+            raise keras_tuner.errors.FailedTrialError(failure)
+        if execution + 1 < getattr(tuner, "executions_per_trial", 1):
+            self._executions[hp] = execution + 1
+        return history
+
+    def _take(self, hp, seed):
+        """(Questions, Compiled) for the answers of `hp`, off the shelf or new."""
+        rate = spaces.LEARNING_RATE.value(self._learning_rate, hp)
+        make = functools.partial(self._new, hp, rate)
+        for pair in reversed(self._shelf):
+            questions, compiled = pair
+            if questions.same_answers(hp) and compiled.fits(rate):
+                self._shelf.remove(pair)
+                questions.repeat(hp)
+                compiled.reset(seed, rate, make)
+                return pair
+        questions = Questions()
+        with questions.listen(hp):
+            compiled = Compiled(make, seed)
+        return questions, compiled
+
+    def _new(self, hp, rate):
+        """(a built and compiled Distiller, its `Rate`)."""
+        student = self._student(hp) if _asks(self._student) else self._student()
+        given = self._losses(hp) if callable(self._losses) else self._own(self._losses)
+        given = checks.losses(given)
+        checks.weights(self._weights, len(given))
+        distiller = Distiller(self._teacher, student, given)
+        if self._knowledge_shapes is not None:
+            distiller.build_from_config({"knowledge_shapes": self._knowledge_shapes})
+        if not distiller.built:
+            raise keras_tuner.errors.FatalValueError(
+                "Shapes must be known before training: let student() return a built model (one "
+                "with a keras.Input, or after model.build(shape)), and where there is no teacher "
+                "give knowledge_shapes=TeacherCache(directory).knowledge_shapes."
+            )
+        if self._temperature is not None and not _softening(distiller.distillation_losses):
+            raise keras_tuner.errors.FatalValueError(_NO_TEMPERATURE)
+        others = [rate]
+        if spaces.is_space(self._learning_rate):
+            others = self._learning_rate.extremes
+        rates = Rate(self._optimizer, rate, next((r for r in others if r != rate), None))
+        metrics = keras.tree.map_structure(_copy, self._metrics)
+        metrics = list(metrics) if isinstance(metrics, tuple) else metrics
+        distiller.compile(rates.optimizer, self._loss, metrics=metrics)
+        distiller.optimizer.build(distiller.trainable_variables)
+        return distiller, rates
+
+    def _own(self, given):
+        """Losses for one Distiller: those whose temperature will be set are copied."""
+        given = [losses.get(loss) for loss in given]
+        if self._temperature is None:
+            return given
+        return [_copy(loss) if _softening([loss]) else loss for loss in given]
+
+    def _check(self, wanted, model, args, kwargs):
+        data = kwargs.get("validation_data")
+        if data is None and kwargs.get("validation_split"):
+            data = args or (kwargs["x"], kwargs.get("y"))
+        if data is None:
+            raise keras_tuner.errors.FatalValueError(
+                "There is no validation data to compare trials on: call "
+                "tuner.search(..., validation_data=...). Never give it the test split."
+            )
+        if self._checked.get(model) == str(wanted):
+            return
+        # One batch for every new Distiller: besides, metrics that are made here and not while the
+        # train step is traced save tracing it twice.
+        try:
+            objectives.check(wanted, model, data, self._changing(model))
+        except ValueError as error:
+            raise keras_tuner.errors.FatalValueError(str(error)) from error
+        self._checked[model] = str(wanted)
+
+    def _changing(self, distiller):
+        """{metric: why it does not mean the same in every trial}."""
+        changing = {}
+        for tracker, loss in zip(
+            distiller.loss_trackers, distiller.distillation_losses, strict=True
+        ):
+            if isinstance(loss, losses.TeacherAgreement):
+                continue
+            if spaces.is_space(self._temperature) and _softening([loss]):
+                changing[tracker.name] = "a loss at a temperature that is searched"
+            elif callable(self._losses):
+                changing[tracker.name] = "a loss that may be another one in each trial"
+        return changing
+
+
+_NO_TEMPERATURE = (
+    "temperature is given, but none of the distillation losses has one that can be set; leave it "
+    "out, or distil logits: tfkd.losses.LogitsDistillation()."
+)
+
+
+def _asks(factory):
+    """Whether a factory wants `hp`: it has a parameter of that name, or one without a default."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(
+        parameter.kind in kinds and (name == "hp" or parameter.default is parameter.empty)
+        for name, parameter in inspect.signature(factory).parameters.items()
+    )
+
+
+def _softening(given):
+    """The losses whose temperature can be set, also those inside other losses."""
+    found = []
+    for loss in given:
+        while isinstance(getattr(loss, "loss", None), losses.DistillationLoss):
+            loss = loss.loss
+        if isinstance(getattr(type(loss), "temperature", None), property):
+            found.append(loss)
+    return found
+
+
+def _copy(given):
+    """Another metric or loss of the same settings; names and functions as they are."""
+    if isinstance(given, keras.metrics.Metric | losses.DistillationLoss):
+        return type(given).from_config(given.get_config())
+    return given
+
+
+def _of_seed(seed, args, kwargs):
+    """The arguments of `fit`, with data for this seed where a function of the seed was given."""
+    if args and callable(args[0]):
+        args = (args[0](seed), *args[1:])
+    made = {n: kwargs[n](seed) for n in ("x", "validation_data") if callable(kwargs.get(n))}
+    return args, {**kwargs, **made}
+
+
+def _tuner(callbacks):
+    """(tuner, trial) of the callback that KerasTuner adds; (None, None) outside of a search."""
+    for callback in callbacks or ():
+        if hasattr(callback, "tuner") and hasattr(callback, "trial"):
+            return callback.tuner, callback.trial
+    return None, None
