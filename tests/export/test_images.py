@@ -78,20 +78,20 @@ def test_grey_students_get_grey_pixels(picture):
     [(0, 0), (0, 9), (5001, 5000), (2**31, 2**31), (2**32 - 1, 1), (2**32 - 1, 2**32 - 1)],
 )
 def test_a_bomb_or_an_empty_image_is_refused_before_it_is_decoded(decoder, claimed):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(tf.errors.InvalidArgumentError, match="at most 25000000 pixels"):
         decoder([png(*claimed)])
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 def test_a_real_bomb_costs_no_time(decoder):
     bomb = encoded(np.zeros((9000, 9000), "uint8"), "PNG")
     assert len(bomb) < 100_000
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(20):
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[9000 9000\]"):
             decoder([bomb])
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 @pytest.mark.parametrize("limit, accepted", [(320, True), (319, False)])

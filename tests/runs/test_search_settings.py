@@ -30,7 +30,11 @@ def test_the_search_starts_at_the_settings_of_distill():
     }
     start = {name: space.default for name, space in settings.space.items()}
     distillation = DistillSettings(
-        temperature=3, student_options={"width": 0.5}, epochs=10, teacher_epochs=20
+        temperature=3,
+        teacher_options={"depth": 8},
+        student_options={"width": 0.5},
+        epochs=6,
+        teacher_epochs=10,
     )
     assert settings.of_trial(start) == settings.distillation == distillation
     assert set(SearchSettings(hints="none").space) == {"student_loss_weight", "temperature"}
@@ -95,4 +99,4 @@ def test_what_cannot_be_is_refused_with_its_reason(values, message):
 def test_how_long_and_by_how_many_does_not_make_another_search():
     settings = SearchSettings()
     assert settings.differences(SearchSettings(trials=99, workers=2, time_budget=5)) == []
-    assert settings.differences(SearchSettings(epochs=3)) == ["epochs: 10, not 3"]
+    assert settings.differences(SearchSettings(epochs=3)) == ["epochs: 6, not 3"]

@@ -24,6 +24,8 @@ DEFAULT_SPACE = {
 }
 # Where a student of modified_alexnet starts: a small one, for it is a small one that is wanted.
 DEFAULT_WIDTH = 0.25
+# Of the teacher that is trained where none is named: what a search is to show takes minutes.
+DEFAULT_DEPTH = 8
 # Changing these continues the same search.
 FREE = ("trials", "time_budget", "workers", "worker_timeout")
 
@@ -41,8 +43,14 @@ class SearchSettings(DistillSettings):
         "told otherwise.",
         flag="--student-option",
     )
-    epochs: int = setting(10, "Epochs of each trial and of the final students.", minimum=1)
-    teacher_epochs: int = setting(20, "Epochs of a teacher that is trained.", minimum=1)
+    teacher_options: dict = setting(
+        {},
+        f"Of the teacher's model (repeatable); resnet has depth={DEFAULT_DEPTH} unless told "
+        "otherwise.",
+        flag="--teacher-option",
+    )
+    epochs: int = setting(6, "Epochs of each trial and of the final students.", minimum=1)
+    teacher_epochs: int = setting(10, "Epochs of a teacher that is trained.", minimum=1)
     seeds: int = setting(3, "How many times the final students are trained anew.", minimum=1)
     search: dict = setting(
         {},
@@ -81,6 +89,7 @@ class SearchSettings(DistillSettings):
     )
 
     def check(self):
+        self._choose_depth()
         self._choose_width()
         super().check()
         if self.recipe is not None:
@@ -107,6 +116,11 @@ class SearchSettings(DistillSettings):
         extremes = {name: space.extremes for name, space in self.space.items()}
         for end in (0, 1):  # the settings' own bounds hold for the whole space
             self.of_trial({name: ends[end] for name, ends in extremes.items()})
+
+    def _choose_depth(self):
+        if self.teacher == "resnet":
+            options = {"depth": DEFAULT_DEPTH, **self.teacher_options}
+            object.__setattr__(self, "teacher_options", options)
 
     def _choose_width(self):
         options = {**self.student_options}
