@@ -33,7 +33,7 @@ def test_the_search_starts_at_the_settings_of_distill():
         temperature=3,
         teacher_options={"depth": 8},
         student_options={"width": 0.5},
-        epochs=6,
+        epochs=5,
         teacher_epochs=10,
     )
     assert settings.of_trial(start) == settings.distillation == distillation
@@ -99,4 +99,4 @@ def test_what_cannot_be_is_refused_with_its_reason(values, message):
 def test_how_long_and_by_how_many_does_not_make_another_search():
     settings = SearchSettings()
     assert settings.differences(SearchSettings(trials=99, workers=2, time_budget=5)) == []
-    assert settings.differences(SearchSettings(epochs=3)) == ["epochs: 6, not 3"]
+    assert settings.differences(SearchSettings(epochs=3)) == ["epochs: 5, not 3"]

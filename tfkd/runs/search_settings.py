@@ -49,7 +49,7 @@ class SearchSettings(DistillSettings):
         "otherwise.",
         flag="--teacher-option",
     )
-    epochs: int = setting(6, "Epochs of each trial and of the final students.", minimum=1)
+    epochs: int = setting(5, "Epochs of each trial and of the final students.", minimum=1)
     teacher_epochs: int = setting(10, "Epochs of a teacher that is trained.", minimum=1)
     seeds: int = setting(3, "How many times the final students are trained anew.", minimum=1)
     search: dict = setting(

@@ -116,6 +116,8 @@ def train(model, trained, splits, settings, epochs, seed, label_weights=1.0, sto
         fused.install(trained)
     start = time.perf_counter()
     with fused.active():
+        # Keras makes the metrics at their first use; made within `fit`, the step is traced twice.
+        model.evaluate(validation, steps=1, verbose=0)
         history = model.fit(
             batches,
             epochs=epochs,
