@@ -139,21 +139,33 @@ def _reported(interrupted="Interrupted."):
         raise typer.Exit(INTERRUPTED) from None
 
 
+Config = Annotated[
+    str | None,
+    typer.Option(help="Settings from a TOML file (a run.toml, say); flags win over it."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
+
+
+def _settings_and_out(kind, given, config, out, resume, default_out):
+    """What a run is to do and where: settings of file and flags; continued, those it began with."""
+    settings = kind.from_toml(config, **given) if config else kind(**given)
+    out = out or default_out(settings)
+    begun = os.path.join(out, "run.toml")
+    if resume and not config and os.path.exists(begun):
+        settings = kind.from_toml(begun, **given)
+    return settings, out
+
+
 @app.command("distill")
 @settings_flags(DistillSettings)
 def _distill(
     given,
-    config: Annotated[
-        str | None,
-        typer.Option(help="Settings from a TOML file (a run.toml, say); flags win over it."),
-    ] = None,
+    config: Config = None,
     out: Annotated[
         str | None,
         typer.Option(help="Run directory to write.", show_default="saved_models/DATA-STUDENT"),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run in --out.")
-    ] = False,
+    overwrite: Overwrite = False,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Continue the interrupted run in --out, with its settings."),
@@ -176,13 +188,9 @@ def _distill(
     with _reported(
         "Interrupted. Finished trainings are kept: the same command with --resume continues."
     ):
-        settings = (
-            DistillSettings.from_toml(config, **given) if config else DistillSettings(**given)
+        settings, out = _settings_and_out(
+            DistillSettings, given, config, out, resume, DistillSettings.default_out
         )
-        out = out or settings.default_out()
-        begun = os.path.join(out, "run.toml")
-        if resume and not config and os.path.exists(begun):
-            settings = DistillSettings.from_toml(begun, **given)
         distill(settings, out, overwrite=overwrite, resume=resume)
 
 
@@ -258,10 +266,7 @@ def _recipe_command(recipe):
 
     def run(
         given,
-        config: Annotated[
-            str | None,
-            typer.Option(help="Settings from a TOML file (a run.toml, say); flags win over it."),
-        ] = None,
+        config: Config = None,
         out: Annotated[
             str | None,
             typer.Option(help="Run directory to write.", show_default="saved_models/NAME-DATA"),
@@ -269,9 +274,7 @@ def _recipe_command(recipe):
         ablate: Annotated[
             bool, typer.Option("--ablate", help="Run the paper's own comparison as well.")
         ] = False,
-        overwrite: Annotated[
-            bool, typer.Option("--overwrite", help="Replace the run in --out.")
-        ] = False,
+        overwrite: Overwrite = False,
         resume: Annotated[
             bool,
             typer.Option(
@@ -282,12 +285,14 @@ def _recipe_command(recipe):
     ):
         again = "Interrupted. Finished trainings are kept: the same command with --resume goes on."
         with _reported(again):
-            begun = os.path.join(out, "run.toml") if out else None
-            if resume and not config and begun and os.path.exists(begun):
-                config = begun
-            kind = recipe.settings
-            settings = kind.from_toml(config, **given) if config else kind(**given)
-            where = out or recipes.default_out(recipe.name, settings)
+            settings, where = _settings_and_out(
+                recipe.settings,
+                given,
+                config,
+                out,
+                resume,
+                lambda settings: recipes.default_out(recipe.name, settings),
+            )
             recipes.run(recipe.name, settings, where, ablate, overwrite=overwrite, resume=resume)
 
     run.__name__ = recipe.name

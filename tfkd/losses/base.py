@@ -5,6 +5,8 @@ import re
 import keras
 import tensorflow as tf
 
+from tfkd.coefficients import Coefficient
+
 
 class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
     """Compares one named tensor of the teacher with one of the student.
@@ -120,6 +122,22 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
             "student_layer_name": self.student_layer_name,
             "name": self.name,
         }
+
+
+class Softened:
+    """Mixin of a loss with a temperature: a number that the compiled step reads from a variable."""
+
+    def _soften(self, temperature):
+        self._temperature = Coefficient(temperature, "temperature", positive=True)
+
+    @property
+    def temperature(self):
+        """T as a float; assign to change it, also between two batches."""
+        return self._temperature.value
+
+    @temperature.setter
+    def temperature(self, value):
+        self._temperature.value = value
 
 
 class StructuredLoss(DistillationLoss):

@@ -3,8 +3,7 @@
 import keras
 from keras import ops
 
-from tfkd.coefficients import Coefficient
-from tfkd.losses.base import DistillationLoss
+from tfkd.losses.base import DistillationLoss, Softened
 from tfkd.losses.features import cosine_distance
 
 ON = ("logits", "probabilities", "features")
@@ -30,7 +29,7 @@ def centred_cosine_distance(teacher_logits, student_logits):
 
 
 @keras.saving.register_keras_serializable(package="tfkd")
-class CosineDistillation(DistillationLoss):
+class CosineDistillation(Softened, DistillationLoss):
     """Distils the direction of the teacher's vector, 1 - cosine (Sur et al. 2026, land use).
 
     Args:
@@ -64,20 +63,11 @@ class CosineDistillation(DistillationLoss):
             )
         super().__init__(teacher_layer_name, student_layer_name, name=name)
         self.on = on
-        self._temperature = Coefficient(temperature, "temperature", positive=True)
+        self._soften(temperature)
 
     @property
     def adapts(self):
         return self.on == "features"
-
-    @property
-    def temperature(self):
-        """T as a float; assign to change it, also between two batches."""
-        return self._temperature.value
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.value = value
 
     def call(self, teacher, student):
         if self.on == "logits":

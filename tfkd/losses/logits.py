@@ -3,8 +3,7 @@
 import keras
 from keras import ops
 
-from tfkd.coefficients import Coefficient
-from tfkd.losses.base import StructuredLoss
+from tfkd.losses.base import Softened, StructuredLoss
 
 
 def softened_kl(teacher_logits, student_logits, temperature):
@@ -69,7 +68,7 @@ _BINARY = (keras.losses.binary_crossentropy, keras.losses.BinaryCrossentropy)
 
 
 @keras.saving.register_keras_serializable(package="tfkd")
-class LogitsDistillation(StructuredLoss):
+class LogitsDistillation(Softened, StructuredLoss):
     """Distils the teacher's logits through a temperature (Hinton et al. 2015, arXiv:1503.02531).
 
     The value is scaled by T², so that the size of the gradient hardly depends on T. Log-softmax is
@@ -105,7 +104,7 @@ class LogitsDistillation(StructuredLoss):
             raise ValueError(
                 f'activation must be "softmax", "sigmoid" or None, got {activation!r}.'
             )
-        self._temperature = Coefficient(temperature, "temperature", positive=True)
+        self._soften(temperature)
         self.activation = activation
         super().__init__(
             loss,
@@ -113,15 +112,6 @@ class LogitsDistillation(StructuredLoss):
             student_layer_name=student_layer_name,
             name=name,
         )
-
-    @property
-    def temperature(self):
-        """T as a float; assign to change it, also between two batches."""
-        return self._temperature.value
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.value = value
 
     def formula(self, loss):
         loss = keras_loss(loss)

@@ -3,8 +3,7 @@
 import keras
 from keras import ops
 
-from tfkd.coefficients import Coefficient
-from tfkd.losses.base import DistillationLoss
+from tfkd.losses.base import DistillationLoss, Softened
 from tfkd.losses.logits import softened_kl
 
 
@@ -102,7 +101,7 @@ def is_right(logits, classes):
 
 
 @keras.saving.register_keras_serializable(package="tfkd")
-class EnsembleDistillation(DistillationLoss):
+class EnsembleDistillation(Softened, DistillationLoss):
     """A group of the student's outputs teaches: the mean of its logits, to each of its learners.
 
     The value is the sum over the learners of `softened_kl` from the ensemble, no gradient into the
@@ -137,22 +136,13 @@ class EnsembleDistillation(DistillationLoss):
     ):
         group, members = _names(group, "group"), _names(members or group, "members")
         super().__init__(group, members, name=name)
-        self._temperature = Coefficient(temperature, "temperature", positive=True)
+        self._soften(temperature)
         self.teach_selectively = bool(teach_selectively)
         self.learn_selectively = bool(learn_selectively)
 
     @property
     def needs_labels(self):
         return self.teach_selectively or self.learn_selectively
-
-    @property
-    def temperature(self):
-        """T as a float; assign to change it, also between two batches."""
-        return self._temperature.value
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.value = value
 
     def check_shapes(self, teacher_shape, student_shape):
         for shape in (*teacher_shape[1:], *student_shape):
