@@ -84,10 +84,11 @@ def index_batches(size, batch_size, *, shuffle=False, seed=0):
     steps = -(-size // batch_size)
 
     def one_epoch(epoch):
-        order = permutation(size, epoch, seed) if shuffle else tf.range(size, dtype=tf.int64)
+        order = permutation(size, epoch, seed) if shuffle else tf.range(size)
 
         def cut(step):
-            return order[step * batch_size : (step + 1) * batch_size], epoch
+            indices = order[step * batch_size : (step + 1) * batch_size]
+            return tf.cast(indices, tf.int64), epoch
 
         return tf.data.Dataset.range(steps).map(cut)
 

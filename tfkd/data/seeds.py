@@ -50,9 +50,14 @@ def view_seed(example_index, view, seed=0):
         int64 tensor, shape (batch, 2), as the augmentations of this package (and TensorFlow's
         stateless ops) take it.
     """
-    state = splitmix64(_constant(seed)) ^ _words(view)
-    first = splitmix64(splitmix64(state) ^ _words(example_index))
+    first = _first_word(example_index, view, seed)
     return tf.bitcast(tf.stack([first, splitmix64(first)], axis=-1), tf.int64)
+
+
+@plain
+def _first_word(example_index, view, seed):
+    state = splitmix64(_constant(seed)) ^ _words(view)
+    return splitmix64(splitmix64(state) ^ _words(example_index))
 
 
 @plain
@@ -75,11 +80,11 @@ def random_integers(seeds, draw, bound):
 
 @plain
 def permutation(size, epoch, seed=0):
-    """The order of one epoch: int64 tensor, shape (size,), a permutation of 0 .. size - 1.
+    """The order of one epoch: int32 tensor, shape (size,), a permutation of 0 .. size - 1.
 
     Examples are sorted by a hash of (seed, epoch, index), so that every order is about equally
     likely and none depends on TensorFlow's random state.
     """
     # Another stream than the augmentations', or the place in the epoch would foretell the crop.
-    keys = view_seed(tf.range(size, dtype=tf.int64), epoch, seed ^ 0x5368_7566_666C_6521)[:, 0]
-    return tf.cast(tf.argsort(keys, stable=True), tf.int64)
+    keys = _first_word(tf.range(size, dtype=tf.int64), epoch, seed ^ 0x5368_7566_666C_6521)
+    return tf.argsort(tf.bitcast(keys, tf.int64), stable=True)
