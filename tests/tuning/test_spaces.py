@@ -27,6 +27,15 @@ def test_a_search_begins_at_the_baseline_or_near_it(space, baseline, first):
     assert hp.space[0].default == first
 
 
+@pytest.mark.parametrize("space", [Range(0.0, 1.0, name="hints"), Choice([0.2, 1.0], name="hints")])
+def test_quantities_with_spaces_of_one_name_share_a_value(space):
+    hp = keras_tuner.HyperParameters()
+    space.declare(hp, "weight_1", 0.5)
+    hp.values["hints"] = 0.2
+    assert space.declare(hp, "weight_2", 0.5) == 0.2
+    assert [own.name for own in hp.space] == ["hints"]
+
+
 def test_a_logarithmic_range_spreads_factors_evenly():
     hp = keras_tuner.HyperParameters()
     Range(1, 16, log=True).declare(hp, "temperature", 4.0)

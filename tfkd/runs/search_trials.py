@@ -84,7 +84,8 @@ def prepare(settings, directory, splits, build=True):
         distiller.distillation_losses, distiller.distillation_loss_weights, strict=True
     ):
         name = "hint_weight" if loss.name.startswith("hint") else "logits_weight"
-        terms.append((loss, _shared(space[name], name) if name in space else number))
+        # One weight for all hints.
+        terms.append((loss, replace(space[name], name=name) if name in space else number))
     agreement = settings.objective == "val_teacher_agreement"
     if agreement:
         terms.append((losses.TeacherAgreement(), 0.0))
@@ -222,14 +223,3 @@ class _Watched:
         super().on_trial_end(trial)
         if self.watcher is not None:
             self.watcher.update(now=True)
-
-
-def _shared(space, name):
-    """The same space under one name for all losses that it is given to."""
-
-    class Shared(type(space)):
-        def declare(self, hp, _, baseline):
-            return super().declare(hp, name, baseline)
-
-    fields = ("low", "high", "default", "log", "values")
-    return Shared(**{field: getattr(space, field) for field in fields if hasattr(space, field)})

@@ -13,6 +13,8 @@ class Range:
         default: where a search begins; by default the published baseline (see `Quantity`), brought
             into the range.
         log: whether factors, not differences, are spread evenly; needs `low` > 0.
+        name: of the hyperparameter; quantities given spaces of one name share one value. By
+            default each quantity has its own.
 
     Raises:
         ValueError: an empty, inverted or infinite range, or a default outside.
@@ -22,6 +24,7 @@ class Range:
     high: float
     default: float | None = None
     log: bool = False
+    name: str | None = None
 
     def __post_init__(self):
         for name in ("low", "high", "default"):
@@ -53,7 +56,8 @@ class Range:
         """The trial's value, from KerasTuner's `hp`."""
         sampling = "log" if self.log else "linear"
         low, high = float(self.low), float(self.high)
-        return hp.Float(name, low, high, sampling=sampling, default=self.first(baseline))
+        default = self.first(baseline)
+        return hp.Float(self.name or name, low, high, sampling=sampling, default=default)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Choice:
         values: two numbers or more.
         default: where a search begins; by default the published baseline (see `Quantity`) where it
             is among the values, else the first value.
+        name: as of `Range`.
 
     Raises:
         ValueError: fewer than two values, repeated values, or a default that is none of them.
@@ -71,6 +76,7 @@ class Choice:
 
     values: tuple
     default: float | None = None
+    name: str | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "values", tuple(self.values))
@@ -97,7 +103,7 @@ class Choice:
     def declare(self, hp, name, baseline):
         """The trial's value, from KerasTuner's `hp`."""
         values = [float(value) for value in self.values]
-        return hp.Choice(name, values, default=self.first(baseline))
+        return hp.Choice(self.name or name, values, default=self.first(baseline))
 
 
 @dataclass(frozen=True)
