@@ -177,9 +177,9 @@ def test_ye2024_deeper_groups_teach_shallower_ones():
     names = ("branch_1_1", "branch_2_1", "branch_3_1", "output")
     taught = {name: (group, learners) for name, group, learners in ye2024.lessons(names, True)}
     assert taught == {
-        "group_1": (["branch_1_1", "output"], ["branch_1_1", "output"]),
-        "group_2": (["branch_2_1", "output"], ["branch_2_1", "output", "branch_1_1"]),
-        "group_3": (["branch_3_1", "output"], ["branch_3_1", "output", "branch_1_1", "branch_2_1"]),
+        "group_1": (["branch_1_1", "output"], ["branch_1_1"]),
+        "group_2": (["branch_2_1", "output"], ["branch_1_1", "branch_2_1"]),
+        "group_3": (["branch_3_1", "output"], ["branch_1_1", "branch_2_1", "branch_3_1", "output"]),
         "everyone": (list(names), list(names)),
     }
     symmetric = {name: set(learners) for name, _, learners in ye2024.lessons(names, False)}
@@ -188,17 +188,18 @@ def test_ye2024_deeper_groups_teach_shallower_ones():
 
 def test_ye2024_is_labels_and_ensembles_that_select(batch):
     images, labels = batch
-    system = built("ye2024", None, network(), ensemble_weight=0.5)
+    system = built("ye2024", None, network(), ensemble_weight=0.5, branch_weight=0.25)
     own = tensors(system.student, images)
     forks = [[f"branch_{fork}_{number}" for number in (1, 2)] for fork in (1, 2)]
     everyone = [*forks[0], *forks[1], "output"]
     assert set(own) == set(everyone)
     lessons = [
-        ([*forks[0], "output"], [*forks[0], "output"]),
+        ([*forks[0], "output"], forks[0]),
         ([*forks[1], "output"], everyone),
         (everyone, everyone),
     ]
-    expected = sum(cross_entropy(labels, own[name]) for name in everyone)
+    expected = cross_entropy(labels, own["output"])
+    expected += 0.25 * sum(cross_entropy(labels, own[name]) for name in everyone[:-1])
     for group, learners in lessons:
         for index, label in enumerate(labels):  # example by example, as one would by hand
             right = [own[name][index] for name in group if own[name][index].argmax() == label]

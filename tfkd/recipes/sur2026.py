@@ -90,10 +90,11 @@ def build(settings, teacher, student):
 
 
 def ablations(settings):
-    """With "student alone" (none) and the recipe (both) the paper's own comparison."""
+    """With "student alone" (none) and the recipe (both) the paper's own comparison, and hints."""
     return {
         "KL only": replace(settings, kl_share=1.0),
         "cosine only": replace(settings, kl_share=0.0),
+        "KL, cosine and hints": replace(settings, hints="auto"),
     }
 
 

@@ -10,14 +10,15 @@ Reconstruction, everything else: no formula, grouping rule, width or temperature
 fork off at several stages (`tfkd.models.with_branches`). A group is the branches of one fork and
 the trunk; its mean logits teach
 
-    its own members, and the branches of every shallower fork (never of a deeper one);
+    its own branches, and those of every shallower fork, never of a deeper one; the trunk is the
+    deepest of all, and only the deepest group teaches it;
 
 the ensemble of all teaches all, where there is more than one fork. Symmetric, as an ablation: every
-group teaches every branch. Selectively: only members that are right teach, and an example is taught
+group teaches every member. Selectively: only members that are right teach, and an example is taught
 only where the ensemble is right.
 
-    L = sum over members of CE(y, z_m) + ensemble_weight · sum over groups g and their learners m of
-        T² KL(mean of g's logits || z_m)
+    L = CE(y, z_trunk) + branch_weight · sum over branches of CE(y, z_m)
+        + ensemble_weight · sum over groups g, their learners m of T² KL(mean of g's logits || z_m)
 
 The branches are stripped at the end: what is deployed costs what the student alone costs.
 """
@@ -48,6 +49,7 @@ class Ye2024(RecipeSettings):
         1.5, "A branch's channels, as a multiple of the trunk's.", above=0
     )
     temperature: float = setting(3.0, "Softens all logits.", above=0)
+    branch_weight: float = setting(1.0, "Weight of a branch's labels; the trunk's is 1.", minimum=0)
     ensemble_weight: float = setting(1.0, "Weight of what ensembles teach.", minimum=0)
     asymmetric: bool = setting(
         True, "Whether only deeper groups teach shallower ones.", flag="--asymmetric/--symmetric"
@@ -78,7 +80,8 @@ def build(settings, teacher, student):
             for name, group, learners in lessons(names, settings.asymmetric)
         ]
     weights = [settings.ensemble_weight] * len(losses)
-    return System(network, losses, weights, dict.fromkeys(names, 1.0))
+    labels = dict.fromkeys(names, settings.branch_weight) | {TRUNK: 1.0}
+    return System(network, losses, weights, labels)
 
 
 def lessons(names, asymmetric):
@@ -86,7 +89,8 @@ def lessons(names, asymmetric):
 
     Args:
         names: outputs of the network, "branch_<fork>_<number>" and the trunk's last.
-        asymmetric: whether a group teaches no branch of a deeper fork.
+        asymmetric: whether a group teaches no branch of a deeper fork, and the trunk only if it is
+            the deepest group.
 
     Returns:
         List of (name, group, learners): the outputs whose mean teaches, and those that learn.
@@ -96,13 +100,12 @@ def lessons(names, asymmetric):
         forks.setdefault(int(name.split("_")[1]), []).append(name)
     result = []
     for fork, branches in forks.items():
-        others = [
-            name
-            for other, members in forks.items()
-            for name in members
-            if other < fork or (other > fork and not asymmetric)
+        learners = [
+            name for other in forks if other <= fork or not asymmetric for name in forks[other]
         ]
-        result.append((f"group_{fork}", [*branches, TRUNK], [*branches, TRUNK, *others]))
+        if fork == max(forks) or not asymmetric:
+            learners.append(TRUNK)
+        result.append((f"group_{fork}", [*branches, TRUNK], learners))
     if len(forks) > 1:
         result.append(("everyone", list(names), list(names)))
     return result
