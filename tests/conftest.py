@@ -16,3 +16,18 @@ def same_start():
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def traces(monkeypatch):
+    """The Distillers whose train step was traced, one entry a trace."""
+    from tfkd import Distiller
+
+    traced, step = [], Distiller.train_step
+
+    def counted(self, data):
+        traced.append(self)
+        return step(self, data)
+
+    monkeypatch.setattr(Distiller, "train_step", counted)
+    return traced

@@ -706,6 +706,27 @@ def test_unknown_layers_are_named_before_training():
 # C16: numbers may change at any time.
 
 
+@pytest.mark.parametrize("given", ["arrays", "dataset", "stored knowledge"])
+def test_the_first_fit_traces_its_step_once(given, traces):
+    # Keras makes metrics and optimizer slots within the step, and TensorFlow traces it again.
+    x, y = images(16)
+    made = distiller()
+    if given == "stored knowledge":
+        knowledge = {name: value.numpy() for name, value in made.knowledge(x).items()}
+        made = tfkd.Distiller(None, network(3, "student"), [LogitsDistillation(2.0), hint()])
+        made.compile("adam", cross_entropy(), metrics=["accuracy"])
+        weights = np.ones(16, "float32")
+        dataset = tf.data.Dataset.from_tensor_slices((x, y, weights, knowledge)).batch(8)
+        history = made.fit(dataset, epochs=2, verbose=0).history
+    elif given == "dataset":
+        dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+        history = made.fit(dataset, epochs=2, validation_data=dataset, verbose=0).history
+    else:
+        history = made.fit(x, y, batch_size=8, epochs=2, verbose=0).history
+    assert len(traces) == 1
+    assert len(history["accuracy"]) == 2
+
+
 def test_weights_and_temperatures_change_without_a_retrace():
     student = counted(3, "student")
     made = distiller(network(6, "teacher"), student)

@@ -80,6 +80,16 @@ def test_labels_given_once_are_those_of_every_output():
     assert {"exit_accuracy", "output_accuracy"} <= set(once)
 
 
+def test_the_first_fit_traces_the_step_once(traces):
+    exits = SelfDistillation(
+        LogitsDistillation(teacher_layer_name="output", student_layer_name="exit")
+    )
+    made = compiled(tfkd.Distiller(None, two_exits(), [exits]))
+    history = made.fit(*examples(), batch_size=4, epochs=2, verbose=0).history
+    assert len(traces) == 1
+    assert {"exit_loss", "output_accuracy"} <= history.keys()
+
+
 def test_every_exit_may_have_its_teacher():
     """Deep supervision by the teacher, and by the deepest exit: the total by hand."""
     x, y = examples()

@@ -1,8 +1,10 @@
-"""What `Distiller.compile` makes of its arguments."""
+"""What `compile` was given, and what it stands for once the data is seen."""
 
 import warnings
+from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 
 _CROSSENTROPIES = {
     "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
@@ -38,3 +40,58 @@ def labels_of_outputs(y, y_pred):
     if keras.tree.is_nested(y) or not keras.tree.is_nested(y_pred):
         return y
     return keras.tree.map_structure(lambda _: y, y_pred)
+
+
+class Batch(NamedTuple):
+    """Symbolic tensors of one batch, None for what there is not or cannot be known beforehand."""
+
+    x: Any = None
+    y: Any = None
+    knowledge: Any = None
+
+
+def batch_of(x, y=None):
+    """The `Batch` that data as `fit` takes it will give: arrays or a `tf.data.Dataset`."""
+    if isinstance(x, tf.data.Dataset):
+        data = x.element_spec
+        if isinstance(data, tuple) and len(data) == 4:
+            x, y, _, knowledge = data
+        else:
+            (x, y, _), knowledge = keras.utils.unpack_x_y_sample_weight(data), None
+        return Batch(*map(_symbolic, (x, y, knowledge)))
+    return Batch(_symbolic(x), _symbolic(y))
+
+
+def _symbolic(data):
+    """The structure with a `KerasTensor` for each array, its batch of any size; None if unknown."""
+    parts = keras.tree.flatten(data)
+    if not parts or not all(tf.TensorShape(getattr(part, "shape", None)).rank for part in parts):
+        return None
+
+    def tensor(part):
+        return keras.KerasTensor((None, *part.shape[1:]), tf.as_dtype(part.dtype).name)
+
+    return keras.tree.map_structure(tensor, data)
+
+
+def make_variables(model, batch, training):
+    """Makes what Keras makes at the first batch: metrics, and for training the optimizer's slots.
+
+    Made within the step they have TensorFlow trace it twice, which takes seconds.
+
+    Args:
+        model: a compiled model that is built.
+        batch: `Batch`.
+        training: whether the optimizer is needed.
+    """
+    with model.distribute_strategy.scope():
+        if training and model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        parts = [model._compile_metrics, model._compile_loss]
+        parts = [part for part in parts if part is not None and not part.built]
+        if not parts or batch.x is None or batch.y is None:
+            return
+        y_pred = model.compute_output_spec(batch.x)
+        y = labels_of_outputs(batch.y, y_pred)
+        for part in parts:
+            part.build(y, y_pred)

@@ -358,13 +358,24 @@ class Distiller(keras.Model):
     def fit(self, x=None, y=None, *args, **kwargs):
         self._check(x, y)
         with checks.explained():
+            self._make_variables(compiling.batch_of(x, y), training=True)
             return super().fit(x, y, *args, **kwargs)
 
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, x=None, y=None, *args, **kwargs):
         self._check(x, y)
         with checks.explained():
+            self._make_variables(compiling.batch_of(x, y), training=False)
             return super().evaluate(x, y, *args, **kwargs)
+
+    def _make_variables(self, batch, training):
+        if not self.compiled:
+            return  # Keras says so
+        if not self._terms.connected and batch.x is not None:
+            with self.distribute_strategy.scope():
+                self._connect_to(batch.x, batch.knowledge)
+        if self._terms.connected:
+            compiling.make_variables(self, batch, training)
 
     def make_train_function(self, force=False):
         self._follow_teacher()

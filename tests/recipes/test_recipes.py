@@ -212,7 +212,8 @@ def test_ye2024_is_labels_and_ensembles_that_select(batch):
 
 def test_ye2024_of_one_group_without_selection_is_mutual_learning_by_an_ensemble(batch):
     images, labels = batch
-    system = built("ye2024", None, network(), forks=("stage3_out",), selective=False)
+    weights = {"branch_weight": 1.0, "ensemble_weight": 1.0}
+    system = built("ye2024", None, network(), forks=("stage3_out",), selective=False, **weights)
     own = tensors(system.student, images)
     assert len(own) == 3
     mean = np.mean(list(own.values()), axis=0)

@@ -69,21 +69,6 @@ def tuner(tmp_path):
 
 
 @pytest.fixture
-def traces(monkeypatch):
-    """The Distillers whose train step was traced, one entry a trace."""
-    from tfkd import Distiller
-
-    traced, step = [], Distiller.train_step
-
-    def counted(self, data):
-        traced.append(self)
-        return step(self, data)
-
-    monkeypatch.setattr(Distiller, "train_step", counted)
-    return traced
-
-
-@pytest.fixture
 def search(examples):
     """Runs a tuner on `examples`, and returns it."""
 

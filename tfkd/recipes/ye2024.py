@@ -49,8 +49,8 @@ class Ye2024(RecipeSettings):
         1.5, "A branch's channels, as a multiple of the trunk's.", above=0
     )
     temperature: float = setting(3.0, "Softens all logits.", above=0)
-    branch_weight: float = setting(1.0, "Weight of a branch's labels; the trunk's is 1.", minimum=0)
-    ensemble_weight: float = setting(1.0, "Weight of what ensembles teach.", minimum=0)
+    branch_weight: float = setting(0.3, "Weight of a branch's labels; the trunk's is 1.", minimum=0)
+    ensemble_weight: float = setting(0.3, "Weight of what ensembles teach.", minimum=0)
     asymmetric: bool = setting(
         True, "Whether only deeper groups teach shallower ones.", flag="--asymmetric/--symmetric"
     )

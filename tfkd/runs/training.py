@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import keras
 
-from tfkd import data, fused
+from tfkd import compiling, data, fused
 from tfkd.taps import OUTPUT
 
 EVALUATION_BATCH = 256
@@ -116,8 +116,8 @@ def train(model, trained, splits, settings, epochs, seed, label_weights=1.0, sto
         fused.install(trained)
     start = time.perf_counter()
     with fused.active():
-        # Keras makes the metrics at their first use; made within `fit`, the step is traced twice.
-        model.evaluate(validation, steps=1, verbose=0)
+        if model is trained:  # a distiller does so by itself
+            compiling.make_variables(model, compiling.batch_of(batches), training=True)
         history = model.fit(
             batches,
             epochs=epochs,
