@@ -7,7 +7,7 @@ them."""
 import importlib
 import sys
 
-from tfkd import _backend
+from tfkd import _backend, _lazy
 
 __version__ = "0.1.0"
 
@@ -25,20 +25,7 @@ _HOME = {
 }
 
 __all__ = sorted(_HOME)
-
-
-def __getattr__(name):
-    if name not in _HOME:
-        raise AttributeError(f"module 'tfkd' has no attribute '{name}'. It has: {__all__}")
-    module = importlib.import_module(_HOME[name])
-    found = module if module.__name__ == f"tfkd.{name}" else getattr(module, name)
-    globals()[name] = found
-    return found
-
-
-def __dir__():
-    return sorted([*globals(), *_HOME])
-
+__getattr__, __dir__ = _lazy.attributes(__name__, _HOME)
 
 _backend.check()
 if "keras" in sys.modules:

@@ -3,7 +3,7 @@
 Everything here takes a plain `keras.Model`. Names load on first use, so that `tfkd --help` stays
 quick."""
 
-import importlib
+from tfkd import _lazy
 
 _HOMES = {
     "ExportCheckError": "tfkd.export.errors",
@@ -18,13 +18,4 @@ _HOMES = {
 }
 
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tfkd.export' has no attribute '{name}'.")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__ = _lazy.attributes(__name__, _HOMES)

@@ -19,6 +19,8 @@ import difflib
 import importlib
 import inspect
 
+from tfkd import _lazy
+
 _HOMES = {
     "exit_names": "tfkd.models.exits",
     "single_exit": "tfkd.models.exits",
@@ -53,12 +55,7 @@ _APPLICATIONS = (
     *("ResNet101", "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2"),
     *("VGG16", "VGG19", "Xception"),
 )
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tfkd.models' has no attribute '{name}'. It has: {__all__}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__, __dir__ = _lazy.attributes(__name__, _HOMES)
 
 
 def names():

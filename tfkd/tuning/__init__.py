@@ -18,7 +18,7 @@ best = tuner.get_best_models()[0].student
 
 Names load on first use: spaces, records and fronts import no TensorFlow."""
 
-import importlib
+from tfkd import _lazy
 
 _HOMES = {
     "Choice": "tfkd.tuning.spaces",
@@ -32,13 +32,4 @@ _HOMES = {
 }
 
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tfkd.tuning' has no attribute '{name}'. It has: {__all__}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__ = _lazy.attributes(__name__, _HOMES)
