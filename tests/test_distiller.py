@@ -193,6 +193,29 @@ def test_class_weights_equal_sample_weights():
     assert_equal_weights(*after, tolerance=1e-7)
 
 
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_class_weights_count_with_stored_knowledge(one_hot):
+    x, y = images(8)
+    class_weight = {0: 3.0, 2: 0.5}
+    own = np.linspace(0.5, 1.5, 8).astype("float32")
+    knowledge = distiller().knowledge(x)
+    after = []
+    for weights, options in (
+        (own, {"class_weight": class_weight}),
+        (own * [class_weight.get(label, 1.0) for label in y], {}),
+    ):
+        keras.utils.set_random_seed(1)
+        student = network(3, "student")
+        made = tfkd.Distiller(None, student, [LogitsDistillation(2.0), hint()])
+        loss = keras.losses.CategoricalCrossentropy if one_hot else cross_entropy
+        made.compile("sgd", loss(from_logits=True) if one_hot else loss())
+        labels = np.eye(CLASSES)[y] if one_hot else y
+        data = (x, labels, weights.astype("float32"), knowledge)
+        made.fit(tf.data.Dataset.from_tensors(data), verbose=0, **options)
+        after.append(weights_of(student))
+    assert_equal_weights(*after, tolerance=1e-7)
+
+
 def test_padding_does_not_count():
     def tagger(units):
         tokens = keras.Input((None,), dtype="int32")

@@ -42,6 +42,34 @@ def labels_of_outputs(y, y_pred):
     return keras.tree.map_structure(lambda _: y, y_pred)
 
 
+def has_knowledge(data):
+    """Whether data for `fit` is a dataset of batches (x, y, sample weights, knowledge)."""
+    element = data.element_spec if isinstance(data, tf.data.Dataset) else None
+    return isinstance(element, tuple) and len(element) == 4
+
+
+def class_weighted(dataset, class_weight):
+    """Data with stored knowledge, the weight of each example times that of its class.
+
+    Keras does it for data in three parts only.
+
+    Args:
+        dataset: `tf.data.Dataset` of batches (x, y, sample weights or None, knowledge), labels as
+            integers or one-hot.
+        class_weight: {class: weight}, as `fit` takes it; 1 for classes that are not there.
+    """
+    # The last stands for all classes after it.
+    table = tf.constant([float(class_weight.get(own, 1)) for own in range(max(class_weight) + 2)])
+
+    def weighted(x, y, sample_weight, knowledge):
+        one_hot = y.shape.rank == 2 and y.shape[-1] > 1
+        classes = tf.argmax(y, axis=-1) if one_hot else tf.cast(tf.reshape(y, [-1]), tf.int64)
+        weights = tf.gather(table, tf.minimum(classes, len(table) - 1))
+        return x, y, weights if sample_weight is None else weights * sample_weight, knowledge
+
+    return dataset.map(weighted, tf.data.AUTOTUNE)
+
+
 class Batch(NamedTuple):
     """Symbolic tensors of one batch, None for what there is not or cannot be known beforehand."""
 
@@ -54,7 +82,7 @@ def batch_of(x, y=None):
     """The `Batch` that data as `fit` takes it will give: arrays or a `tf.data.Dataset`."""
     if isinstance(x, tf.data.Dataset):
         data = x.element_spec
-        if isinstance(data, tuple) and len(data) == 4:
+        if has_knowledge(x):
             x, y, _, knowledge = data
         else:
             (x, y, _), knowledge = keras.utils.unpack_x_y_sample_weight(data), None

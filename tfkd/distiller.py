@@ -355,8 +355,12 @@ class Distiller(keras.Model):
     # Whole runs.
 
     @functools.wraps(keras.Model.fit)
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
         self._check(x, y)
+        if class_weight and compiling.has_knowledge(x):
+            x = compiling.class_weighted(x, class_weight)
+        elif class_weight is not None:
+            kwargs["class_weight"] = class_weight
         with checks.explained():
             self._make_variables(compiling.batch_of(x, y), training=True)
             return super().fit(x, y, *args, **kwargs)
