@@ -376,6 +376,7 @@ def test_two_replicas_equal_one_device(tmp_path):
     assert found["weights"] < 1e-6
     for name, value in found["one"].items():
         assert found["two"][name] == pytest.approx(value, rel=1e-5), name
+    assert found["epochs"] == [1, 1]  # counted from 0: no batch is drawn but those of the two
 
 
 _REPLICAS = """
@@ -383,6 +384,7 @@ import contextlib, json
 import numpy as np, tensorflow as tf, keras
 from keras import layers
 import tfkd
+from tfkd.data import pipeline
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
@@ -403,14 +405,16 @@ def train(strategy):
     random = np.random.default_rng(0)
     x, y = random.normal(size=(32, 8, 8, 3)).astype("float32"), random.integers(0, 4, 32)
     data = tf.data.Dataset.from_tensor_slices((x, y, random.uniform(size=32))).batch(8)
+    counted = pipeline._epochs()
+    data = counted.flat_map(lambda epoch: data)
     logs = {k: v[-1] for k, v in made.fit(data, epochs=2, verbose=0).history.items()}
-    return logs, [w.numpy() for w in made.trainable_variables]
+    return logs, [w.numpy() for w in made.trainable_variables], int(counted._tfkd_epoch)
 
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 one, two = train(None), train(strategy)
 apart = max(float(np.abs(a - b).max()) for a, b in zip(one[1], two[1], strict=True))
 print(json.dumps({"replicas": strategy.num_replicas_in_sync, "weights": apart,
-                  "one": one[0], "two": two[0]}))
+                  "one": one[0], "two": two[0], "epochs": [one[2], two[2]]}))
 """
 
 

@@ -123,3 +123,9 @@ def make_variables(model, batch, training):
         y = labels_of_outputs(batch.y, y_pred)
         for part in parts:
             part.build(y, y_pred)
+
+
+def is_made(model):
+    """Whether `make_variables` has nothing left to make."""
+    parts = [model.optimizer, model._compile_metrics, model._compile_loss]
+    return all(part is None or part.built for part in parts)

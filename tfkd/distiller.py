@@ -311,6 +311,12 @@ class Distiller(keras.Model):
             if knowledge is not None:
                 self._connect(keras.tree.map_structure(shape, knowledge))
 
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Under a strategy Keras draws a batch to build from, and data that counts its epochs counts
+        # one more: only where there is something left to make.
+        if not (self._terms.connected and compiling.is_made(self)):
+            super()._maybe_symbolic_build(iterator, data_batch)
+
     def _symbolic_build(self, iterator=None, data_batch=None):
         # Under a strategy Keras builds before the first step, and knows of no stored knowledge.
         if isinstance(data_batch, tuple) and len(data_batch) == 4:
