@@ -119,7 +119,8 @@ def test_sur2026_compares_the_last_stages_features_and_hints_on_request(teacher)
 
 def test_xu2022_is_labels_teacher_and_the_deepest_exit(batch, teacher):
     images, labels = batch
-    system = built("xu2022", teacher, network("resnet"), feature_weight=0.1)
+    # As wide as the deepest exit's features: nothing to adapt.
+    system = built("xu2022", teacher, network("resnet"), feature_weight=0.1, exit_features=32)
     student = system.student
     shallow = ["exit_1", "exit_2"]
     assert list(models.exit_names(student)) == [*shallow, "output"]

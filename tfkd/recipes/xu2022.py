@@ -38,6 +38,7 @@ class Xu2022(RecipeSettings):
     exits: tuple = setting(
         (), "Layers to put an exit after (repeatable); default: every stage but the last."
     )
+    exit_features: int = setting(128, "Width of each exit's feature vector.", minimum=1)
     temperature: float = setting(3.0, "Softens all logits.", above=0)
     teacher_weight: float = setting(
         0.3, "Weight of the teacher's logits at every exit.", minimum=0, maximum=1
@@ -61,7 +62,9 @@ class Xu2022(RecipeSettings):
 def build(settings, teacher, student):
     """The student with exits, taught by labels, by the teacher and by its own deepest exit."""
     del teacher
-    network = tfkd.models.with_exits(student, list(settings.exits) or None)
+    network = tfkd.models.with_exits(
+        student, list(settings.exits) or None, features=settings.exit_features
+    )
     *shallow, deepest = tfkd.models.exit_names(network)
     losses, weights = [], []
     if settings.teacher_weight:
