@@ -110,6 +110,7 @@ def test_exits_are_measured_one_by_one_and_in_votes(teacher_file, tmp_path):
         student="streamlined_student",
         student_options={"width": 0.05},
         exits=("stage1_out",),
+        exit_features=6,
         **(SMALL | {"epochs": 1}),
     )
     record = recipes.run("xu2022", settings, tmp_path / "run")
