@@ -14,12 +14,12 @@ with the cosine of centred logits (`cosine_on`: softened probabilities, or the f
 networks' last stage). A teacher's inner layers can be added as hints, which the abstract does not
 speak of: `--hints`.
 
-The defaults, VGG16 and MobileNetV2 from random weights on `digits`, are a smoke run. For land use
-give any folder of images or TFDS set (eurosat, uc_merced, resisc45, rsscn7), `--epochs` and
-`--seeds`. `--teacher-option weights=imagenet --student-option weights=imagenet` starts both from
-ImageNet (a download, or the path of a weights file instead of "imagenet"); a teacher may be any
-`.keras` file. `--student-option image_size=64` lets the student shrink the images that the teacher
-sees at full size.
+The defaults, VGG16 and MobileNetV2 from random weights on `digits`, are a smoke run: so short that
+the teacher learns nothing. For land use give any folder of images or TFDS set (eurosat, uc_merced,
+resisc45, rsscn7), `--epochs` and `--seeds`. `--teacher-option weights=imagenet --student-option
+weights=imagenet` starts both from ImageNet (a download, or the path of a weights file instead of
+"imagenet"); a teacher may be any `.keras` file. `--student-option image_size=64` lets the student
+shrink the images that the teacher sees at full size.
 """
 
 from dataclasses import dataclass, replace
@@ -36,8 +36,8 @@ COSINES = ("logits", "probabilities", "features")
 class Sur2026(RecipeSettings):
     """The paper's networks; temperature and weights are ours. The budget is that of a smoke run."""
 
-    epochs: int = setting(4, "Epochs of each student.", minimum=1)
-    teacher_epochs: int = setting(2, "Epochs of a teacher that is trained.", minimum=1)
+    epochs: int = setting(3, "Epochs of each student.", minimum=1)
+    teacher_epochs: int = setting(1, "Epochs of a teacher that is trained.", minimum=1)
     seeds: int = setting(1, "How many times the student is trained anew.", minimum=1)
 
     augment: str = setting("flip", "Augmentation: none, shift, crop, flip, crop_flip.")
