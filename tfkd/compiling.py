@@ -93,7 +93,8 @@ def batch_of(x, y=None):
 def _symbolic(data):
     """The structure with a `KerasTensor` for each array, its batch of any size; None if unknown."""
     parts = keras.tree.flatten(data)
-    if not parts or not all(tf.TensorShape(getattr(part, "shape", None)).rank for part in parts):
+    known = [hasattr(part, "dtype") and hasattr(part, "shape") for part in parts]
+    if not parts or not all(known) or not all(tf.TensorShape(part.shape).rank for part in parts):
         return None
 
     def tensor(part):
