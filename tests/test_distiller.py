@@ -216,6 +216,15 @@ def test_class_weights_count_with_stored_knowledge(one_hot):
     assert_equal_weights(*after, tolerance=1e-7)
 
 
+def test_class_weights_without_labels_are_refused():
+    x, _ = images(8)
+    made = tfkd.Distiller(None, network(3, "student"), hint(), student_loss_weight=0)
+    made.compile("sgd")
+    data = tf.data.Dataset.from_tensors((x, None, None, distiller().knowledge(x)))
+    with pytest.raises(ValueError, match="needs one label .* labels are None. Leave it out"):
+        made.fit(data, class_weight={0: 3.0}, verbose=0)
+
+
 def test_padding_does_not_count():
     def tagger(units):
         tokens = keras.Input((None,), dtype="int32")

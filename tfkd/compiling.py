@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tfkd.losses.own import classes_of
+
 _CROSSENTROPIES = {
     "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
     "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
@@ -57,14 +59,20 @@ def class_weighted(dataset, class_weight):
         dataset: `tf.data.Dataset` of batches (x, y, sample weights or None, knowledge), labels as
             integers or one-hot.
         class_weight: {class: weight}, as `fit` takes it; 1 for classes that are not there.
+
+    Raises:
+        ValueError: there are no labels, or different ones for several outputs.
     """
     # The last stands for all classes after it.
     table = tf.constant([float(class_weight.get(own, 1)) for own in range(max(class_weight) + 2)])
 
     def weighted(x, y, sample_weight, knowledge):
-        one_hot = y.shape.rank == 2 and y.shape[-1] > 1
-        classes = tf.argmax(y, axis=-1) if one_hot else tf.cast(tf.reshape(y, [-1]), tf.int64)
-        weights = tf.gather(table, tf.minimum(classes, len(table) - 1))
+        if y is None or keras.tree.is_nested(y):
+            raise ValueError(
+                f"class_weight needs one label for each example, but the labels are {y}. Leave it "
+                "out, and put the weights into the data's third part, the sample weights."
+            )
+        weights = tf.gather(table, tf.minimum(classes_of(y), len(table) - 1))
         return x, y, weights if sample_weight is None else weights * sample_weight, knowledge
 
     return dataset.map(weighted, tf.data.AUTOTUNE)

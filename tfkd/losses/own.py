@@ -158,7 +158,7 @@ class EnsembleDistillation(Softened, DistillationLoss):
             teacher, labels = teacher
         logits, right = ops.stack(teacher), None
         if labels is not None:
-            classes = _classes(labels, logits)
+            classes = classes_of(labels)
             right = is_right(logits, classes)
         ensemble = ensemble_logits(logits, right if self.teach_selectively else None)
         temperature = self._temperature.tensor()
@@ -189,8 +189,8 @@ def _names(names, role):
     return tuple(names)
 
 
-def _classes(labels, logits):
-    """Integer classes of labels given as integers, as a column of them, or one-hot."""
-    if len(labels.shape) == 2 and labels.shape[-1] == logits.shape[-1]:
+def classes_of(labels):
+    """Labels given as integers, as a column of them, or one-hot: int32 tensor, shape (batch,)."""
+    if len(labels.shape) == 2 and labels.shape[-1] != 1:
         return ops.argmax(labels, axis=-1)
-    return ops.cast(ops.reshape(labels, (-1,)), ops.argmax(logits, axis=-1).dtype)
+    return ops.cast(ops.reshape(labels, (-1,)), "int32")

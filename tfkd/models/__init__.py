@@ -55,6 +55,7 @@ _APPLICATIONS = (
     *("ResNet101", "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2"),
     *("VGG16", "VGG19", "Xception"),
 )
+
 __getattr__, __dir__ = _lazy.attributes(__name__, _HOMES)
 
 
