@@ -8,7 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import importlib
 import warnings
 
-NAMES = ("steps", "cache", "memory", "equality", "accuracy")
+NAMES = ("steps", "kernels", "cache", "memory", "equality", "accuracy")
 
 
 def main():

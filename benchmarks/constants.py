@@ -3,7 +3,8 @@
 BATCH = 128
 IMAGE = (32, 32, 3)
 CLASSES = 10
-TEMPERATURE = 4.0
+# Chosen of 1, 2, 4 and 8 on validation accuracy, with a seed that no table uses.
+TEMPERATURE = 2.0
 STUDENT_LOSS_WEIGHT = 0.1
 
 # MobileNet's separable blocks: (channels, stride).

@@ -75,7 +75,7 @@ def class_weighted(dataset, class_weight):
         weights = tf.gather(table, tf.minimum(classes_of(y), len(table) - 1))
         return x, y, weights if sample_weight is None else weights * sample_weight, knowledge
 
-    return dataset.map(weighted, tf.data.AUTOTUNE)
+    return dataset.map(weighted).prefetch(2)
 
 
 class Batch(NamedTuple):

@@ -102,6 +102,13 @@ def test_index_batches_counts_epochs():
         assert elements == [([0, 1], epoch), ([2, 3], epoch), ([4], epoch)]
 
 
+@pytest.mark.parametrize("source", [in_memory, foreign, fetched])
+def test_no_tuner_delays_the_next_epoch(source):
+    # tf.data's tuner holds its iterator back when it ends: epochs of a second became two.
+    dataset = batches(source(), 16, shuffle=True).map(lambda images, labels: images)
+    assert dataset.options().autotune.enabled is False
+
+
 def test_a_mapped_dataset_is_read_as_mapped():
     mapped = in_memory().map(lambda image, label: (image, label + 100)).take(10)
     assert sorted(epoch_of(batches(mapped, 4, shuffle=True))[1]) == list(range(100, 110))

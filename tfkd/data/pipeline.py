@@ -7,6 +7,7 @@ same arguments starts at epoch 0 again. An iteration that was broken off counts 
 one batch to build an unbuilt model: training then starts at epoch 1, each time alike).
 """
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,6 +18,9 @@ from tfkd.data.seeds import permutation, view_seed
 # Bytes of decoded pixels that may stand in memory: smaller data sets are held whole, shuffle
 # buffers are cut to it.
 MEMORY_LIMIT = 2**30
+
+# Batches that are made at the same time.
+AT_ONCE = min(os.cpu_count() or 1, 16)
 
 
 class Source(NamedTuple):
@@ -123,19 +127,33 @@ def batches(dataset, batch_size, *, shuffle=False, augment=None, seed=0):
             label) pairs.
         TypeError: for an augmentation that cannot be called.
     """
-    _check(dataset, batch_size, augment)
+    check(dataset, batch_size, augment)
 
-    def augmented(images, labels, indices, epoch):
+    def augmented(indices, epochs, images, labels):
         if augment is not None:
-            images = augment(images, view_seed(indices, epoch, seed))
+            images = augment(images, view_seed(indices, epochs, seed))
         return images, labels
 
+    return batches_of(dataset, batch_size, augmented, shuffle=shuffle, seed=seed)
+
+
+def batches_of(dataset, batch_size, make, *, shuffle=False, seed=0):
+    """Batches in the order of `batches`, made of whole batches of examples and of where they stand.
+
+    Args:
+        dataset, batch_size, shuffle, seed: as for `batches`.
+        make: function of (indices int64 (batch,), epochs int64 scalar or (batch,), images, labels)
+            to what a batch is to be.
+
+    Returns:
+        `tf.data.Dataset` of what `make` returns, prefetched.
+    """
     source = source_of(dataset)
     if source is not None:
         indexed = index_batches(source.size, batch_size, shuffle=shuffle, seed=seed)
 
-        def make(indices, epoch):
-            return augmented(*source.gather(indices), indices, epoch)
+        def made(indices, epoch):
+            return make(indices, epoch, *source.gather(indices))
 
     else:
         epochs = _epochs().flat_map(lambda epoch: tf.data.Dataset.from_tensors(epoch).repeat())
@@ -145,14 +163,26 @@ def batches(dataset, batch_size, *, shuffle=False, augment=None, seed=0):
             indexed = indexed.shuffle(_buffer_size(dataset), seed=seed)
         indexed = indexed.batch(batch_size)
 
-        def make(example, epochs):
+        def made(example, epochs):
             indices, (images, labels) = example
-            return augmented(images, labels, indices, epochs)
+            return make(indices, epochs, images, labels)
 
-    return indexed.map(make, tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    return ahead(indexed.map(made, AT_ONCE, deterministic=True))
 
 
-def _check(dataset, batch_size, augment):
+def ahead(dataset):
+    """`dataset` with batches held ready, and without tf.data's tuner.
+
+    The tuner is in no hurry to end with its iterator: where an epoch takes a second or two, the
+    next one starts up to a second late. It has nothing to find either: how many batches are made
+    at once is fixed, and a user's own `AUTOTUNE` becomes one call a processor.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.prefetch(2).with_options(options)
+
+
+def check(dataset, batch_size, augment):
     if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
         raise ValueError(f"batch_size must be a whole number of at least 1; given {batch_size!r}.")
     if augment is not None and not callable(augment):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tfkd.data.pipeline import batches_of
 from tfkd.data.seeds import view_seed
 from tfkd.teachers.cache import building, examples, identity, manifest
 from tfkd.teachers.cache.layout import Layout, fingerprints
@@ -163,20 +164,23 @@ class TeacherCache:
         augment = self._checked_augmentation(dataset, batch_size, augment)
         records, augment_seed = Records(self.directory, self.manifest), self.manifest["seed"]
         views, layout = self.manifest["views"], records.layout
+        kinds = layout.kinds[1:]  # without the fingerprint
 
         def stored(indices, epochs, images, labels):
             view = epochs % views
-            rows = tf.numpy_function(
-                records.read, (indices, view, fingerprints(images)), tf.uint8, stateful=False
+            arguments = (indices, view, fingerprints(images))
+            fields = tf.numpy_function(
+                records.read, arguments, [kind.base for kind in kinds], stateful=False
             )
-            rows.set_shape((images.shape[0], layout.dtype.itemsize))
+            for field, kind in zip(fields, kinds, strict=True):
+                field.set_shape((images.shape[0], *kind.shape))
             if augment is not None:
                 images = augment(images, view_seed(indices, view, augment_seed))
             ones = tf.ones_like(indices, tf.float32)  # replicas can be given no None
-            return images, labels, ones, layout.unpack(rows)
+            return images, labels, ones, layout.unpack(fields)
 
         seed = augment_seed if seed is None else seed
-        return examples.indexed_batches(dataset, batch_size, shuffle, seed, stored)
+        return batches_of(dataset, batch_size, stored, shuffle=shuffle, seed=seed)
 
     def _checked_augmentation(self, dataset, batch_size, augment):
         examples.check(dataset, batch_size, augment)

@@ -4,13 +4,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.data import pipeline
-from tfkd.data.pipeline import index_batches, source_of
+from tfkd.data.pipeline import AT_ONCE, ahead, source_of
 
 
 def check(dataset, batch_size, augment):
     """Raises ValueError or TypeError for what `tfkd.data.batches` would refuse as well, and for a
     dataset of unknown or no length."""
-    pipeline._check(dataset, batch_size, augment)
+    pipeline.check(dataset, batch_size, augment)
     size = int(dataset.cardinality())
     if size < 1:
         found = {
@@ -38,11 +38,11 @@ def ordered(dataset, batch_size, start, stop):
             return indices, source.gather(indices)[0]
 
         firsts = tf.data.Dataset.range(start, stop, batch_size)
-        batches = firsts.map(gather, tf.data.AUTOTUNE, deterministic=True)
+        batches = firsts.map(gather, AT_ONCE, deterministic=True)
     else:
         part = dataset.enumerate().skip(start).take(stop - start)
         batches = part.map(lambda index, example: (index, example[0])).batch(batch_size)
-    return batches.prefetch(2)
+    return ahead(batches)
 
 
 def sample(dataset, count):
@@ -59,32 +59,3 @@ def sample(dataset, count):
 def first(dataset, count):
     """The first `count` images, one tensor."""
     return next(iter(ordered(dataset, count, 0, min(count, int(dataset.cardinality())))))[1]
-
-
-def indexed_batches(dataset, batch_size, shuffle, seed, make):
-    """Batches in the order of `tfkd.data.batches`.
-
-    Args:
-        dataset, batch_size, shuffle, seed: as there.
-        make: function of (indices int64 (batch,), epochs int64 scalar or (batch,), images, labels),
-            to what a batch is to be.
-    """
-    source = source_of(dataset)
-    if source is not None:
-        indexed = index_batches(source.size, batch_size, shuffle=shuffle, seed=seed)
-
-        def made(indices, epoch):
-            return make(indices, epoch, *source.gather(indices))
-
-        return indexed.map(made, tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
-    epochs = pipeline._epochs().flat_map(lambda e: tf.data.Dataset.from_tensors(e).repeat())
-    infinite = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-    indexed = tf.data.Dataset.zip((dataset.enumerate(), epochs.apply(infinite)))
-    if shuffle:
-        indexed = indexed.shuffle(pipeline._buffer_size(dataset), seed=seed)
-    batches = indexed.batch(batch_size).map(
-        lambda example, epochs: make(example[0], epochs, *example[1]),
-        tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-    return batches.prefetch(tf.data.AUTOTUNE)

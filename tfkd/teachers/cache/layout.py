@@ -29,6 +29,11 @@ class Layout:
         self.dtype = np.dtype([(FINGERPRINT, "u1", (FINGERPRINT_BYTES,)), *self._fields()])
 
     @property
+    def kinds(self):
+        """Data types of the fields, each with the shape of one example; the fingerprint's first."""
+        return [kind for kind, _ in self.dtype.fields.values()]
+
+    @property
     def shapes(self):
         """{name: shape with an open batch dimension}, as the knowledge comes out of the cache."""
         return {name: (None, *tensor["shape"]) for name, tensor in self._tensors.items()}
@@ -50,11 +55,12 @@ class Layout:
                 parts.append(self._as_bytes(member, field))
         return tf.concat(parts, axis=1)
 
-    def unpack(self, records):
-        """{name: float32 tensor (batch, ...)} from uint8 records of shape (batch, bytes)."""
+    def unpack(self, fields):
+        """{name: float32 tensor (batch, ...)} from the tensors of the fields after the first."""
+        fields = dict(zip(self.dtype.names[1:], fields, strict=True))
         knowledge = {}
         for name, tensor in self._tensors.items():
-            members = [self._from_bytes(records, field) for field in self._members(name)]
+            members = [_widened(fields[field]) for field in self._members(name)]
             if tensor["top_k"]:
                 knowledge[name] = from_top_k(*members, tensor["shape"][-1])
             else:
@@ -91,17 +97,10 @@ class Layout:
         return [name]
 
     def _as_bytes(self, values, field):
-        base, _ = _base(self.dtype.fields[field][0])
+        base = tf.as_dtype(self.dtype.fields[field][0].base)
         return tf.reshape(
             tf.bitcast(tf.cast(values, base), tf.uint8), (tf.shape(values)[0], self._size(field))
         )
-
-    def _from_bytes(self, records, field):
-        start = self.dtype.fields[field][1]
-        base, shape = _base(self.dtype.fields[field][0])
-        part = records[:, start : start + self._size(field)]
-        values = tf.bitcast(tf.reshape(part, (-1, *shape, base.size)), base)
-        return tf.cast(values, tf.float32 if base.is_floating else tf.int32)
 
     def _size(self, field):
         return self.dtype.fields[field][0].itemsize
@@ -144,7 +143,5 @@ def from_top_k(values, classes, other, size):
     return tf.reshape(filled, (-1, *other.shape[1:], size))
 
 
-def _base(kind):
-    """(TensorFlow's dtype of one number, shape) of a field."""
-    base, shape = kind.subdtype or (kind, ())
-    return tf.as_dtype(base.newbyteorder("=")), shape
+def _widened(numbers):
+    return tf.cast(numbers, tf.float32 if numbers.dtype.is_floating else tf.int32)

@@ -49,7 +49,7 @@ class Records:
             image_fingerprints: uint8 array, shape (batch, 8), of the images that are there.
 
         Returns:
-            uint8 array, shape (batch, bytes of a record).
+            List of arrays (batch, ...), one for each field of the layout but the fingerprint.
 
         Raises:
             ValueError: a record belongs to another image, or the file has become shorter.
@@ -59,16 +59,21 @@ class Records:
         self._check_range(indices)
         rows = places * self._manifest["views"] + views
         files, offsets = self._files[shards], self._starts[shards] + rows * size
-        records = _aligned(len(indices), size)
-        if sum(map(os.preadv, files.tolist(), zip(records), offsets.tolist())) < records.size:
+        # Every record goes straight into its row of each field.
+        fields = [_aligned(len(indices), kind.itemsize) for kind in self.layout.kinds]
+        read = sum(map(os.preadv, files.tolist(), zip(*fields, strict=True), offsets.tolist()))
+        if read < len(indices) * size:
             raise ValueError(
                 f'Teacher cache "{self._directory}": a shard has become shorter while it is read. '
                 "Call TeacherCache.build again with the same arguments, which makes it anew."
             )
-        wrong = np.any(records[:, :FINGERPRINT_BYTES] != image_fingerprints, axis=1)
+        wrong = np.any(fields[0] != image_fingerprints, axis=1)
         if wrong.any():
             raise ValueError(self._wrong_example(int(indices[np.argmax(wrong)])))
-        return records
+        return [
+            field.view(kind.base).reshape(len(field), *kind.shape)
+            for field, kind in zip(fields[1:], self.layout.kinds[1:], strict=True)
+        ]
 
     def check(self, indices, images):
         """Raises ValueError unless the first records of these examples belong to these images."""
