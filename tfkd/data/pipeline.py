@@ -175,11 +175,27 @@ def ahead(dataset):
 
     The tuner is in no hurry to end with its iterator: where an epoch takes a second or two, the
     next one starts up to a second late. It has nothing to find either: how many batches are made
-    at once is fixed, and a user's own `AUTOTUNE` becomes one call a processor.
+    at once is fixed, and a user's own `AUTOTUNE` becomes one call a processor, 16 at most.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.prefetch(2).with_options(options)
+
+
+def for_fit(batches, validation):
+    """Arguments of `fit` by which it reads on from epoch to epoch, where it would start anew.
+
+    Two new iterators take some 80 ms, a third of an epoch of a small student on digits.
+
+    Args:
+        batches, validation: datasets of known length, as `batches` returns them.
+    """
+    return {
+        "x": batches.repeat(),
+        "steps_per_epoch": len(batches),
+        "validation_data": validation.repeat(),
+        "validation_steps": len(validation),
+    }
 
 
 def check(dataset, batch_size, augment):

@@ -197,9 +197,16 @@ def run(made, ground):
             return data.batches(splits.validation, EVALUATION_BATCH)
         return ground.validation.dataset(splits.validation, EVALUATION_BATCH, shuffle=False)
 
+    sizes = splits.info.sizes
     try:
         made.search(
-            train, validation_data=validation, epochs=settings.epochs, verbose=0, shuffle=False
+            lambda seed: train(seed).repeat(),
+            validation_data=lambda seed: validation(seed).repeat(),
+            epochs=settings.epochs,
+            verbose=0,
+            shuffle=False,
+            steps_per_epoch=-(-sizes["train"] // settings.batch_size),
+            validation_steps=-(-sizes["validation"] // EVALUATION_BATCH),
         )
     except keras_tuner.errors.FatalError as error:
         raise ValueError(f"The search cannot go on: {error}") from error

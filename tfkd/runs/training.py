@@ -7,6 +7,7 @@ from typing import NamedTuple
 import keras
 
 from tfkd import compiling, data, fused
+from tfkd.data.pipeline import for_fit
 from tfkd.taps import OUTPUT
 
 EVALUATION_BATCH = 256
@@ -119,9 +120,8 @@ def train(model, trained, splits, settings, epochs, seed, label_weights=1.0, sto
         if model is trained:  # a distiller does so by itself
             compiling.make_variables(model, compiling.batch_of(batches), training=True)
         history = model.fit(
-            batches,
+            **for_fit(batches, validation),
             epochs=epochs,
-            validation_data=validation,
             callbacks=[best],
             shuffle=False,  # the batches are shuffled already, and Keras would warn of that
         ).history
