@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfkd.data import augmentation, batches, index_batches, view_seed
-from tfkd.data.pipeline import Source, from_arrays, from_source
+from tfkd.data.pipeline import Source, for_fit, from_arrays, from_source
 
 IMAGES = np.random.RandomState(0).randint(0, 256, (50, 8, 8, 1)).astype(np.uint8)
 LABELS = np.arange(50)
@@ -100,6 +100,22 @@ def test_index_batches_counts_epochs():
     for epoch in range(3):
         elements = [(indices.tolist(), number) for indices, number in dataset.as_numpy_iterator()]
         assert elements == [([0, 1], epoch), ([2, 3], epoch), ([4], epoch)]
+
+
+@pytest.mark.parametrize("source", [in_memory, foreign, fetched])
+def test_reading_on_gives_the_epochs_of_reading_anew(source):
+    options = {"shuffle": True, "augment": augmentation("crop_flip"), "seed": 3}
+    anew = batches(source(), 16, **options)
+    arguments = for_fit(batches(source(), 16, **options), batches(source(), 20))
+    assert arguments["steps_per_epoch"] == 4 and arguments["validation_steps"] == 3
+    read = list(arguments["x"].take(8).as_numpy_iterator())
+    for epoch in (read[:4], read[4:]):
+        images, labels = epoch_of(anew)
+        np.testing.assert_array_equal(np.concatenate([part for part, _ in epoch]), images)
+        np.testing.assert_array_equal(np.concatenate([part for _, part in epoch]), labels)
+    read = list(arguments["validation_data"].take(6).as_numpy_iterator())
+    for epoch in (read[:3], read[3:]):
+        np.testing.assert_array_equal(np.concatenate([part for part, _ in epoch]), IMAGES)
 
 
 @pytest.mark.parametrize("source", [in_memory, foreign, fetched])
