@@ -10,7 +10,6 @@ python -m benchmarks.kernels STEPS     (the traced steps alone, in this process)
 """
 
 import collections
-import contextlib
 import json
 import math
 import os
@@ -18,6 +17,7 @@ import pathlib
 import sys
 import tempfile
 import time
+from typing import NamedTuple
 
 import tensorflow as tf
 from keras import layers
@@ -40,8 +40,11 @@ CONVOLUTION, DEPTHWISE, NORMALISATION, REST = (
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall", "PyFuncStateless")
 
 
-class Work(collections.namedtuple("Work", ("flops", "bytes"))):
+class Work(NamedTuple):
     """What a kind of kernel has to do in one step at the least."""
+
+    flops: int = 0
+    bytes: int = 0
 
 
 def main(options):
@@ -92,11 +95,11 @@ def _traced(steps):
 
 
 def _profiled(model, batches, steps):
-    step, iterator = model.make_train_function() or model.train_function, iter(batches)
+    step, iterator = model.train_function, iter(batches)
     for _ in range(3):
         step(iterator)
     with tempfile.TemporaryDirectory() as directory:
-        with _tracing(directory):
+        with tf.profiler.experimental.Profile(directory):
             for _ in range(steps):
                 step(iterator)
         seconds = collections.Counter()
@@ -104,15 +107,6 @@ def _profiled(model, batches, steps):
             for kind, duration in _events(path):
                 seconds[kind] += duration
     return {kind: seconds[kind] / steps for kind in (CONVOLUTION, DEPTHWISE, NORMALISATION, REST)}
-
-
-@contextlib.contextmanager
-def _tracing(directory):
-    tf.profiler.experimental.start(directory)
-    try:
-        yield
-    finally:
-        tf.profiler.experimental.stop()
 
 
 def _events(path):
@@ -145,7 +139,7 @@ def _kind(operation):
 
 def _least_work(model):
     """{kind: `Work`} of one train step."""
-    work = collections.defaultdict(lambda: Work(0, 0))
+    work = collections.defaultdict(Work)
     for layer in model.layers:
         kind, flops, moved = REST, 0, 0
         if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
