@@ -2,8 +2,8 @@
 
 The least time of a kind of kernel is what its arithmetic takes at the speed of a large matrix
 product, or what reading and writing its tensors once per pass takes at the speed of an elementwise
-product, whichever is more; no layer's numbers stay in the processor's cache for the next one. What
-the kernels take is traced in a process of its own that runs one at a time, each on all processors,
+product of such a size, whichever is more; both come partly from the processor's cache. What the
+kernels take is traced in a process of its own that runs one at a time, each on all processors,
 for the times of kernels that run beside each other cannot be added.
 
 python -m benchmarks.kernels STEPS     (the traced steps alone, in this process)
