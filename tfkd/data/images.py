@@ -1,18 +1,48 @@
-"""Reading pixels: decoding, resizing, sizes asked for."""
+"""Reading pixels: from a file's bytes to what a viewer shows, resized.
 
+What a file means here: it is turned as its EXIF orientation says; what is transparent lies on
+white; of 16 bits a channel the upper 8 count; CMYK becomes RGB; of an animation or of several pages
+the first counts. Nothing is guessed for pixels that no viewer shows alike (32-bit numbers, Lab).
+"""
+
+import io
+import operator
+
+import numpy as np
 import tensorflow as tf
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import TiffImagePlugin as _  # noqa: F401, F811, registered so
+
+from tfkd.data.orientation import (
+    exif_orientation,
+    jpeg_orientation,
+    png_facts,
+    upright,
+    webp_orientation,
+)
+
+# Pillow's own limit, beyond which it speaks of a decompression bomb.
+MAXIMUM_PIXELS = 178_956_970
+# What Pillow may open: never a format that runs another program.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 def parse_size(image_size):
-    """`image_size` as (height, width), or None; an integer means a square.
+    """`image_size` as (height, width), or None; one number means a square.
 
     Raises:
-        ValueError: for anything but positive whole numbers.
+        ValueError: for anything but positive whole numbers, Python's or NumPy's.
     """
     if image_size is None:
         return None
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+    try:
+        sides = (image_size,) * 2 if hasattr(image_size, "__index__") else tuple(image_size)
+        size = tuple(operator.index(side) for side in sides if not isinstance(side, bool))
+    except TypeError:
+        size = ()
+    if len(size) != 2 or min(size) < 1:
         raise ValueError(
             f"image_size must be a positive whole number or a pair (height, width); given "
             f"{image_size!r}."
@@ -32,15 +62,169 @@ def resize(images, size):
 
 
 def decode(encoded, shape, resized):
-    """One encoded image (JPEG, PNG, BMP, the first frame of a GIF) as uint8 tensor of shape
-    `shape`.
+    """One encoded image (JPEG, PNG, BMP, GIF, PPM, TIFF or WebP) as uint8 tensor of shape `shape`.
 
     Args:
         encoded: scalar string tensor, a file's bytes.
         shape: (height, width, channels) of the result.
         resized: whether to resize to it; if not, another size is an error.
     """
-    image = tf.io.decode_image(encoded, channels=shape[-1], expand_animations=False)
+    channels = shape[-1]
+    start = tf.strings.substr(encoded, 0, tf.minimum(8, tf.strings.length(encoded)))
+    in_graph = is_jpeg(start) | is_png(start)
+    image = tf.cond(
+        in_graph,
+        lambda: pixels(encoded, channels),
+        lambda: tf.ensure_shape(
+            tf.numpy_function(lambda file: by_pillow(file, channels), [encoded], tf.uint8),
+            (None, None, channels),
+        ),
+    )
     if resized:
         image = resize(image, shape[:2])
     return tf.ensure_shape(image, shape)
+
+
+def is_jpeg(start):
+    """Whether a file that starts so is a JPEG: bool scalar tensor."""
+    return _starts(start, b"\xff\xd8\xff")
+
+
+def is_png(start):
+    """Whether a file that starts so is a PNG: bool scalar tensor."""
+    return _starts(start, b"\x89PNG\r\n\x1a\n")
+
+
+def _starts(start, signature):
+    count = tf.minimum(len(signature), tf.strings.length(start))
+    return tf.strings.substr(start, 0, count) == signature
+
+
+def pixels(encoded, channels):
+    """A JPEG, PNG or unanimated WebP file as a viewer shows it, by TensorFlow's operations alone.
+
+    An exported model decodes with it, so that a file means the same in training and in serving.
+    The caller has looked at the size, and refused animations, which TensorFlow's decoder crashes on.
+
+    Args:
+        encoded: scalar string tensor, the file's bytes.
+        channels: 1 or 3.
+
+    Returns:
+        uint8 tensor, shape (height, width, channels).
+    """
+
+    def plain(orientation):
+        image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+        return upright(tf.ensure_shape(image, (None, None, channels)), orientation)
+
+    def png():
+        orientation, transparent = png_facts(encoded)
+
+        def layered():
+            image = on_white(tf.io.decode_png(encoded, channels=4))
+            return upright(_to_channels(image, channels), orientation)
+
+        return tf.cond(transparent, layered, lambda: plain(orientation))
+
+    def webp():
+        # TensorFlow's WebP decoder knows no conversions.
+        image = tf.io.decode_image(encoded, expand_animations=False)
+        image = tf.cond(tf.shape(image)[-1] == 4, lambda: on_white(image), lambda: image[..., :3])
+        return upright(_to_channels(image, channels), webp_orientation(encoded))
+
+    start = tf.strings.substr(encoded, 0, tf.minimum(8, tf.strings.length(encoded)))
+    cases = [(is_jpeg(start), lambda: plain(jpeg_orientation(encoded))), (is_png(start), png)]
+    return tf.case(cases, default=webp)
+
+
+def on_white(image):
+    """RGBA, uint8 (height, width, 4), laid on white: (height, width, 3). Opaque pixels stay."""
+    image = tf.cast(image, tf.int32)
+    colour, alpha = image[..., :3], image[..., 3:4]
+    return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+
+
+def _to_channels(image, channels):
+    image = tf.ensure_shape(image, (None, None, 3))
+    return image if channels == 3 else tf.image.rgb_to_grayscale(image)
+
+
+def open_by_pillow(file):
+    """A file (a path, or opened) as Pillow image, its pixels not read yet.
+
+    Raises:
+        OSError: for what is no image of `FORMATS`.
+        ValueError: for more than `MAXIMUM_PIXELS`.
+    """
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"it claims too many pixels: {error}") from error
+    check_pixels(image.height, image.width)
+    return image
+
+
+def reason(error):
+    """Why Pillow could not read a file, from what it raised."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is no image of a kind that is read ({', '.join(FORMATS)})"
+    return str(error) or type(error).__name__
+
+
+def check_pixels(height, width):
+    """Raises ValueError for an image of no pixels or of more than `MAXIMUM_PIXELS`."""
+    if height < 1 or width < 1:
+        raise ValueError(f"it is {height}x{width} pixels (height x width)")
+    if height * width > MAXIMUM_PIXELS:
+        raise ValueError(
+            f"it is {height}x{width} pixels (height x width), more than the {MAXIMUM_PIXELS} that "
+            "are read of one image: reduce it, or cut it into tiles"
+        )
+
+
+def by_pillow(encoded, channels):
+    """A file's bytes as a viewer shows them: uint8 array (height, width, channels).
+
+    Raises:
+        ValueError: for what cannot be read; the message says why, without the file's name.
+    """
+    try:
+        with open_by_pillow(io.BytesIO(encoded)) as image:
+            image.load()
+            return _shown(image, channels)
+    except Exception as error:  # bytes of strangers: Pillow's readers raise nearly anything
+        raise ValueError(reason(error)) from error
+
+
+def _shown(image, channels):
+    name = image.format
+    if name == "TIFF":
+        image = ImageOps.exif_transpose(image)
+        orientation = 1
+    else:
+        orientation = exif_orientation(image.info.get("exif", b""))
+    if image.mode in _SIXTEEN_BITS or (image.mode == "I" and name in ("PNG", "PPM")):
+        shown = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in _ALPHA_MODES or "transparency" in image.info:
+        layers = np.asarray(image.convert("RGBA"), np.int32)
+        colour, alpha = layers[..., :3], layers[..., 3:]
+        shown = Image.fromarray(
+            ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        )
+    elif image.mode in ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"):
+        shown = image
+    else:
+        raise ValueError(
+            f"its pixels are of the kind {image.mode} (Pillow's name), of which no viewer shows the "
+            "same: convert it to 8 bits a channel"
+        )
+    array = np.asarray(shown.convert("L" if channels == 1 else "RGB"))
+    array = array.reshape(*array.shape[:2], channels)
+    if orientation >= 5:
+        array = array.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return np.ascontiguousarray(array)

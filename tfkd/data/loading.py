@@ -21,6 +21,7 @@ def load(
     limit=None,
     image_size=None,
     download=False,
+    cache_dir=None,
 ) -> Splits:
     """Loads labelled images as train, validation and test.
 
@@ -44,6 +45,9 @@ def load(
             `keras.layers.Resizing`. Needed where images differ in size.
         download: let TFDS download and prepare what is not there. By default nothing touches the
             network.
+        cache_dir: where the listing of a folder (names, sizes, times and headers of its files) is
+            kept, so that it is measured once; default: "tfkd/listings" in $XDG_CACHE_HOME, else in
+            ~/.cache.
 
     Returns:
         `Splits`: train, validation, test as unbatched `tf.data.Dataset`s of (uint8 (H, W, C), int64
@@ -70,7 +74,7 @@ def load(
         if not path.is_dir():
             raise FileNotFoundError(f'No folder "{path}" (from {Path.cwd()}).')
         if not (path / "dataset_info.json").is_file():
-            return folder.load(text, size, **division)
+            return folder.load(text, size, cache_dir, **division)
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or None
     if data_dir is not None:
         data_dir = os.path.abspath(os.path.expanduser(data_dir))
@@ -82,7 +86,7 @@ def load(
     if builder is not None:
         return tfds_source.load(text, builder, size, download, **division)
     if text and path.is_dir():
-        return folder.load(text, size, **division)
+        return folder.load(text, size, cache_dir, **division)
     near = tfds_source.near_names(text, data_dir)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
