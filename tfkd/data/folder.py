@@ -66,20 +66,22 @@ def _files(found):
     Returns:
         (names from the root, stats int64 (n, 2), labels int64 (n,), {role: slice}).
     """
-    names, stats, labels, spans = [], [], [], {}
+    names, sizes, times, labels, spans = [], [], [], [], {}
     for role, classes in found.splits.items():
         start = len(names)
         for label, class_name in enumerate(found.class_names):
-            files = sorted(
-                (f"{folder.path}/{file.name}", file.size, file.time)
-                for folder in tree.walk(classes[class_name])
-                for file in folder.files
-            )
-            names += [file[0] for file in files]
-            stats += [file[1:] for file in files]
-            labels += [label] * len(files)
+            some, some_sizes, some_times = [], [], []
+            for folder in tree.walk(classes[class_name]):
+                some += [f"{folder.path}/{name}" for name in folder.files]
+                some_sizes += folder.sizes
+                some_times += folder.times
+            order = sorted(range(len(some)), key=some.__getitem__)
+            names += [some[index] for index in order]
+            sizes += [some_sizes[index] for index in order]
+            times += [some_times[index] for index in order]
+            labels += [label] * len(some)
         spans[role] = slice(start, len(names))
-    return names, np.array(stats, np.int64), np.array(labels, np.int64), spans
+    return names, np.array([sizes, times], np.int64).T.copy(), np.array(labels, np.int64), spans
 
 
 def _column(listing, name):

@@ -11,7 +11,6 @@ import operator
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL import TiffImagePlugin as _  # noqa: F401, F811, registered so
 
 from tfkd.data.orientation import (
     exif_orientation,
@@ -21,10 +20,12 @@ from tfkd.data.orientation import (
     webp_orientation,
 )
 
+Image.init()  # without it Pillow knows its most common formats only
 # Pillow's own limit, beyond which it speaks of a decompression bomb.
 MAXIMUM_PIXELS = 178_956_970
 # What Pillow may open: never a format that runs another program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_START_BYTES = 48
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
@@ -70,41 +71,21 @@ def decode(encoded, shape, resized):
         resized: whether to resize to it; if not, another size is an error.
     """
     channels = shape[-1]
-    start = tf.strings.substr(encoded, 0, tf.minimum(8, tf.strings.length(encoded)))
-    in_graph = is_jpeg(start) | is_png(start)
     image = tf.cond(
-        in_graph,
-        lambda: pixels(encoded, channels),
-        lambda: tf.ensure_shape(
-            tf.numpy_function(lambda file: by_pillow(file, channels), [encoded], tf.uint8),
-            (None, None, channels),
-        ),
+        _plain(_start(encoded)),
+        lambda: _decode_plain(encoded, channels),
+        lambda: _decode_any(encoded, channels),
     )
     if resized:
         image = resize(image, shape[:2])
     return tf.ensure_shape(image, shape)
 
 
-def is_jpeg(start):
-    """Whether a file that starts so is a JPEG: bool scalar tensor."""
-    return _starts(start, b"\xff\xd8\xff")
-
-
-def is_png(start):
-    """Whether a file that starts so is a PNG: bool scalar tensor."""
-    return _starts(start, b"\x89PNG\r\n\x1a\n")
-
-
-def _starts(start, signature):
-    count = tf.minimum(len(signature), tf.strings.length(start))
-    return tf.strings.substr(start, 0, count) == signature
-
-
 def pixels(encoded, channels):
     """A JPEG, PNG or unanimated WebP file as a viewer shows it, by TensorFlow's operations alone.
 
-    An exported model decodes with it, so that a file means the same in training and in serving.
-    The caller has looked at the size, and refused animations, which TensorFlow's decoder crashes on.
+    An exported model decodes with it, so that a file means the same in training and in serving. The
+    caller has looked at the size, and refused animations: TensorFlow's decoder crashes on them.
 
     Args:
         encoded: scalar string tensor, the file's bytes.
@@ -113,19 +94,46 @@ def pixels(encoded, channels):
     Returns:
         uint8 tensor, shape (height, width, channels).
     """
+    return tf.cond(
+        _plain(_start(encoded)),
+        lambda: _decode_plain(encoded, channels),
+        lambda: _decode_in_graph(encoded, channels),
+    )
 
-    def plain(orientation):
-        image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
-        return upright(tf.ensure_shape(image, (None, None, channels)), orientation)
+
+def _decode_plain(encoded, channels):
+    image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+    return tf.ensure_shape(image, (None, None, channels))
+
+
+# Operations of a branch that is not taken still cost time, one by one. A function does not.
+_called = tf.function(autograph=False, experimental_attributes={"_noinline": True})
+
+
+@_called
+def _decode_any(encoded, channels):
+    def by_python():
+        image = tf.numpy_function(lambda file: by_pillow(file, channels), [encoded], tf.uint8)
+        return tf.ensure_shape(image, (None, None, channels))
+
+    start = _start(encoded)
+    in_graph = _is_jpeg(start) | _is_png(start)
+    return tf.cond(in_graph, lambda: _decode_in_graph(encoded, channels), by_python)
+
+
+@_called
+def _decode_in_graph(encoded, channels):
+    def jpeg():
+        return upright(_decode_plain(encoded, channels), jpeg_orientation(encoded))
 
     def png():
         orientation, transparent = png_facts(encoded)
-
-        def layered():
-            image = on_white(tf.io.decode_png(encoded, channels=4))
-            return upright(_to_channels(image, channels), orientation)
-
-        return tf.cond(transparent, layered, lambda: plain(orientation))
+        image = tf.cond(
+            transparent,
+            lambda: _to_channels(on_white(tf.io.decode_png(encoded, channels=4)), channels),
+            lambda: _decode_plain(encoded, channels),
+        )
+        return upright(image, orientation)
 
     def webp():
         # TensorFlow's WebP decoder knows no conversions.
@@ -133,9 +141,31 @@ def pixels(encoded, channels):
         image = tf.cond(tf.shape(image)[-1] == 4, lambda: on_white(image), lambda: image[..., :3])
         return upright(_to_channels(image, channels), webp_orientation(encoded))
 
-    start = tf.strings.substr(encoded, 0, tf.minimum(8, tf.strings.length(encoded)))
-    cases = [(is_jpeg(start), lambda: plain(jpeg_orientation(encoded))), (is_png(start), png)]
-    return tf.case(cases, default=webp)
+    start = _start(encoded)
+    return tf.case([(_is_jpeg(start), jpeg), (_is_png(start), png)], default=webp)
+
+
+def _start(encoded):
+    """The first bytes of a file, zeros after its end."""
+    return tf.strings.substr(tf.strings.join([encoded, "\0" * _START_BYTES]), 0, _START_BYTES)
+
+
+def _is_jpeg(start):
+    return tf.strings.substr(start, 0, 3) == b"\xff\xd8\xff"
+
+
+def _is_png(start):
+    return tf.strings.substr(start, 0, 8) == b"\x89PNG\r\n\x1a\n"
+
+
+def _plain(start):
+    """Whether a file is seen at once to be upright and opaque: a JPEG whose tables follow the JFIF
+    segment, or a PNG without alpha whose pixels follow its header. Most files are."""
+    jfif = tf.strings.substr(start, 0, 6) == b"\xff\xd8\xff\xe0\x00\x10"
+    tables = tf.strings.substr(start, 20, 2) == b"\xff\xdb"
+    opaque = tf.strings.regex_full_match(tf.strings.substr(start, 25, 1), "[\\x00\\x02]")
+    at_once = tf.strings.substr(start, 37, 4) == b"IDAT"
+    return (jfif & tables) | (_is_png(start) & opaque & at_once)
 
 
 def on_white(image):
@@ -216,8 +246,8 @@ def _shown(image, channels):
         shown = image
     else:
         raise ValueError(
-            f"its pixels are of the kind {image.mode} (Pillow's name), of which no viewer shows the "
-            "same: convert it to 8 bits a channel"
+            f"its pixels are of the kind {image.mode} (Pillow's name), of which viewers show "
+            "different things: convert it to 8 bits a channel"
         )
     array = np.asarray(shown.convert("L" if channels == 1 else "RGB"))
     array = array.reshape(*array.shape[:2], channels)

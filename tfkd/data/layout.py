@@ -133,8 +133,8 @@ def _splits(tree, roles, root):
             )
     if "train" not in by_role:
         raise ValueError(
-            f'"{where}" has no train split to learn from; it has: {_listed(roles)}. Name the folder '
-            'to learn from "train".'
+            f'"{where}" has no train split to learn from; it has: {_listed(roles)}. Name the '
+            'folder to learn from "train".'
         )
     strangers = {
         name: folder for name, folder in tree.folders.items() if folder.images and name not in roles
@@ -147,7 +147,8 @@ def _splits(tree, roles, root):
     ]
     if refused:
         raise ValueError(
-            f'"{where}" holds split folders and others: {_listed(refused)} beside {_listed(roles)}. '
+            f'"{where}" holds split folders and others: {_listed(refused)} beside '
+            f"{_listed(roles)}. "
             "Expected either split folders (train, validation or val, test) or class folders. "
             "Rename a split to one of these names; move what is neither out of the folder."
         )
@@ -158,8 +159,8 @@ def _splits(tree, roles, root):
             if not _classes(folder):
                 raise ValueError(
                     f'The {role} split "{_at(root, folder)}" holds {folder.images} images, but no '
-                    "class folders: their labels are not known. Expected a folder for each class in "
-                    "it; if the images have no labels, move the folder elsewhere."
+                    "class folders: their labels are not known. Expected a folder for each class "
+                    "in it; if the images have no labels, move the folder elsewhere."
                 )
             splits[role] = folder
     return splits
@@ -192,12 +193,14 @@ def _refuse_hidden_splits(tree, root):
                     seen, names_inside = sorted({*seen, name, other}), sorted(inside & others)
     if not seen:
         return
-    same = f" hold folders of the same names ({_listed(names_inside)})" if names_inside else ""
+    why = "are named like folds"
+    if names_inside:
+        why = f"hold folders of the same names ({_listed(names_inside)})"
     raise ValueError(
-        f'The folders {_listed(seen)} in "{_at(root, tree)}"{same or " are named like folds"}: they '
-        "look like splits rather than classes, but their names do not say which. Rename them to "
-        "train, validation and test; or give one of them as the folder, if it is all you want; or, "
-        "if they are classes, put their images directly into them."
+        f'The folders {_listed(seen)} in "{_at(root, tree)}" {why}: they look like splits rather '
+        "than classes, but their names do not say which. Rename them to train, validation and "
+        "test; or give one of them as the folder, if it is all you want; or, if they are classes, "
+        "put their images directly into them."
     )
 
 
@@ -232,7 +235,8 @@ def _class_names(splits, root):
         if len(empty) > 1:
             folders = f"{len(empty)} class folders {_listed(empty)} hold"
         raise ValueError(
-            f"The {folders} no images ({', '.join(SUFFIXES)}). Add some, or remove the folder."
+            f"The {folders} no images ({', '.join(sorted(SUFFIXES))}). Add some, or remove the "
+            "folder."
         )
     return tuple(names)
 
@@ -249,7 +253,7 @@ def _warn_of_left_out(tree, splits, classes, root):
         for folder in folders.values():
             used += folder.images
             for inner in walk(folder):
-                suffixes.update(os.path.splitext(file.name)[1].lower() for file in inner.files)
+                suffixes.update(inner.suffixes)
                 others.update(inner.others)
     said = []
     if others:

@@ -28,7 +28,7 @@ _VERSION = 1
 _CLOCK_STEP = 2 * 10**9
 _COLUMNS = len(Header._fields)
 _UNREAD = np.full(_COLUMNS, -1, np.int64)
-# Files are opened one by one where that is quick: threads would wait for each other, not for a disk.
+# Files are opened one by one where that is quick: threads would wait for each other, not a disk.
 _TRIED, _QUICK_SECONDS, _THREADS = 64, 2e-4, 16
 _REFUSED_SHOWN = 20
 _FINGERPRINTS_KEPT = 64
@@ -54,11 +54,11 @@ class Listing(NamedTuple):
     fingerprints: dict
     path: Path | None
 
-    def paths(self, indices=slice(None)):
-        """The files' paths as the file system has them: array of bytes objects."""
-        root = os.fsencode(self.root)
-        names = np.array(self.names, object)[indices]
-        return [os.path.join(root, os.fsencode(name)) for name in names]
+    def paths(self, indices=None):
+        """The paths of all files, or of some, as the file system has them: list of bytes."""
+        names = self.names if indices is None else [self.names[index] for index in indices]
+        root = os.fsencode(self.root) + b"/"
+        return [root + name for name in os.fsencode("\0".join(names)).split(b"\0") if names]
 
     def digest(self):
         """sha256 of names, sizes and times."""

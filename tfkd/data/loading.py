@@ -55,7 +55,7 @@ def load(
 
     Raises:
         ValueError: unknown name (near matches), not image classification, unfit layout, unreadable
-            image, labels out of range, empty split, setting out of range.
+            images (named all at once), labels out of range, empty split, setting out of range.
         FileNotFoundError: data that is not there, with what to do.
     """
     size = parse_size(image_size)
@@ -71,8 +71,9 @@ def load(
 
     path = Path(text).expanduser()
     if isinstance(name, os.PathLike) or text.startswith((".", "~")) or path.is_absolute():
-        if not path.is_dir():
-            raise FileNotFoundError(f'No folder "{path}" (from {Path.cwd()}).')
+        if not _is_folder(path):
+            what = f'"{path}" is a file: unpack it' if path.exists() else f'No folder "{path}"'
+            raise FileNotFoundError(f"{what} (from {Path.cwd()}). Give a folder of images.")
         if not (path / "dataset_info.json").is_file():
             return folder.load(text, size, cache_dir, **division)
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or None
@@ -85,7 +86,7 @@ def load(
     builder = tfds_source.find_builder(text, data_dir)
     if builder is not None:
         return tfds_source.load(text, builder, size, download, **division)
-    if text and path.is_dir():
+    if text and _is_folder(path):
         return folder.load(text, size, cache_dir, **division)
     near = tfds_source.near_names(text, data_dir)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -96,3 +97,13 @@ def load(
         f"folder a class "
         f'(there is no folder "{path}").'
     )
+
+
+def _is_folder(path):
+    try:
+        return path.is_dir()
+    except OSError as error:  # a folder above it is closed to this user; a name too long
+        raise ValueError(
+            f'Cannot look at "{path}": {error.strerror or error}. Make the folders above it readable '
+            "for this user (chmod u+rx), or give another folder."
+        ) from error

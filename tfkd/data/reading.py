@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.data.headers import read_header
-from tfkd.data.images import by_pillow, decode, reason
+from tfkd.data.images import by_pillow, decode
 from tfkd.data.listing import refuse
 from tfkd.data.pipeline import AT_ONCE
 
@@ -59,20 +59,16 @@ class Images:
         dataset = self._decoded(self._paths).batch(_TOGETHER)
         for numbers, images in dataset.as_numpy_iterator():
             self._pixels[numbers], self._present[numbers] = images, True
-        self.refuse_unreadable(np.flatnonzero(~self._present))
+        self._refuse(np.flatnonzero(~self._present))
         return self._pixels
 
     def refuse_unreadable(self, indices):
         """Raises ValueError for those files among `indices` that cannot be decoded."""
-        paths = self.listing.paths(indices)
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            reasons = list(threads.map(self._why_unreadable, paths))
-        names = [self.listing.names[index] for index in indices]
-        found = zip(names, reasons, strict=True)
-        refuse([(name, why) for name, why in found if why is not None], self.listing.root)
+        dataset = self._decoded(tf.gather(self._paths, indices)).map(lambda number, _: number)
+        self._refuse(np.delete(indices, list(dataset.as_numpy_iterator())))
 
     def pixels(self, indices):
-        """Images that `read_all` has read, by number: uint8 array (batch, height, width, channels)."""
+        """Images that `read_all` has read: uint8 array (batch, height, width, channels)."""
         return self._pixels[indices]
 
     def _decoded(self, paths):
@@ -117,33 +113,25 @@ class Images:
     def _name_unreadable(self, indices, read):
         """Raises ValueError, whose text the graph's error shows, for a batch but for those
         positions of it that were read."""
-        indices = np.delete(indices, read)
-        self.refuse_unreadable(indices)
-        refuse(
-            [(self.listing.names[index], "it could not be read just now") for index in indices],
-            self.listing.root,
-        )
+        self._refuse(np.delete(indices, read))
+
+    def _refuse(self, indices):
+        """Raises ValueError for files that could not be decoded."""
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            reasons = list(threads.map(self._why_unreadable, self.listing.paths(indices)))
+        names = [self.listing.names[index] for index in indices]
+        refuse(list(zip(names, reasons, strict=True)), self.listing.root)
 
     def _why_unreadable(self, path):
-        """The reason why a file cannot be decoded; None if it can.
-
-        Pillow says it in plainer words than TensorFlow, which has the last word.
-        """
+        """Why a file could not be decoded. Pillow says it in plainer words than TensorFlow."""
         try:
-            read_header(path)
+            header = read_header(path)
             with open(path, "rb") as file:
-                encoded = file.read()
+                by_pillow(file.read(), self.shape[-1])
         except OSError as error:
             return error.strerror or str(error)
         except ValueError as error:
             return str(error)
-        try:
-            with tf.device("CPU:0"):
-                decode(tf.constant(encoded), self.shape, self.resized)
-        except (tf.errors.OpError, ValueError) as error:
-            try:
-                by_pillow(encoded, self.shape[-1])
-            except ValueError as plainer:
-                return reason(plainer)
-            return str(error).split("[Op:")[0].strip().split("}} ")[-1]
-        return None
+        if not self.resized and header[:2] != self.shape[:2]:
+            return f"it is {header.height}x{header.width} pixels (height x width), as it was not"
+        return "TensorFlow cannot decode it"

@@ -1,20 +1,20 @@
-"""A tree of folders as the file system has it: what is visible, with sizes and times; no meaning."""
+"""A tree of folders as the file system has it: what is visible, with sizes and times."""
 
 import os
 import stat
 from collections import Counter
 from typing import NamedTuple
 
-SUFFIXES = (
+SUFFIXES = {
     ".apng", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
     ".pnm", ".ppm", ".tif", ".tiff", ".webp",
-)  # fmt: skip
+}  # fmt: skip
 # What goes along with images and is none: left out without a word.
-_NOTES = (
+_NOTES = {
     ".cfg", ".csv", ".doc", ".docx", ".htm", ".html", ".ini", ".ipynb", ".json", ".jsonl", ".log",
     ".m", ".mat", ".md", ".names", ".npy", ".npz", ".ods", ".parquet", ".pdf", ".py", ".rst",
     ".sha256", ".sh", ".toml", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml",
-)  # fmt: skip
+}  # fmt: skip
 # What operating systems, network drives and editors put into folders, beside names with a dot.
 _HIDDEN = {
     "$recycle.bin", "#recycle", "#snapshot", "@eadir", "@recently-snapshot", "@recycle", "@tmp",
@@ -24,35 +24,33 @@ _HIDDEN = {
 }  # fmt: skip
 
 
-class File(NamedTuple):
-    """A file that may be an image: its name, and what the file system says."""
-
-    name: str
-    size: int
-    time: int
-
-
 class Folder(NamedTuple):
-    """A folder and what it visibly holds, sorted by name.
+    """A folder and what it visibly holds.
 
     Attributes:
-        path: from the root, "" for the root itself.
-        folders: {name: Folder}, only those with images at any depth or with nothing at all inside.
-        files: list of `File`, those with an image's suffix.
-        others: Counter of suffixes of other visible files.
+        path: from the root, with slashes; "" for the root itself.
+        folders: {name: Folder}, sorted by name.
+        files: list of names with an image's suffix, in no order.
+        sizes: list of their sizes in bytes, -1 for what is no file or a link to nowhere.
+        times: list of their times of change in ns, -1 likewise.
+        suffixes: Counter of suffixes of `files`.
+        others: Counter of suffixes of other visible files, notes left out.
         images: number of image files at any depth.
     """
 
     path: str
     folders: dict
     files: list
+    sizes: list
+    times: list
+    suffixes: Counter
     others: Counter
     images: int
 
 
 def hidden(name):
     """Whether a name is one that systems and editors hide or keep for themselves."""
-    return name.startswith((".", "~$")) or name.endswith("~") or name.lower() in _HIDDEN
+    return name[0] == "." or name[-1] == "~" or name[:2] == "~$" or name.lower() in _HIDDEN
 
 
 def scan(root):
@@ -65,43 +63,54 @@ def scan(root):
 
 
 def _scan(directory, path, above):
+    folders, files, sizes, times, suffixes, others = {}, [], [], [], Counter(), Counter()
     try:
-        with os.scandir(directory) as found:
-            entries = sorted((entry.name, entry) for entry in found)
         status = os.stat(directory)
+        identity = (status.st_dev, status.st_ino)
+        if identity in above and status.st_ino:
+            raise ValueError(
+                f'The folder "{directory}" is a link to "{above[identity]}", which holds it: it '
+                "has no end. Remove the link."
+            )
+        with os.scandir(directory) as entries:
+            # No object a file beside what is kept: there may be hundreds of thousands.
+            for entry in entries:
+                name = entry.name
+                if hidden(name):
+                    continue
+                if entry.is_dir():
+                    folders[name] = entry.path
+                    continue
+                suffix = os.path.splitext(name)[1].lower()
+                if suffix in SUFFIXES:
+                    size, changed = _size_and_time(entry)
+                    files.append(name)
+                    sizes.append(size)
+                    times.append(changed)
+                    suffixes[suffix] += 1
+                elif suffix not in _NOTES:
+                    others[suffix] += 1
     except OSError as error:
         raise ValueError(
             f'Cannot read the folder "{directory}": {error.strerror or error}. Make it readable '
             "for this user (chmod u+rx), or remove it."
         ) from error
-    identity = (status.st_dev, status.st_ino)
-    if identity in above and status.st_ino:
-        raise ValueError(
-            f'The folder "{directory}" is a link to "{above[identity]}", which holds it: it has no '
-            "end. Remove the link."
-        )
-    folders, files, others = {}, [], Counter()
-    for name, entry in entries:
-        if hidden(name):
-            continue
-        inner = f"{path}/{name}" if path else name
-        if entry.is_dir():
-            folders[name] = _scan(entry.path, inner, {**above, identity: directory})
-        elif (suffix := os.path.splitext(name)[1].lower()) in SUFFIXES:
-            files.append(_file(name, entry))
-        elif suffix not in _NOTES:
-            others[suffix] += 1
-    images = len(files) + sum(folder.images for folder in folders.values())
-    return Folder(path, folders, files, others, images)
+    above = {**above, identity: directory}
+    inner = {
+        name: _scan(folders[name], f"{path}/{name}" if path else name, above)
+        for name in sorted(folders)
+    }
+    images = len(files) + sum(folder.images for folder in inner.values())
+    return Folder(path, inner, files, sizes, times, suffixes, others, images)
 
 
-def _file(name, entry):
+def _size_and_time(entry):
     try:
         status = entry.stat()
     except OSError:  # a link to nowhere: said when it is to be read
-        return File(name, -1, -1)
+        return -1, -1
     # What is no file (a pipe, a device) would block whoever opens it.
-    return File(name, status.st_size if stat.S_ISREG(status.st_mode) else -1, status.st_mtime_ns)
+    return (status.st_size if stat.S_ISREG(status.st_mode) else -1), status.st_mtime_ns
 
 
 def walk(folder):
