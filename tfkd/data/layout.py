@@ -20,6 +20,8 @@ _ROLE_WORDS = {
     "test": ("test", "testing"),
 }
 _WORDS = {word: role for role, words in _ROLE_WORDS.items() for word in words}
+# Of these names a class may be, too.
+_CLASSES_TOO = {"dev", "development", "test", "train", "val", "valid"}
 # Words beside a split's own that say nothing more.
 _FILLERS = {
     "data", "dataset", "datasets", "folder", "image", "images", "img", "imgs", "photos", "pics",
@@ -61,6 +63,7 @@ def read(tree, root):
     if len(set(roles.values())) < 2 and not any(
         len(_classes(tree.folders[name])) > 1 for name in roles
     ):
+        _refuse_lone_splits(tree, roles, root)
         _refuse_hidden_splits(tree, root)
         splits, where = {"train": tree}, {"train": tree.path}
     else:
@@ -133,8 +136,8 @@ def _splits(tree, roles, root):
             )
     if "train" not in by_role:
         raise ValueError(
-            f'"{where}" has no train split to learn from; it has: {_listed(roles)}. Name the '
-            'folder to learn from "train".'
+            f'"{where}" has no train split to learn from; it has: {_listed(tree.folders)}. Name '
+            'the folder to learn from "train".'
         )
     strangers = {
         name: folder for name, folder in tree.folders.items() if folder.images and name not in roles
@@ -175,6 +178,25 @@ def _unlabelled(folder, class_names):
     return not any(inner.images for inner in folder.folders.values())
 
 
+def _refuse_lone_splits(tree, roles, root):
+    """Of one split's name, without class folders inside, beside folders of other names: a class
+    where the name may be one (a train, a valid one), with a warning; else refused."""
+    for name, role in roles.items():
+        others = _listed(other for other in tree.folders if other != name)
+        if name.lower() not in _CLASSES_TOO:
+            raise ValueError(
+                f'The folder "{_at(root, tree.folders[name])}" is named like a {role} split, but '
+                f"holds no class folders, and stands beside {others}. Expected split folders "
+                "(train, validation, test) with a folder for each class in each; or, if it is a "
+                "class, another name."
+            )
+        warnings.warn(
+            f'The folder "{_at(root, tree.folders[name])}" is read as a class, not as a split: it '
+            f"holds no class folders, and stands beside {others}.",
+            stacklevel=5,
+        )
+
+
 def _refuse_hidden_splits(tree, root):
     """Refuses folders that look like splits, folds or domains under names that are not known."""
     candidates = {
@@ -182,25 +204,25 @@ def _refuse_hidden_splits(tree, root):
         for name, folder in tree.folders.items()
         if folder.images and not _unwrapped(folder).files
     }
+    seen, names_inside = [], []
+    for name, inside in candidates.items():
+        for other, others in candidates.items():
+            if name < other and len(inside & others) > 1:
+                seen, names_inside = sorted({*seen, name, other}), sorted(inside & others)
     names = [name for name, folder in tree.folders.items() if folder.images]
-    if len(names) > 1 and all(_FOLD.fullmatch(name) for name in names):
-        seen, names_inside = names, []
-    else:
-        seen, names_inside = [], []
-        for name, inside in candidates.items():
-            for other, others in candidates.items():
-                if name < other and len(inside & others) > 1:
-                    seen, names_inside = sorted({*seen, name, other}), sorted(inside & others)
+    if not seen and len(names) > 1 and all(_FOLD.fullmatch(name) for name in names):
+        seen = names
     if not seen:
         return
-    why = "are named like folds"
+    why, else_ = "are named like folds", "rename them"
     if names_inside:
         why = f"hold folders of the same names ({_listed(names_inside)})"
+        else_ = "put their images directly into them"
     raise ValueError(
         f'The folders {_listed(seen)} in "{_at(root, tree)}" {why}: they look like splits rather '
         "than classes, but their names do not say which. Rename them to train, validation and "
         "test; or give one of them as the folder, if it is all you want; or, if they are classes, "
-        "put their images directly into them."
+        f"{else_}."
     )
 
 

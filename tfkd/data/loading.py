@@ -104,6 +104,6 @@ def _is_folder(path):
         return path.is_dir()
     except OSError as error:  # a folder above it is closed to this user; a name too long
         raise ValueError(
-            f'Cannot look at "{path}": {error.strerror or error}. Make the folders above it readable '
-            "for this user (chmod u+rx), or give another folder."
+            f'Cannot look at "{path}": {error.strerror or error}. Make the folders above it '
+            "readable for this user (chmod u+rx), or give another folder."
         ) from error
