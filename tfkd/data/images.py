@@ -7,6 +7,7 @@ the first counts. Nothing is guessed for pixels that no viewer shows alike (32-b
 
 import io
 import operator
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -39,7 +40,11 @@ def parse_size(image_size):
     if image_size is None:
         return None
     try:
-        sides = (image_size,) * 2 if hasattr(image_size, "__index__") else tuple(image_size)
+        operator.index(image_size)
+        sides = (image_size, image_size)
+    except TypeError:
+        sides = tuple(image_size) if isinstance(image_size, Iterable) else ()
+    try:
         size = tuple(operator.index(side) for side in sides if not isinstance(side, bool))
     except TypeError:
         size = ()

@@ -12,7 +12,8 @@ import struct
 import tensorflow as tf
 
 _ORIENTATION, _SHORT = 0x0112, 3
-_SEGMENTS_AT_MOST = 100
+# Segments, chunks or entries that are looked through.
+_PARTS_AT_MOST = 100
 
 
 def exif_orientation(exif):
@@ -29,7 +30,8 @@ def exif_orientation(exif):
     if start + 2 > len(exif):
         return 1
     (count,) = struct.unpack_from(order + "H", exif, start)
-    for entry in range(start + 2, min(start + 2 + 12 * count, len(exif) - 11), 12):
+    end = start + 2 + 12 * min(count, _PARTS_AT_MOST)
+    for entry in range(start + 2, min(end, len(exif) - 11), 12):
         tag, kind = struct.unpack_from(order + "HH", exif, entry)
         if tag == _ORIENTATION and kind == _SHORT:
             (value,) = struct.unpack_from(order + "H", exif, entry + 8)
@@ -72,7 +74,7 @@ def jpeg_orientation(encoded):
         lambda position, start, going: going,
         step,
         (tf.constant(2), tf.constant(0), tf.constant(True)),
-        maximum_iterations=_SEGMENTS_AT_MOST,
+        maximum_iterations=_PARTS_AT_MOST,
     )
     return _exif_in_graph(encoded, start)
 
@@ -100,7 +102,7 @@ def png_facts(encoded):
         lambda position, start, transparent, going: going,
         step,
         (tf.constant(33), tf.constant(0), (colour == 4) | (colour == 6), tf.constant(True)),
-        maximum_iterations=_SEGMENTS_AT_MOST,
+        maximum_iterations=_PARTS_AT_MOST,
     )
     return _exif_in_graph(encoded, start), transparent
 
@@ -129,7 +131,7 @@ def webp_orientation(encoded):
         lambda position, start, going: going,
         step,
         (tf.constant(12), tf.constant(0), announced),
-        maximum_iterations=_SEGMENTS_AT_MOST,
+        maximum_iterations=_PARTS_AT_MOST,
     )
     return _exif_in_graph(encoded, start)
 
@@ -155,10 +157,10 @@ def _exif_in_graph(encoded, start):
             return index + 1, tf.where(matches, number(entry[8:10]), value)
 
         _, value = tf.while_loop(
-            lambda index, value: (value == 0) & (index < tf.cast(count, tf.int32)),
+            lambda index, value: (value < 0) & (index < tf.cast(count, tf.int32)),
             step,
-            (tf.constant(0), tf.constant(0, tf.int64)),
-            maximum_iterations=_SEGMENTS_AT_MOST,
+            (tf.constant(0), tf.constant(-1, tf.int64)),
+            maximum_iterations=_PARTS_AT_MOST,
         )
         return tf.cast(tf.where(known & (value >= 1) & (value <= 8), value, 1), tf.int32)
 
