@@ -15,8 +15,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tfkd.data.orientation import (
     exif_orientation,
+    jpeg_exif,
     jpeg_orientation,
     png_facts,
+    turned,
     upright,
     webp_orientation,
 )
@@ -76,11 +78,13 @@ def decode(encoded, shape, resized):
         resized: whether to resize to it; if not, another size is an error.
     """
     channels = shape[-1]
-    image = tf.cond(
-        _plain(_start(encoded)),
-        lambda: _decode_plain(encoded, channels),
-        lambda: _decode_any(encoded, channels),
-    )
+
+    def rarer():
+        image = tf.numpy_function(lambda file: _by_python(file, channels), [encoded], tf.uint8)
+        return tf.ensure_shape(image, (None, None, channels))
+
+    plain = _plain(_start(encoded))
+    image = tf.cond(plain, lambda: _decode_plain(encoded, channels), rarer)
     if resized:
         image = resize(image, shape[:2])
     return tf.ensure_shape(image, shape)
@@ -89,7 +93,8 @@ def decode(encoded, shape, resized):
 def pixels(encoded, channels):
     """A JPEG, PNG or unanimated WebP file as a viewer shows it, by TensorFlow's operations alone.
 
-    An exported model decodes with it, so that a file means the same in training and in serving. The
+    An exported model decodes with it, so that a file means the same in training and in serving:
+    `decode` gives the same pixels, of rarer files by Python, whose graph is quickly made. The
     caller has looked at the size, and refused animations: TensorFlow's decoder crashes on them.
 
     Args:
@@ -113,17 +118,6 @@ def _decode_plain(encoded, channels):
 
 # Operations of a branch that is not taken still cost time, one by one. A function does not.
 _called = tf.function(autograph=False, experimental_attributes={"_noinline": True})
-
-
-@_called
-def _decode_any(encoded, channels):
-    def by_python():
-        image = tf.numpy_function(lambda file: by_pillow(file, channels), [encoded], tf.uint8)
-        return tf.ensure_shape(image, (None, None, channels))
-
-    start = _start(encoded)
-    in_graph = _is_jpeg(start) | _is_png(start)
-    return tf.cond(in_graph, lambda: _decode_in_graph(encoded, channels), by_python)
 
 
 @_called
@@ -226,19 +220,29 @@ def by_pillow(encoded, channels):
     """
     try:
         with open_by_pillow(io.BytesIO(encoded)) as image:
+            # Before the pixels, as in the graph: PNG may bring more after them.
+            exif = b"" if image.format == "TIFF" else image.info.get("exif", b"")
             image.load()
-            return _shown(image, channels)
+            return _shown(image, exif_orientation(exif), channels)
     except Exception as error:  # bytes of strangers: Pillow's readers raise nearly anything
         raise ValueError(reason(error)) from error
 
 
-def _shown(image, channels):
+def _by_python(encoded, channels):
+    if not isinstance(encoded, bytes):
+        encoded = encoded.item()  # eagerly it comes as an array
+    if not encoded.startswith(b"\xff\xd8\xff"):
+        return by_pillow(encoded, channels)
+    # Pillow's JPEG decoder rounds otherwise than TensorFlow's, which plain files go through.
+    with tf.device("CPU:0"):
+        image = _decode_plain(tf.constant(encoded), channels).numpy()
+    return turned(image, exif_orientation(jpeg_exif(encoded)))
+
+
+def _shown(image, orientation, channels):
     name = image.format
     if name == "TIFF":
         image = ImageOps.exif_transpose(image)
-        orientation = 1
-    else:
-        orientation = exif_orientation(image.info.get("exif", b""))
     if image.mode in _SIXTEEN_BITS or (image.mode == "I" and name in ("PNG", "PPM")):
         shown = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in _ALPHA_MODES or "transparency" in image.info:
@@ -256,10 +260,4 @@ def _shown(image, channels):
         )
     array = np.asarray(shown.convert("L" if channels == 1 else "RGB"))
     array = array.reshape(*array.shape[:2], channels)
-    if orientation >= 5:
-        array = array.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    return np.ascontiguousarray(array)
+    return turned(array, orientation)
