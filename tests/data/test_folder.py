@@ -236,10 +236,10 @@ def test_a_file_that_goes_while_training_is_named(flat_folder, monkeypatch):
 def test_a_bomb_is_named_before_it_is_decoded(flat_folder, either_way, monkeypatch):
     bomb = io.BytesIO()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
+    Image.new("1", (13_400, 13_400)).save(bomb, "PNG")
     for name in ("a.png", "b.png"):
         (flat_folder / "bee" / name).write_bytes(bomb.getvalue())
-    Image.new("1", (20_000, 20_000)).save(flat_folder / "bee" / "c.tiff", compression="group4")
+    Image.new("1", (13_400, 13_400)).save(flat_folder / "bee" / "c.tiff", compression="group4")
     monkeypatch.undo()
     with pytest.warns(UserWarning, match="mixes"), pytest.raises(ValueError) as failure:
         load(flat_folder, image_size=8)
