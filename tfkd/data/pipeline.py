@@ -199,6 +199,16 @@ def for_fit(batches, validation):
 
 
 def check(dataset, batch_size, augment):
+    check_pairs(dataset, batch_size, augment)
+    shape = getattr(dataset.element_spec[0], "shape", None)
+    if shape is None or shape.rank != 3:
+        raise ValueError(
+            "Expected unbatched images of shape (height, width, channels); given "
+            f"{shape or dataset.element_spec[0]}. If it is batched, pass dataset.unbatch()."
+        )
+
+
+def check_pairs(dataset, batch_size, augment):
     if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
         raise ValueError(f"batch_size must be a whole number of at least 1; given {batch_size!r}.")
     if augment is not None and not callable(augment):
@@ -209,11 +219,6 @@ def check(dataset, batch_size, augment):
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2:
         raise ValueError(f"Expected a dataset of (image, label) pairs; its elements are {spec}.")
-    if spec[0].shape.rank != 3:
-        raise ValueError(
-            f"Expected unbatched images of shape (height, width, channels); given {spec[0].shape}. "
-            "If the dataset is batched, pass dataset.unbatch()."
-        )
 
 
 def _buffer_size(dataset):
