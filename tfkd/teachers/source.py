@@ -264,13 +264,13 @@ class CallableTeacher(StoredKnowledge):
         Raises:
             ValueError: an answer that is no array of numbers with one row an example.
         """
-        x = keras.tree.map_structure(np.asarray, x)
+        x = keras.tree.map_structure(np.array, x)  # copies, which it may write to
         rows = len(keras.tree.flatten(x)[0])
         given = self.function(x)
         if isinstance(given, tuple):  # NumPy would stack arrays of one shape
             raise ValueError(
-                f'The teacher "{self.name}" gave a tuple of {len(given)}, which names nothing. Give '
-                'one array, or {"output": array, "name of a feature": array}.'
+                f'The teacher "{self.name}" gave a tuple of {len(given)}, which names nothing. '
+                'Give one array, or {"output": array, "name of a feature": array}.'
             )
         given = given if isinstance(given, dict) else {taps.OUTPUT: given}
         return {name: self._checked(name, values, rows) for name, values in given.items()}

@@ -242,7 +242,7 @@ def _check_views(views_per_step, views):
     if not 1 <= views_per_step <= views:
         raise ValueError(
             f"views_per_step is {views_per_step}, but the teacher cache holds {views} views of "
-            "each example. Give at most as many, or build a cache of more views in another directory."
+            "each example. Give at most as many, or build a cache with more views elsewhere."
         )
 
 

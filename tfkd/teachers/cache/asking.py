@@ -36,14 +36,14 @@ class Asked:
         seen = x if augment is None else augment(x, seeds)
         self._check_rank(seen)
         if not distiller.matching.connected:
-            distiller.prepare(*batches.symbolic(seen, y))
+            distiller.prepare(*batches.symbolic(seen, y)[:2])
         self._ask = self._answer
         if self.source.live:
             specs = keras.tree.map_structure(_open, (x, y, seeds))
             self._ask = tf.function(self._answer, input_signature=specs, autograph=False)
         answers = self._ask(x, y, seeds)
         if not distiller.matching.connected:
-            distiller.prepare(*batches.symbolic(seen, y), knowledge=answers)
+            distiller.prepare(*batches.symbolic(seen, y)[:2], knowledge=answers)
         read = set(distiller.matching.read_of_teacher)
         also = {metric.teacher_name for metric in distiller.teacher_metrics} & set(answers)
         self._shapes = dict.fromkeys(sorted(read | also))
@@ -75,8 +75,8 @@ class Asked:
                 if answers[name].shape[1:] != shape:
                     raise ValueError(
                         f'The teacher gave "{name}" in the shape {answers[name].shape}, but '
-                        f"{(None, *shape)} for the first examples. It must give one shape for every "
-                        "example."
+                        f"{(None, *shape)} for the first examples. It must give one shape for "
+                        "every example."
                     )
         return {name: answers[name] for name in self._shapes}
 
