@@ -46,6 +46,13 @@ def layers_of(layer, recursive=True):
     return list(layer._flatten_layers(include_self=False, recursive=recursive))
 
 
+def symbolic_of_shapes(shapes):
+    """`keras.KerasTensor`s of Keras's default float type in the structure of the shapes."""
+    return keras.tree.map_shape_structure(
+        lambda shape: keras.KerasTensor((None, *shape[1:])), shapes
+    )
+
+
 def takes_training(layer):
     """Whether the layer's `call` has an argument `training`."""
     return getattr(layer, "_call_has_training_arg", True)
@@ -186,7 +193,7 @@ class PreparedModel(keras.Model):
         return all(part.built for part in parts)
 
     def scaled_penalties(self):
-        """The model's additional losses (regularisers), float32, scaled for replicas as Keras does."""
+        """The additional losses (regularisers), float32, scaled for replicas as Keras does."""
         return [tf.cast(self._aggregate_additional_loss(loss), tf.float32) for loss in self.losses]
 
     def track_loss(self, loss, batch):

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfkd import _keras, batches, losses, named_losses, validation
+from tfkd import _keras, losses, named_losses, validation
 from tfkd import fused as kernels
 from tfkd.coefficient import Coefficient, CoefficientList
 from tfkd.fitting import FittedModel

@@ -82,6 +82,20 @@ class Matching:
         read = [taught for _, loss, taught, _ in self._pairs if loss.taught_by == "teacher"]
         return {name for names in read for name in _several(names)}
 
+    def unknown_logits(self, heads):
+        """Names that are read of the teacher as logits, where nobody knows what they hold.
+
+        Args:
+            heads: {name: `tfkd.heads.Head`} of the teacher.
+        """
+        read = [
+            name
+            for _, loss, taught, _ in self._pairs
+            if "heads" in loss.needs and loss.taught_by == "teacher"
+            for name in _several(taught)
+        ]
+        return [name for name in dict.fromkeys(read) if heads.get(name, Head()) == Head()]
+
     def connect(self, knowledge_shapes, student_shapes):
         """Resolves names, checks shapes, and builds adapters and what losses own.
 

@@ -70,7 +70,7 @@ class OfProbabilities(keras.metrics.Metric):
 
 
 def warn(losses, heads):
-    """Says that a crossentropy by name is read as one of logits, where every output holds logits."""
+    """Says that a crossentropy by name is read as one of logits, where all outputs are logits."""
     named = [leaf for leaf in keras.tree.flatten(losses) if _name(leaf) in _CROSSENTROPIES]
     if named and heads and all(head.kind == "logits" for head in heads.values()):
         name = _name(named[0])

@@ -35,7 +35,7 @@ def models(source, student):
     )
     told = (
         f"The student shares {names} with the teacher, which is frozen: these layers do not train. "
-        "To train them give the student copies: keras.models.clone_model(student), then set_weights."
+        "To train them give the student copies (keras.models.clone_model, then set_weights)."
     )
     if student.weights and not student.trainable_variables:
         raise ValueError(f"Nothing of the student is left to train. {told}")
@@ -57,7 +57,7 @@ def losses(distillation_losses):
 
 
 def weights(distillation_loss_weights, count, student_loss_weight=None):
-    """One weight for each loss, 1.0 by default; ValueError where the numbers differ or all are 0."""
+    """One weight a loss, 1.0 by default; ValueError where the numbers differ or all are 0."""
     if distillation_loss_weights is None:
         return [1.0] * count
     if not isinstance(distillation_loss_weights, list | tuple | np.ndarray):
@@ -130,8 +130,8 @@ def input_signatures(taught, learnt, separate):
         pass
     one_each = not keras.tree.is_nested(taught) and not keras.tree.is_nested(learnt)
     advice = (
-        "Let the models own their preprocessing: put a keras.layers.Resizing (or another layer that "
-        "maps the data's shape to the model's) in front of one of them, or give"
+        "Let the models own their preprocessing: put a keras.layers.Resizing (or another layer "
+        "that maps the data's shape to the model's) in front of one of them, or give"
         if one_each
         else "Give both models the same inputs, or give"
     )
@@ -181,7 +181,7 @@ def knowledge(tensors, names, loss):
     if missing:
         raise ValueError(
             f'What stands for the teacher has no "{missing[0]}", which {loss.name} reads; it gave '
-            f"{sorted(tensors)}. Store the knowledge anew with this tap, or have the source give it."
+            f"{sorted(tensors)}. Store it anew with this tap, or have the source give it."
         )
 
 
@@ -228,17 +228,15 @@ def class_labels(y, classes):
     return _assert(tf.logical_or(tf.equal(tf.size(y), 0), within), found)
 
 
-def look_like_logits(tensor, side, reader):
-    """`tensor`, after a check that its numbers do not all lie within 0 and 1."""
+def looks_like_logits(tensor, name):
+    """An operation that fails where all numbers of a teacher's output lie within 0 and 1."""
     inside = tf.reduce_all(tf.logical_and(tensor >= 0.0, tensor <= 1.0))
-    check = _assert(
+    return _assert(
         tf.logical_not(inside),
-        f"{reader} reads logits, but all numbers of the {side}'s output lie between 0 and 1, and "
-        f"nothing else tells what they are. Say so: Distiller(..., {side}_head=...) takes "
-        '"probabilities" (one class of many), "independent_probabilities" or "logits".',
+        f"A loss reads logits, but all numbers of the teacher's {name} lie between 0 and 1, and "
+        "nothing else tells what they are. Say so: Distiller(..., teacher_head=...) takes "
+        '"probabilities" (of one class of many), "independent_probabilities" or "logits".',
     )
-    with tf.control_dependencies([] if check is None else [check]):
-        return _keras.with_mask(tf.identity(tensor), tensor)
 
 
 @contextlib.contextmanager
