@@ -223,8 +223,11 @@ def check_pairs(dataset, batch_size, augment):
 
 def _buffer_size(dataset):
     """As many examples as fit the memory limit, and no more than there are (if that is known)."""
-    spec = dataset.element_spec[0]
-    elements = spec.shape.num_elements()
-    fitting = 1024 if elements is None else max(1, MEMORY_LIMIT // (elements * spec.dtype.size))
+    specs = tf.nest.flatten(dataset.element_spec[0])
+    sizes = [spec.shape.num_elements() for spec in specs]
+    fitting = 1024
+    if None not in sizes:
+        bytes_each = sum(n * spec.dtype.size for n, spec in zip(sizes, specs, strict=True))
+        fitting = max(1, MEMORY_LIMIT // max(1, bytes_each))
     cardinality = int(dataset.cardinality())
     return min(fitting, cardinality) if cardinality > 0 else fitting
