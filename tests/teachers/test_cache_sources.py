@@ -179,8 +179,8 @@ def test_a_function_is_asked_here_and_never_again(tmp_path):
     second = CROP_FLIP(examples()[0], data.view_seed(tf.range(40), 0)).numpy()
     expected = kl(function(second)["output"], made.student(second).numpy(), 2.0)
     assert before["logits_distillation"] == pytest.approx(expected, rel=1e-4)
-    history = made.fit(cache.dataset(dataset(), 16), epochs=4, verbose=0).history
-    assert history["distillation_loss"][-1] < history["distillation_loss"][0]
+    history = made.fit(cache.dataset(dataset(), 16), epochs=9, verbose=0).history
+    assert history["distillation_loss"][-1] < history["distillation_loss"][0]  # both of view 0
     assert not asked
     with pytest.raises(ValueError, match='"sines" is a Python function.*TeacherCache.build'):
         made.fit(data.batches(dataset(), 16), verbose=0)
@@ -303,7 +303,10 @@ def test_probabilities_are_stored_as_their_logits(tmp_path, activation, labels):
         made = tfkd.Distiller(way, headed(3, activation), LogitsDistillation(2.0))
         cache = TeacherCache.build(tmp_path / name, made, dataset(), dtype="float32")
         assert cache.heads == {"output": Head("logits", labels)}
-        np.testing.assert_allclose(stored(cache)[2]["output"], logits, rtol=1e-3, atol=1e-4)
+        found = stored(cache)[2]["output"]
+        if labels == "one_of_many" and name == "function":  # logits but for a constant
+            found += (logits - found).mean(-1, keepdims=True)
+        np.testing.assert_allclose(found, logits, rtol=1e-3, atol=1e-4)
         again = tfkd.Distiller(
             None, made.student, LogitsDistillation(2.0), teacher_head=cache.heads
         )
@@ -345,7 +348,8 @@ def test_an_output_that_nothing_tells_of_is_asked_for(tmp_path):
 def test_independent_labels_are_never_stored_as_top_k(tmp_path, side):
     teacher = headed(6, "sigmoid" if side == "teacher" else "linear", 20)
     if side == "function":
-        teacher = CallableTeacher(lambda x: teacher(x).numpy(), head="independent_logits")
+        model = teacher
+        teacher = CallableTeacher(lambda x: model(x).numpy(), head="independent_logits")
     made = tfkd.Distiller(teacher, network(3, classes=20), LogitsDistillation())
     loss = keras.losses.BinaryCrossentropy(from_logits=True) if side == "student" else None
     made.compile("sgd", loss)
@@ -523,7 +527,7 @@ def test_words_numbers_and_pictures_at_once(tmp_path):
 
 def test_manifests_name_no_place(tmp_path):
     network(6).export(tmp_path / "teacher", verbose=False)
-    layer = layers.TFSMLayer(tmp_path / "teacher", call_endpoint="serve")
+    layer = layers.TFSMLayer(str(tmp_path / "teacher"), call_endpoint="serve")
     (tmp_path / "elsewhere").mkdir()
     made = tfkd.Distiller(layer, network(3), LogitsDistillation())
     images, labels = examples()
@@ -531,5 +535,5 @@ def test_manifests_name_no_place(tmp_path):
     cache = TeacherCache.build(tmp_path / "cache", made, floats)
     assert str(tmp_path) not in json.dumps(cache.manifest)
     (tmp_path / "teacher").rename(tmp_path / "elsewhere" / "teacher")
-    layer = layers.TFSMLayer(tmp_path / "elsewhere" / "teacher", call_endpoint="serve")
+    layer = layers.TFSMLayer(str(tmp_path / "elsewhere" / "teacher"), call_endpoint="serve")
     TeacherCache(tmp_path / "cache", tfkd.Distiller(layer, network(3), LogitsDistillation()))

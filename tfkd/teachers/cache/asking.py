@@ -167,12 +167,8 @@ class Asked:
 
     def _check_heads(self):
         """Asks what an output is before the work, as the losses would at their first step."""
-        if not any("heads" in loss.needs for loss in self._distiller.matching.losses):
-            return
-        for name, values in self.first.items():
-            head = self.source.heads.get(name)
-            unknown = name in self.source.output_names and (head is None or head.kind is None)
-            if unknown and head_search.measure(values) in ("unit", "distribution"):
+        for name in self._distiller.matching.unknown_logits(self.source.heads):
+            if head_search.measure(self.first[name]) in ("unit", "distribution"):
                 given = f'{{"{name}": ...}}' if name != OUTPUT else "..."
                 raise ValueError(
                     f'All numbers of the teacher\'s "{name}" lie between 0 and 1, and nothing '

@@ -40,7 +40,7 @@ def teacher_fingerprint(source):
     except (TypeError, NotImplementedError) as error:
         raise ValueError(
             f"{type(source).__name__} cannot be stored, as nothing would tell it from others with "
-            f"other settings ({error}). Give it a get_config."
+            f"other settings: {error}. Give it a get_config of plain values."
         ) from error
     made_up = {}
     _collect_made_up_names(config, made_up)
