@@ -1,4 +1,4 @@
-"""A cache's directory that came from elsewhere, is of another version, damaged, or on a full disk."""
+"""A cache's directory that came from elsewhere, is of another version, damaged, or full."""
 
 import errno
 import json
@@ -77,7 +77,8 @@ def changed(directory, *path_and_value, name="manifest.json"):
         (("knowledge", {}), "knowledge: "),
         (("knowledge", "output", "dtype", "object"), "knowledge/output/dtype: "),
         (("knowledge", "output", "top_k", 4), "top_k of 'output' must be below"),
-        (("knowledge", "output", "shape", [2**31, 2**31]), "manifest.json"),
+        (("knowledge", "output", "shape", [2**31, 2**31]), "does not fit"),
+        (("knowledge", "output", "shape", [2**16, 2**16]), "must fit"),
         (("knowledge", "output", "shape", [-1]), "knowledge/output/shape/0: "),
         (("examples", 2**60), "examples: .*less than or equal"),
         (("examples", 2**45), "the shards of 35184372088832 examples must be"),
@@ -258,7 +259,8 @@ def test_a_disk_that_is_full_at_any_write(whole, made, tmp_path, monkeypatch):
         assert "call TeacherCache.build again with the same arguments" in message
         done = max(0, (write - 2) // 2)  # shard, building.json, shard, building.json, ...
         if write > 1 and done < 3:
-            assert f"about {(40 - 16 * done) * 2 * 16 / 1000:.1f} kB more are needed" in message
+            needed = disk.readable((40 - 16 * done) * 2 * 16)
+            assert f"about {needed} more are needed" in message
         if done:
             assert f"{done} of 3 shards" in message
         if directory.exists():

@@ -98,7 +98,9 @@ class _Manifest(_Record):
     @pydantic.model_validator(mode="after")
     def _fits(self, info: pydantic.ValidationInfo):
         count = -(-self.examples // self.shard_examples)
-        if [shard.file for shard in self.shards] != [shard_name(n) for n in range(count)]:
+        names = [shard.file for shard in self.shards]
+        # As many as there are, before as many are made as a foreign file claims.
+        if len(names) != count or names != [shard_name(n) for n in range(count)]:
             raise ValueError(
                 f"the shards of {self.examples} examples must be {count} files, {shard_name(0)} to "
                 f"{shard_name(count - 1)}"
@@ -128,25 +130,25 @@ def only_builder(directory):
     Raises:
         RuntimeError: another builder has it.
     """
-    directory, before = Path(directory), Path(directory).exists()
+    directory = Path(directory)
+    lock, before = filelock.FileLock(directory / _LOCK, timeout=0), directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(directory / _LOCK, timeout=0)
     try:
-        lock.acquire()
+        with lock:
+            for left in directory.glob(".partial-*"):  # by a build that was killed
+                left.unlink()
+            try:
+                yield
+            finally:
+                (directory / _LOCK).unlink(missing_ok=True)  # nobody else can hold it now
     except filelock.Timeout:
         raise RuntimeError(
             f'Teacher cache "{directory}" is being built by another process. Wait for it, or '
             "build in another directory."
         ) from None
-    try:
-        for left in directory.glob(".partial-*"):  # by a build that was killed
-            left.unlink()
-        yield
     finally:
-        (directory / _LOCK).unlink(missing_ok=True)  # while it is held: nobody else can hold it
-        lock.release()
         if not before:
-            with contextlib.suppress(OSError):  # where nothing was stored
+            with contextlib.suppress(OSError):  # where something is stored
                 directory.rmdir()
 
 
@@ -195,10 +197,10 @@ def read(directory, name=MANIFEST):
         made = _Manifest.model_validate(content, context={"finished": name == MANIFEST})
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = "/".join(map(str, first["loc"]))
+        said = ["/".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")]
         raise ValueError(
-            f'Teacher cache: "{path}" is no manifest of a cache: {where}{": " if where else ""}'
-            f"{first['msg']}. Build another cache in another directory."
+            f'Teacher cache: "{path}" is no manifest of a cache: '
+            f"{': '.join(filter(None, said)).rstrip('.')}. Build another cache elsewhere."
         ) from None
     return made.model_dump(exclude_unset=True)
 
