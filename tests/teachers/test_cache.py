@@ -332,7 +332,7 @@ def test_an_augmentation_without_a_name(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["bit", "short", "missing"])
-def test_a_damaged_shard_is_named_and_mended(tmp_path, built, damage):
+def test_a_damaged_shard_is_named_and_made_anew(tmp_path, built, damage):
     whole, path = files(tmp_path), tmp_path / "shard-00001.npy"
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
@@ -373,6 +373,10 @@ def test_no_cache_and_other_files(tmp_path, built):
         ({"batch_size": 0}, "batch_size must be"),
         ({"distiller": None}, "this Distiller has none"),
         ({"dataset": lambda: foreign().batch(4)}, "unbatched.*dataset.unbatch"),
+        (
+            {"dataset": lambda: foreign().batch(4, drop_remainder=True)},
+            r"unbatched.*\(4, 8, 8, 3\).*takes \(8, 8, 3\).*dataset.unbatch",
+        ),
         ({"dataset": lambda: foreign().filter(lambda *_: True)}, "does not know its length"),
         ({"dataset": lambda: foreign().repeat()}, "has no end"),
         ({"dataset": lambda: foreign().take(0)}, "is empty"),

@@ -525,6 +525,23 @@ def test_words_numbers_and_pictures_at_once(tmp_path):
             cache.dataset(tf.data.Dataset.from_tensor_slices((other, y)), 8)
 
 
+def test_examples_without_labels(tmp_path):
+    images = examples()[0]
+    unbatched = tf.data.Dataset.from_tensor_slices(images).map(lambda image: (image, None))
+    made = distiller(losses=[LogitsDistillation(2.0)])
+    made.student_loss_weight = 0
+    cache = TeacherCache.build(tmp_path, made, unbatched, CROP_FLIP, 2, 16, dtype="float32")
+    for together in (1, 2):
+        x, y, _, knowledge = next(iter(cache.dataset(unbatched, 10, views_per_step=together)))
+        assert y is None and len(x) == 10 * together
+        np.testing.assert_allclose(knowledge["output"], made.teacher(x), atol=2e-5)
+    made.compile("sgd")
+    logs = made.evaluate(cache.dataset(unbatched, 40), verbose=0, return_dict=True)
+    seen = CROP_FLIP(images, data.view_seed(tf.range(40), 0))
+    expected = kl(made.teacher(seen).numpy(), made.student(seen).numpy(), 2.0)
+    assert logs["logits_distillation"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_manifests_name_no_place(tmp_path):
     network(6).export(tmp_path / "teacher", verbose=False)
     layer = layers.TFSMLayer(str(tmp_path / "teacher"), call_endpoint="serve")

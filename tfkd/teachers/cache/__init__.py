@@ -188,7 +188,7 @@ class TeacherCache:
             if views_per_step > 1:
                 view = tf.broadcast_to(view, tf.shape(indices))
                 indices, view, marks, x, y = tf.nest.map_structure(
-                    lambda part: tf.repeat(part, views_per_step, axis=0),
+                    lambda part: None if part is None else tf.repeat(part, views_per_step, 0),
                     (indices, view, marks, x, y),
                 )
                 view += tf.range(tf.size(view, tf.int64)) % views_per_step

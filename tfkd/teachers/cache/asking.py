@@ -39,8 +39,9 @@ class Asked:
             distiller.prepare(*batches.symbolic(seen, y)[:2])
         self._ask = self._answer
         if self.source.live:
-            specs = keras.tree.map_structure(_open, (x, y, seeds))
-            self._ask = tf.function(self._answer, input_signature=specs, autograph=False)
+            self._ask = tf.function(self._answer, autograph=False)
+            specs = tf.nest.map_structure(_open, (x, y, seeds))
+            traced = self._ask.get_concrete_function(*specs).structured_outputs
         answers = self._ask(x, y, seeds)
         if not distiller.matching.connected:
             distiller.prepare(*batches.symbolic(seen, y)[:2], knowledge=answers)
@@ -50,7 +51,6 @@ class Asked:
         self._check_names(answers)
         self._shapes = {name: answers[name].shape[1:] for name in self._shapes}
         if self.source.live:  # other batches might give other shapes
-            traced = self._ask.get_concrete_function().structured_outputs
             self._shapes = {name: traced[name].shape[1:] for name in self._shapes}
         else:
             self._check_steady(answers, x, y, seeds)
@@ -205,4 +205,4 @@ def check(distiller):
 
 
 def _open(tensor):
-    return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
+    return None if tensor is None else tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
