@@ -19,7 +19,7 @@ def copy(version, tmp_path):
 
 def saved(served, directory):
     functions = signature_functions(served)
-    save_functions(functions, directory)
+    save_functions(functions, directory, served.model)
     return functions
 
 
@@ -64,7 +64,7 @@ def test_any_flipped_bit_and_any_missing_file_is_found(copy, version):
 
 def test_without_a_manifest_or_a_directory(copy):
     (copy / "assets.extra" / "manifest.json").unlink()
-    with pytest.raises(ExportCheckError, match="no readable assets.extra/manifest.json"):
+    with pytest.raises(ExportCheckError, match="manifest.json is no readable manifest"):
         checks.check_saved_model(copy)
     with pytest.raises(FileNotFoundError):
         checks.check_saved_model(copy / "nothing")

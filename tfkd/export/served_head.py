@@ -1,0 +1,94 @@
+"""What the numbers of a student's output are served as."""
+
+import warnings
+
+import tensorflow as tf
+
+from tfkd import head_search, taps
+from tfkd.heads import Head, meaning_of_loss
+
+
+def loss_on(student, output):
+    """The loss on the labels that a compiled student has for an output, or None."""
+    loss = getattr(student, "loss", None)
+    names = taps.output_names(student) or ()
+    if isinstance(loss, dict):
+        return loss.get(output, next(iter(loss.values())) if len(loss) == 1 == len(names) else None)
+    if isinstance(loss, list | tuple):
+        if len(loss) == 1 or output not in names:
+            return loss[0] if len(loss) == 1 else None
+        return loss[names.index(output)]
+    return loss
+
+
+def decided(student, head, shape, loss):
+    """(the head to serve by, why it is assumed or "")."""
+    how = (
+        'Say what they are: head="logits" or "probabilities" for classes that exclude each other, '
+        '"independent_logits" or "independent_probabilities" for labels that do not, or "numbers".'
+    )
+    if not shape or (len(shape) > 1 and shape[-1] is None):
+        raise ValueError(
+            f'Student "{student.name}" returns the shape {shape}; an export serves '
+            "(batch, ..., classes) with a fixed number of classes."
+        )
+    width = width_of(shape)
+    if head.kind is None or (head.kind == "probabilities" and head.labels is None):
+        raise ValueError(
+            f'It is not known what the outputs of student "{student.name}" mean: neither the '
+            f"operations that they come from nor their values tell. {how}"
+        )
+    if width == 1 and head.labels == "one_of_many":
+        raise ValueError(
+            f'Student "{student.name}" has one output, and a softmax over a single class is always '
+            '1. For two classes by one output say head="independent_logits" or '
+            '"independent_probabilities"; for a regression say head="numbers".'
+        )
+    if head.kind != "logits" or head.labels is not None:
+        return head, ""
+    if width == 1:
+        return Head("numbers"), (
+            "One number an example, and neither an activation nor a loss says that it is the "
+            "log-odds of a class: it is served as a number. If it is log-odds, say "
+            'head="independent_logits".'
+        )
+    assumed = (
+        "Nothing says whether the classes exclude each other: it was assumed that they do (softmax "
+        'over the logits). If they are independent labels, say head="independent_logits".'
+    )
+    if meaning_of_loss(loss) == "numbers":
+        warnings.warn(
+            f'Student "{student.name}" is compiled with a loss on numbers, but is exported as a '
+            f'classifier of {width} classes. For a regression say head="numbers"; head="logits" '
+            "confirms the classes and ends this warning.",
+            stacklevel=4,
+        )
+    return Head("logits", "one_of_many"), assumed
+
+
+def require_sense(served):
+    """Refuses a head that the Keras model's own numbers contradict."""
+    try:
+        own = served.own_output(served.sample(8))
+    except (tf.errors.OpError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'Student "{served.model.name}" does not take inputs like {served.inputs}: {error}'
+        ) from error
+    looks, kind, labels = head_search.measure(own), served.head.kind, served.head.labels
+    said = {
+        ("logits", "distribution"): "each row of its outputs is a distribution over the classes",
+        ("probabilities", "outside"): "its outputs lie outside of 0 and 1",
+    }.get((kind, looks))
+    if kind == "probabilities" and labels == "one_of_many" and looks == "unit":
+        said = "the rows of its outputs do not sum to 1"
+    if said:
+        raise ValueError(
+            f'The head of student "{served.model.name}" was taken for "{served.head.name}", but '
+            f"{said}. Say which head it is: head= takes logits, independent_logits, "
+            "probabilities, independent_probabilities or numbers."
+        )
+
+
+def width_of(shape):
+    """How many numbers an output gives for one thing: its last dimension, 1 for (batch,)."""
+    return shape[-1] if len(shape) > 1 else 1
