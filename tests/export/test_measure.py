@@ -78,7 +78,7 @@ def test_a_teacher_that_tflite_cannot_hold_loses_its_row_alone(student, dataset,
     assert [row.name for row in found.rows] == ["Keras teacher", "Keras student"]
     assert None not in [row.ratio for row in found.rows]
     (note,) = found.notes
-    assert note.startswith('No row "TFLite teacher": Model "odd" has ops with no built-in')
+    assert note.startswith('No row "TFLite teacher": Model "odd" has operations with no built-in')
     assert "Erfinv" in note and note in found.markdown()
     assert found.table().caption.plain == note
 

@@ -32,7 +32,7 @@ def compare(expected, found, labels, served, limit):
     truth = _truth(labels, expected, served)
     own, its = (_answers(p, served.task) == truth for p in (expected, found))
     if served.task in ("classes", "binary"):
-        _require_order(expected.argmax(-1), truth, served.labels)
+        require_order(expected.argmax(-1), truth, served.labels)
     figures = {
         "keras_accuracy": float(own.mean()),
         "accuracy": float(its.mean()),
@@ -53,15 +53,15 @@ def require_small_drop(name, own, its, limit):
     Returns:
         What was said, or "".
     """
-    drop = float(own.mean() - its.mean())
     lost = int(own.sum()) - int(its.sum())
-    if lost <= _EXAMPLES_OF_CHANCE or drop < _WORTH_SAYING and (limit is None or drop <= limit):
+    drop, beyond = lost / own.size, limit is not None and lost > limit * own.size + 1e-9
+    if lost <= _EXAMPLES_OF_CHANCE or not (beyond or drop >= _WORTH_SAYING):
         return ""
     said = (
         f"The accuracy of {name} is {its.mean():.2%} on {own.size} labelled examples, that of the "
         f"Keras student {own.mean():.2%}: {100 * drop:.2f} points are lost"
     )
-    if limit is not None and drop > limit:
+    if beyond:
         raise ExportCheckError(
             f"{said}, and at most {100 * limit:.2f} may be. For int8, calibrate with more images "
             "drawn from the training data, in the range that the student was trained on; or export "
@@ -103,8 +103,16 @@ def _answers(probabilities, task):
     return probabilities > 0.5 if task == "labels" else probabilities.argmax(-1)
 
 
-def _require_order(predicted, truth, names):
-    """Finds labels that stand in another order than the student's classes."""
+def require_order(predicted, truth, names):
+    """Finds labels that stand in another order than the student's classes.
+
+    Args:
+        predicted, truth: class numbers, of the same shape.
+        names: of the classes.
+
+    Raises:
+        ValueError: they do for half of the examples; a warning says so of fewer.
+    """
     counts = np.zeros((len(names), len(names)), int)
     np.add.at(counts, (truth.ravel(), predicted.ravel()), 1)
     totals = counts.sum(axis=1)

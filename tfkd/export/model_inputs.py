@@ -173,7 +173,8 @@ def made_up(model, inputs, batch_size, seed=0):
             array = random.integers(0, 256, shape)
             array = array if takes_pixels(model) else array / 255
         elif spec.dtype.is_integer:
-            array = _padded(random.choice(np.array(tokens), shape), 0, random)
+            known = [t for t in tokens if t != 0] if len(shape) > 1 and shape[1] > 1 else tokens
+            array = _padded(random.choice(np.array(known or tokens), shape), 0, random)
         else:
             array = random.standard_normal(shape)
             array = array if padding is None else _padded(array, padding, random)

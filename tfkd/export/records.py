@@ -4,6 +4,7 @@ Each is checked against a schema; a message about one names the file.
 """
 
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -94,7 +95,7 @@ def metadata(path):
             return Metadata.model_validate_json(archive.read(METADATA_FILE))
     except (zipfile.BadZipFile, KeyError) as error:
         raise ValueError(f"{path} carries no {METADATA_FILE}; tfkd did not write it.") from error
-    except (ValueError, RuntimeError, NotImplementedError) as error:
+    except (ValueError, RuntimeError, EOFError, zlib.error) as error:
         raise ValueError(
             f"What {path} carries as {METADATA_FILE} cannot be read: {_short(error)}."
         ) from error

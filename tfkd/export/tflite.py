@@ -16,6 +16,7 @@ from tfkd.export.saved_model import concrete, save_functions, space
 from tfkd.export.student import examine
 from tfkd.files import written
 
+_LONGEST_REASON = 500  # characters of a converter's message
 QUANTIZATIONS = ("float32", "float16", "dynamic", "int8")
 
 
@@ -138,11 +139,21 @@ def read_metadata(path):
 
 
 def _reason(served, error):
-    text = str(error)
+    """What the converter's pages come down to: which operations it has no op for."""
+    text, name = str(error), served.model.name
     custom = re.search(r"(?:Custom|Flex|Select TF) ops: *(.+)", text)
-    if custom:
-        return f'Model "{served.model.name}" has ops with no built-in TFLite op: {custom[1]}.'
-    return f'Model "{served.model.name}" cannot be converted to TFLite: {text}'
+    missing = [custom[1].strip(". ")] if custom else re.findall(r"'tf\.(\w+)' op", text)
+    if not missing:
+        lines = [line for line in text.splitlines() if line.strip()]
+        said = lines[0][:_LONGEST_REASON] if lines else type(error).__name__
+        return f'Model "{name}" cannot be converted to TFLite: {said}'
+    missing = ", ".join(dict.fromkeys(missing))
+    advice = "Export it as a SavedModel, or build it of other layers."
+    if "TensorList" in missing:
+        advice = "Recurrent layers convert once they are built with unroll=True."
+    elif "String" in missing or "Regex" in missing:
+        advice = "Export it as a SavedModel, or export the part behind the layers that read text."
+    return f'Model "{name}" has operations with no built-in TFLite op: {missing}. {advice}'
 
 
 def _representatives(functions, served, images):
