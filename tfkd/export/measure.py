@@ -116,8 +116,8 @@ def report(
         plot: path of a PNG to draw accuracy against size and latency into, or None. What is
             written meanwhile lies beside it.
         head: what the student's numbers mean, as for `export_saved_model`.
-        largest_drop: share by which the accuracy of an export may be lower than the Keras student's;
-            None for any. A loss of a point or more stands in the notes.
+        largest_drop: share by which an export may be less accurate than the Keras student; None for
+            any. A loss of a point or more stands in the notes.
 
     Returns:
         `Report`. A Keras model that another process cannot load (unregistered classes) is an error.
@@ -219,8 +219,8 @@ def _logits_of_student(student, head):
     if served.task not in ("classes", "binary") or len(served.shape) != 2:
         raise ValueError(
             f'Student "{student.name}" returns the shape {served.shape} of head '
-            f'"{served.head.name}", but a report is of classes, one an example. Measure the exports '
-            "of other students with tfkd.export.open_exported."
+            f'"{served.head.name}", but a report is of classes, one an example. Measure exports of '
+            "other students with tfkd.export.open_exported."
         )
     return lambda own: np.asarray(served.head.logits(own))
 
