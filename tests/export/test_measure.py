@@ -88,6 +88,7 @@ def test_without_a_teacher_there_is_no_ratio(student, lite, dataset, quick):
     found = report(student, {"TFLite float32": lite}, dataset)
     assert [row.ratio for row in found.rows] == [None, None]
     assert found.as_dicts()[1]["bytes"] == lite.stat().st_size
+    assert found.head == "logits"
 
 
 def test_an_export_that_lost_accuracy_is_named_and_beyond_the_limit_refused(

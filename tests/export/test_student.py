@@ -71,6 +71,15 @@ def test_the_loss_of_a_compiled_student_tells_its_head(build_student, loss, unit
     assert bool(served.assumed) == (loss is None)
 
 
+def test_labels_alone_add_to_what_is_found(build_student):
+    labels = Head(labels="one_of_many")
+    for activation, name in ((None, "logits"), ("softmax", "probabilities")):
+        served = examine(build_student(3, activation), head=labels)
+        assert (served.head.name, served.assumed) == (name, "")
+    sigmoids = examine(build_student(3, "sigmoid"), head=labels)
+    assert sigmoids.head.name == "independent_probabilities"
+
+
 def test_a_regression_of_several_numbers_is_asked_for(build_student):
     student = build_student(4)
     student.compile("sgd", "mse")

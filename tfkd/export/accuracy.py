@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from tfkd.export.errors import ExportCheckError
+from tfkd.export.errors import ExportCheckError, ExportWarning
 
 _LEAST = 5  # examples of a class, before anything is said of its place
 _MOVED = 0.8  # share of a class's examples that one other class gets
@@ -67,7 +67,7 @@ def require_small_drop(name, own, its, limit):
             "drawn from the training data, in the range that the student was trained on; or export "
             "as dynamic or float16."
         )
-    warnings.warn(f"{said}.", stacklevel=3)
+    warnings.warn(f"{said}.", category=ExportWarning, stacklevel=3)
     return f"{said}."
 
 
@@ -134,4 +134,4 @@ def require_order(predicted, truth, names):
     )
     if totals[sorted(moved)].sum() >= truth.size / 2:
         raise ValueError(said)
-    warnings.warn(said, stacklevel=4)
+    warnings.warn(said, category=ExportWarning, stacklevel=4)

@@ -1,4 +1,4 @@
-"""What can go wrong in an export: a failed check, a full disk."""
+"""What can go wrong in an export: a failed check, a full disk, something odd."""
 
 import contextlib
 import errno
@@ -14,6 +14,10 @@ class ExportCheckError(RuntimeError):
 
     The message says what differed.
     """
+
+
+class ExportWarning(UserWarning):
+    """Something about an export, or what it was checked with, that its owner should know."""
 
 
 class DiskFullError(OSError):

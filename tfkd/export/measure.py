@@ -59,11 +59,13 @@ class Report:
 
     Columns: size on disk, top-1 on the dataset, agreement with the Keras student's classes, latency
     of one image (median, 95th percentile) and of a batch of 32, each on one thread, and the
-    median over the Keras teacher's. `notes` (lines of text) stand below both.
+    median over the Keras teacher's. `notes` (lines of text) stand below both. `head` is the name
+    of the student's head.
     """
 
     rows: tuple
     notes: tuple = ()
+    head: str | None = None
 
     def table(self):
         """The rows as a `rich.table.Table`."""
@@ -127,7 +129,8 @@ def report(
             student's classes.
         ExportCheckError: an export is less accurate than `largest_drop` allows.
     """
-    as_logits = {STUDENT: _logits_of_student(student, head)}
+    served = _examined(student, head)
+    as_logits = {STUDENT: lambda own: np.asarray(served.head.logits(own))}
     beside = None if plot is None else Path(plot).parent
     with contextlib.ExitStack() as stack:
         opened, notes = {}, []
@@ -169,7 +172,7 @@ def report(
                 middle / float(np.median(single[TEACHER])) if teacher is not None else None,
             )
         )
-    result = Report(tuple(rows), tuple(notes))
+    result = Report(tuple(rows), tuple(notes), served.head.name)
     if plot is not None:
         draw(result, plot)
     return result
@@ -213,8 +216,8 @@ def draw(result, path):
         figure.savefig(partial, dpi=150, format="png")
 
 
-def _logits_of_student(student, head):
-    """A function from the student's own outputs to logits, arrays (examples, classes)."""
+def _examined(student, head):
+    """The `Served` of a student that is a classifier."""
     served = examine(student, head=head)
     if served.task not in ("classes", "binary") or len(served.shape) != 2:
         raise ValueError(
@@ -222,11 +225,11 @@ def _logits_of_student(student, head):
             f'"{served.head.name}", but a report is of classes, one an example. Measure exports of '
             "other students with tfkd.export.open_exported."
         )
-    return lambda own: np.asarray(served.head.logits(own))
+    return served
 
 
 def _logits_behind(teacher):
-    """The same for a teacher, whose outputs are taken as they are where its head is not known."""
+    """A function from a teacher's outputs to logits; as they are where its head is not known."""
     (found, *others) = heads_of(teacher).values()
     if others or found.kind != "probabilities":
         return np.asarray

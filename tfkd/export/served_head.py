@@ -5,6 +5,7 @@ import warnings
 import tensorflow as tf
 
 from tfkd import head_search, taps
+from tfkd.export.errors import ExportWarning
 from tfkd.heads import Head, meaning_of_loss
 
 
@@ -61,6 +62,7 @@ def decided(student, head, shape, loss):
             f'Student "{student.name}" is compiled with a loss on numbers, but is exported as a '
             f'classifier of {width} classes. For a regression say head="numbers"; head="logits" '
             "confirms the classes and ends this warning.",
+            category=ExportWarning,
             stacklevel=4,
         )
     return Head("logits", "one_of_many"), assumed

@@ -133,7 +133,8 @@ def examine(student, labels=None, output=None, features=None, input_dtype="float
         features: names of taps to serve besides.
         input_dtype: dtype of a served image, "float32" or "uint8" (raw pixels).
         head: name of a head (see `tfkd.heads.Head.get`) or a `Head`; default: what the student's
-            graph, its numbers and the loss that it is compiled with tell.
+            graph, its numbers and the loss that it is compiled with tell. A `Head` of which only
+            `labels` are known adds these to what is found.
 
     Raises:
         TypeError: not a plain Keras model.
@@ -151,12 +152,15 @@ def examine(student, labels=None, output=None, features=None, input_dtype="float
     output, loss = _chosen_output(student, output), served_head.loss_on(student, output)
     if len(taps.output_names(model) or ()) > 1:
         model, output = _narrowed(model, output), taps.OUTPUT
-    reader = taps.Taps(model, features or (), "student", heads=given)
+    known = given if given is not None and given.kind is not None else None
+    reader = taps.Taps(model, features or (), "student", heads=known)
     dtypes = model_inputs.own_dtypes(model, inputs)
     signature = {name: tf.TensorSpec(spec.shape, dtypes[name]) for name, spec in inputs.items()}
     shapes = reader.trace(model_inputs.structured(model, signature))
     output = _chosen_output(student, output, tuple(reader.output_heads))
     found = refined({output: reader.output_heads[output]}, shapes, loss)[output]
+    if given is not None and found.labels is None and found.kind in ("logits", "probabilities"):
+        found = dataclasses.replace(found, labels=given.labels)
     head, assumed = served_head.decided(student, found, shapes[output], loss)
     reader.output_heads = {output: head}
     served = Served(

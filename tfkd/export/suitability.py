@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfkd import taps
 from tfkd.export import model_inputs
+from tfkd.export.errors import ExportWarning
 
 MAXIMUM_EXAMPLES = 256
 
@@ -269,4 +270,4 @@ def _first_normalization(model):
 
 
 def _warn(message):
-    warnings.warn(message, stacklevel=5)
+    warnings.warn(message, category=ExportWarning, stacklevel=5)

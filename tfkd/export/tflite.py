@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfkd.export import calibration as calibrations
 from tfkd.export import records, suitability, tflite_checks
-from tfkd.export.errors import ExportCheckError, is_disk_full, on_disk
+from tfkd.export.errors import ExportCheckError, ExportWarning, is_disk_full, on_disk
 from tfkd.export.records import LABELS_FILE, METADATA_FILE
 from tfkd.export.saved_model import concrete, save_functions, space
 from tfkd.export.student import examine
@@ -174,6 +174,7 @@ def _calibration_as_examples(images, served):
         f'The int8 file of student "{served.model.name}" is checked with its own calibration '
         "images: that these are unlike the training data would not show. Give "
         "examples=(images, labels) that were not calibrated with.",
+        category=ExportWarning,
         stacklevel=3,
     )
     (name,) = served.inputs

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfkd.export import accuracy
 from tfkd.export.checks import reference
-from tfkd.export.errors import ExportCheckError
+from tfkd.export.errors import ExportCheckError, ExportWarning
 from tfkd.export.interpreter import Interpreter
 
 CLEAR_MARGIN = 0.1  # between the two largest probabilities; below it either answer is as good
@@ -176,5 +176,6 @@ def _require_several_classes(expected, served):
             f'Student "{served.model.name}" gives the same answer to all {len(answers)} examples '
             "that its export is checked with, so the check shows little. Give examples of every "
             "class, as the student was trained on them.",
+            category=ExportWarning,
             stacklevel=4,
         )
