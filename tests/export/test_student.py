@@ -3,6 +3,7 @@ import types
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfkd.export.precision import in_float32
 from tfkd.export.student import examine
@@ -89,6 +90,15 @@ def test_a_regression_of_several_numbers_is_asked_for(build_student):
     assert (served.task, served.assumed) == ("numbers", "")
 
 
+def test_a_sigmoid_trained_on_numbers_is_said(build_student):
+    student = build_student(1, "sigmoid")
+    student.compile("sgd", "mae")
+    with pytest.warns(UserWarning, match='ends in probabilities .* say head="numbers"'):
+        assert examine(student).task == "binary"
+    assert examine(student, head="independent_probabilities").task == "binary"  # in silence
+    assert examine(student, head="numbers").task == "numbers"
+
+
 def test_each_output_has_the_head_that_its_own_loss_tells(build_student):
     student = build_student()
     inner = keras.layers.GlobalAveragePooling2D()(student.get_layer("stage1_out").output)
@@ -142,6 +152,39 @@ def test_mixed_precision_becomes_float32_with_the_same_weights(build_student, im
         np.testing.assert_array_equal(mine, its)
     exact = build_student()(images.astype("float32")).numpy()
     np.testing.assert_allclose(clone(images.astype("float32")), exact, atol=1e-5)
+
+
+def test_a_mixed_precision_clone_keeps_its_vocabulary():
+    vectorizer = keras.layers.TextVectorization(output_sequence_length=4)
+    vectorizer.adapt(["so good", "so bad"])
+    text = keras.Input((1,), dtype="string", name="text")
+    x = keras.layers.Embedding(9, 3, dtype="mixed_float16")(vectorizer(text))
+    x = keras.layers.GlobalAveragePooling1D(dtype="mixed_float16")(x)
+    student = keras.Model(text, keras.layers.Dense(2)(x))
+    served = examine(student, head="logits")
+    assert served.model is not student
+    words = np.array([["so good"], ["bad"], ["new"]], object)
+    found = served.outputs({"text": tf.constant(words)})["logits"]
+    np.testing.assert_allclose(found, student(tf.constant(words)), atol=1e-3)
+    assert np.ptp(found, axis=0).max() > 1e-2
+
+
+def test_a_clone_that_answers_otherwise_is_refused(build_student):
+    @keras.saving.register_keras_serializable()
+    class Hidden(keras.layers.Layer):
+        """Its factor is neither in its configuration nor a weight."""
+
+        factor = 1.0
+
+        def call(self, x):
+            return x * self.factor
+
+    keras.config.set_dtype_policy("mixed_float16")
+    plain, hidden = build_student(), Hidden()
+    student = keras.Model(plain.input, hidden(plain.output))
+    hidden.factor = 3.0
+    with pytest.raises(ValueError, match="answers otherwise than the student"):
+        examine(student)
 
 
 def test_one_output_of_several_is_served_and_nothing_else_comes_along(student, images):

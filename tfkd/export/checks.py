@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfkd.export import accuracy, loader, records, warmup
 from tfkd.export.errors import ExportCheckError
+from tfkd.export.served_head import contradiction
 from tfkd.export.student import THRESHOLD
 from tfkd.export.worker import Worker, WorkerDied
 
@@ -106,11 +107,18 @@ def reference(signature, served, feeds):
     """What the Keras student gives for a signature; {output name: array}.
 
     The student is called as Keras calls it, and what follows from its numbers is computed in NumPy
-    in float64, so that nothing of the export takes part.
+    in float64, so that nothing of the export takes part. A head that the numbers contradict fails
+    the check.
     """
     if signature == "features":
         return {name: tensor.numpy() for name, tensor in served.feature_maps(feeds).items()}
     own = served.own_output(feeds)
+    said = contradiction(own, served.head)
+    if said:
+        raise ExportCheckError(
+            f'The export takes the head of student "{served.model.name}" for '
+            f'"{served.head.name}", but {said}.'
+        )
     if served.task == "numbers":
         return {"values": own}
     if own.ndim == 1:

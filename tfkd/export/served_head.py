@@ -8,6 +8,8 @@ from tfkd import head_search, taps
 from tfkd.export.errors import ExportWarning
 from tfkd.heads import Head, meaning_of_loss
 
+_ROWS_OF_NO_CHANCE = 4  # so many logits do not sum to 1 by chance
+
 
 def loss_on(student, output):
     """The loss on the labels that a compiled student has for an output, or None."""
@@ -45,6 +47,14 @@ def decided(student, head, shape, loss):
             '1. For two classes by one output say head="independent_logits" or '
             '"independent_probabilities"; for a regression say head="numbers".'
         )
+    if head.kind == "probabilities" and meaning_of_loss(loss) == "numbers":
+        warnings.warn(
+            f'Student "{student.name}" is compiled with a loss on numbers, but ends in '
+            f'probabilities and is exported as "{head.name}". For a regression say head="numbers"; '
+            f'head="{head.name}" ends this warning.',
+            category=ExportWarning,
+            stacklevel=4,
+        )
     if head.kind != "logits" or head.labels is not None:
         return head, ""
     if width == 1:
@@ -76,19 +86,30 @@ def require_sense(served):
         raise ValueError(
             f'Student "{served.model.name}" does not take inputs like {served.inputs}: {error}'
         ) from error
-    looks, kind, labels = head_search.measure(own), served.head.kind, served.head.labels
-    said = {
-        ("logits", "distribution"): "each row of its outputs is a distribution over the classes",
-        ("probabilities", "outside"): "its outputs lie outside of 0 and 1",
-    }.get((kind, looks))
-    if kind == "probabilities" and labels == "one_of_many" and looks == "unit":
-        said = "the rows of its outputs do not sum to 1"
+    said = contradiction(own, served.head)
     if said:
         raise ValueError(
             f'The head of student "{served.model.name}" was taken for "{served.head.name}", but '
             f"{said}. Say which head it is: head= takes logits, independent_logits, "
             "probabilities, independent_probabilities or numbers."
         )
+
+
+def contradiction(own, head):
+    """What in a model's outputs speaks against a head, in words; "" for nothing.
+
+    Args:
+        own: float array, shape (examples, ..., outputs).
+        head: `tfkd.heads.Head`, known.
+    """
+    looks = head_search.measure(own)
+    if head.kind == "logits" and looks == "distribution" and len(own) >= _ROWS_OF_NO_CHANCE:
+        return "each row of its outputs is a distribution over the classes"
+    if head.kind == "probabilities" and looks == "outside":
+        return "its outputs lie outside of 0 and 1"
+    if (head.kind, head.labels, looks) == ("probabilities", "one_of_many", "unit"):
+        return "the rows of its outputs do not sum to 1"
+    return ""
 
 
 def width_of(shape):

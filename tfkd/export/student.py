@@ -161,7 +161,9 @@ def examine(student, labels=None, output=None, features=None, input_dtype="float
     found = refined({output: reader.output_heads[output]}, shapes, loss)[output]
     if given is not None and found.labels is None and found.kind in ("logits", "probabilities"):
         found = dataclasses.replace(found, labels=given.labels)
-    head, assumed = served_head.decided(student, found, shapes[output], loss)
+    head, assumed = served_head.decided(
+        student, found, shapes[output], None if known is not None else loss
+    )
     reader.output_heads = {output: head}
     served = Served(
         model, inputs, output, head, shapes[output], assumed, (), tuple(features or ()), reader
