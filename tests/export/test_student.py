@@ -249,9 +249,29 @@ def no_identifier():
     return keras.Model(inputs, keras.layers.Dense(2)(inputs["a-b"] + inputs["c"]))
 
 
+def text_output():
+    x = keras.Input((4,))
+    names = keras.layers.StringLookup(vocabulary=["a", "b"], invert=True)
+    return keras.Model(x, names(keras.ops.argmax(keras.layers.Dense(3)(x), -1)))
+
+
+def stateful():
+    x = keras.Input(batch_shape=(4, 5, 3))
+    return keras.Model(x, keras.layers.Dense(2)(keras.layers.LSTM(4, stateful=True)(x)))
+
+
+def any_length():
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    x = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(9, 3)(tokens))
+    return keras.Model(tokens, keras.layers.Dense(2)(x))
+
+
 @pytest.mark.parametrize(
     "make, error, message",
     [
+        (text_output, ValueError, "gives text, but an export serves numbers"),
+        (stateful, ValueError, "an export takes batches of any size: .*stateful"),
+        (any_length, ValueError, r'keras.Input\(\(64,\), dtype="int32", name="tokens"\)'),
         (distiller, TypeError, "Pass distiller.student"),
         (lambda: "model.keras", TypeError, "must be a keras.Model; given str"),
         (lambda: keras.Sequential([keras.layers.Dense(2)]), ValueError, "not built"),
@@ -263,6 +283,38 @@ def no_identifier():
 def test_what_cannot_be_served_is_refused(make, error, message):
     with pytest.raises(error, match=message):
         examine(make())
+
+
+class Noise(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.seed = keras.random.SeedGenerator(1)
+
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.seed)
+
+
+def test_a_student_that_is_random_in_inference_is_said(build_student):
+    student = build_student()
+    with pytest.warns(UserWarning, match="answers the same inputs otherwise each time"):
+        examine(keras.Model(student.input, Noise()(student.output)))
+
+
+@pytest.mark.parametrize(
+    "own, served",
+    [("float16", "float32"), ("uint16", "int32"), ("int16", "int32")]
+    + [("uint32", "int64"), ("float64", "float64"), ("bool", "bool"), ("int64", "int64")],
+)
+def test_dtypes_that_loaders_lack_are_served_as_wider_ones(own, served):
+    x = keras.Input((3,), dtype=own, name="x")
+    student = keras.Model(x, keras.layers.Dense(2)(keras.ops.cast(x, "float32")))
+    found = examine(student)
+    assert found.inputs["x"].dtype.name == served
+    values = np.array([[1, 0, 1], [0, 1, 1]])
+    expected = student(values.astype(own))
+    np.testing.assert_allclose(
+        found.outputs({"x": values.astype(served)})["logits"], expected, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,20 @@ def mixed_inputs():
     return keras.Model(inputs, dense(3)(layers.Concatenate()(encoded)))
 
 
+def looked_up():
+    """A vocabulary that TFLite has ops for."""
+    colours = keras.Input((1,), dtype="string", name="colours")
+    encoded = layers.StringLookup(vocabulary=["red", "green"], output_mode="one_hot")(colours)
+    return keras.Model(colours, dense(3)(encoded))
+
+
+def nest():
+    first, second = keras.Input((4,), name="left"), keras.Input((2,), name="right")
+    third = keras.Input((2,), name="third")
+    joined = layers.Concatenate()([first, second, third])
+    return keras.Model([(first, second), {"deep": third}], dense(3)(joined))
+
+
 def two_inputs(structure):
     first, second = keras.Input((4,), name="left"), keras.Input((2,), name="right")
     model = keras.Model([first, second], dense(3)(layers.Concatenate()([first, second])))
@@ -204,6 +218,12 @@ TASKS = {
         lambda f: keras.Model([x := keras.Input((4,), name="x")], dense(3)(x)), {"x": TABLE}, {},
         softmax, None,
     ),
+    "words_looked_up": (
+        lambda f: looked_up(), {"colours": COLOURS}, {}, softmax, None,
+    ),
+    "inputs_in_a_nest": (
+        lambda f: nest(), {"left": TABLE, "right": SIZES, "third": SIZES}, {}, softmax, None,
+    ),
     "inputs_in_a_list": (
         lambda f: two_inputs(list), {"left": TABLE, "right": SIZES}, {}, softmax, None,
     ),
@@ -234,7 +254,7 @@ def tasks(tmp_path_factory):
         tensors = {key: tf.constant(array) for key, array in feeds.items()}
         given = tensors if len(tensors) > 1 else next(iter(tensors.values()))
         if isinstance(getattr(model, "input", None), list) and len(tensors) > 1:
-            given = list(tensors.values())
+            given = keras.tree.pack_sequence_as(model.input, list(tensors.values()))
         returned = model(given, training=False)
         if isinstance(returned, list | dict):
             returned = returned[options["output"]] if isinstance(returned, dict) else returned[0]

@@ -13,7 +13,17 @@ IMAGE = "image"
 
 _AUTOMATIC_NAME = re.compile(r"(keras_tensor|input|input_layer|inputs)(_\d+)?")
 _STRINGS = ("a", "b", "unknown")  # for students without a vocabulary
+# Dtypes that clients and loaders do not all have are served as wider ones, and cast inside.
+_WIDER = {
+    tf.float16: tf.float32,
+    tf.bfloat16: tf.float32,
+    tf.int16: tf.int32,
+    tf.uint16: tf.int32,
+    tf.uint32: tf.int64,
+    tf.uint64: tf.int64,
+}
 _LARGEST_SCALED = 5.0  # what is scaled from here to 1 was divided by 255 before it is given
+_EXAMPLE_SIZE = 64
 _WORDS = 50  # of a vocabulary: the most frequent ones
 # Layers that may stand before those that scale the pixels.
 _BEFORE_WEIGHTS = (
@@ -55,7 +65,8 @@ def specs(student, image_dtype):
             raise ValueError(
                 f'Input "{name}" of student "{student.name}" has the shape {tuple(shape)}. An '
                 "export needs fixed sizes behind the batch dimension. Wrap the student: inputs = "
-                "keras.Input((height, width, channels)); keras.Model(inputs, student(inputs))."
+                f'keras.Input({_fixed(shape[1:])}, dtype="{tf.as_dtype(dtype).name}", '
+                f'name="{name}"); keras.Model(inputs, student(inputs)).'
             )
     names = [name for name, _, _ in found]
     if len(set(names)) < len(names):
@@ -63,7 +74,10 @@ def specs(student, image_dtype):
             f'Several inputs of student "{student.name}" have the same name: {names}. Name each '
             'its own: keras.Input(shape, name="image").'
         )
-    return {name: tf.TensorSpec((None, *shape[1:]), dtype, name) for name, shape, dtype in found}
+    return {
+        name: tf.TensorSpec((None, *shape[1:]), _WIDER.get(tf.as_dtype(dtype), dtype), name)
+        for name, shape, dtype in found
+    }
 
 
 def structured(model, feeds):
@@ -188,6 +202,11 @@ def _structure(model):
         return None
     # The `input` of a Sequential model is that of its first call by another model.
     return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
+def _fixed(shape):
+    """An example of a shape without free sizes."""
+    return tuple(_EXAMPLE_SIZE if size is None else size for size in shape)
 
 
 def _found(student):

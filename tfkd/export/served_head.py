@@ -2,12 +2,14 @@
 
 import warnings
 
-import tensorflow as tf
+import numpy as np
 
 from tfkd import head_search, taps
 from tfkd.export.errors import ExportWarning
 from tfkd.heads import Head, meaning_of_loss
 
+_ROWS = 8  # made-up examples
+_REPEATED = 1e-3  # of the largest output: greatest difference between two calls on the same inputs
 _ROWS_OF_NO_CHANCE = 4  # so many logits do not sum to 1 by chance
 
 
@@ -80,18 +82,28 @@ def decided(student, head, shape, loss):
 
 def require_sense(served):
     """Refuses a head that the Keras model's own numbers contradict."""
-    try:
-        own = served.own_output(served.sample(8))
-    except (tf.errors.OpError, TypeError, ValueError) as error:
-        raise ValueError(
-            f'Student "{served.model.name}" does not take inputs like {served.inputs}: {error}'
-        ) from error
+    feeds = served.sample(_ROWS)
+    own = served.own_output(feeds)
+    _require_repeatable(served, feeds, own)
     said = contradiction(own, served.head)
     if said:
         raise ValueError(
             f'The head of student "{served.model.name}" was taken for "{served.head.name}", but '
             f"{said}. Say which head it is: head= takes logits, independent_logits, "
             "probabilities, independent_probabilities or numbers."
+        )
+
+
+def _require_repeatable(served, feeds, own):
+    again = served.own_output(feeds)
+    allowed = _REPEATED * max(1.0, float(np.nanmax(np.abs(own), initial=0.0)))
+    if np.nanmax(np.abs(again - own), initial=0.0) > allowed:
+        warnings.warn(
+            f'Student "{served.model.name}" answers the same inputs otherwise each time: something '
+            "in it is random in inference too. Its export repeats the same random numbers from "
+            "each start. Call random layers with training=False, or leave them out.",
+            category=ExportWarning,
+            stacklevel=4,
         )
 
 

@@ -13,6 +13,8 @@ from tfkd.models import forks
 
 THRESHOLD = 0.5  # above it an independent label is said to hold
 
+_ROWS = 3  # made-up examples
+_LONGEST_REASON = 400  # characters of an error that Keras raised
 _MAXIMUM_RANK_OF_NAMES = 3  # names for each of a sequence's positions, not for each pixel
 
 
@@ -146,6 +148,7 @@ def examine(student, labels=None, output=None, features=None, input_dtype="float
         raise ValueError(f'image_dtype must be "float32" or "uint8"; given {input_dtype!r}.')
     given = None if head is None else Head.get(head)
     inputs = model_inputs.specs(student, input_dtype)
+    _require_numbers(student, inputs)
     model = precision.in_float32(student)
     if model is not student:
         precision.require_same_answers(student, model, inputs)
@@ -184,6 +187,26 @@ def _require_plain_model(student):
         raise ValueError(
             f'Student "{student.name}" is not built, so its input shape is unknown. Call it once '
             "on a batch, or give it a keras.Input."
+        )
+
+
+def _require_numbers(student, inputs):
+    """Calls the student on made-up inputs, which no graph can stand for."""
+    feeds = model_inputs.made_up(student, inputs, _ROWS)
+    try:
+        returned = keras.tree.flatten(model_inputs.call(student, inputs, feeds))
+    except (tf.errors.OpError, TypeError, ValueError) as error:
+        shapes = {name: (_ROWS, *spec.shape[1:]) for name, spec in inputs.items()}
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise ValueError(
+            f'Student "{student.name}" cannot be called on made-up inputs of the shapes {shapes}, '
+            f"but an export takes batches of any size: {reason}"
+        ) from error
+    if any(tensor.dtype == tf.string for tensor in returned):
+        raise ValueError(
+            f'Student "{student.name}" gives text, but an export serves numbers and gives them '
+            "names itself: export the part before the layer that turns them into text, and give "
+            "the names as labels."
         )
 
 

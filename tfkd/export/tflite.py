@@ -144,9 +144,10 @@ def _reason(served, error):
     custom = re.search(r"(?:Custom|Flex|Select TF) ops: *(.+)", text)
     missing = [custom[1].strip(". ")] if custom else re.findall(r"'tf\.(\w+)' op", text)
     if not missing:
-        lines = [line for line in text.splitlines() if line.strip()]
-        said = lines[0][:_LONGEST_REASON] if lines else type(error).__name__
-        return f'Model "{name}" cannot be converted to TFLite: {said}'
+        located = re.search(r'error: loc\(callsite\(fused\["(\w+):.*\)\)\): (.+)', text)
+        said = f"at its operation {located[1]}: {located[2]}" if located else text.strip()
+        said = said.split("\n")[0][:_LONGEST_REASON]
+        return f'Model "{name}" cannot be converted to TFLite, {said or type(error).__name__}.'
     missing = ", ".join(dict.fromkeys(missing))
     advice = "Export it as a SavedModel, or build it of other layers."
     if "TensorList" in missing:

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from tfkd.export import accuracy
 from tfkd.export.checks import reference
@@ -65,10 +66,7 @@ def compare_tflite(path, served, quantization, io_dtype="float32", examples=None
     if flex:
         raise ExportCheckError(f"The file needs ops that are not built in: {flex}.")
     described = {
-        name: (
-            np.dtype(io_dtype if spec.dtype.is_floating else spec.dtype.as_numpy_dtype),
-            (-1, *spec.shape[1:]),
-        )
+        name: (_dtype(spec.dtype, io_dtype), (-1, *spec.shape[1:]))
         for name, spec in served.inputs.items()
     }
     if interpreter.inputs != described:
@@ -144,6 +142,13 @@ def compare_numbers(expected, found, limits):
         "mean_error": float(errors.mean()),
         "largest_error": float(errors.max()),
     }
+
+
+def _dtype(own, io_dtype):
+    """What the interpreter calls the dtype of an input."""
+    if own == tf.string:
+        return np.dtype("S")
+    return np.dtype(io_dtype if own == tf.float32 else own.as_numpy_dtype)
 
 
 def _run(interpreter, served, feeds):
