@@ -6,27 +6,13 @@ versions of Keras that setup.cfg admits.
 
 import keras
 import tensorflow as tf
-from keras.src.losses.loss import squeeze_or_expand_to_same_rank, unscale_loss_for_distribution
+from keras.src.losses.loss import reduce_weighted_values, unscale_loss_for_distribution
+from keras.src.losses.losses import LossFunctionWrapper
 from keras.src.utils.naming import to_snake_case
 from tensorflow.python.util import _pywrap_util_port
 
-__all__ = [
-    "PreparedModel",
-    "has_onednn",
-    "layers_of",
-    "logits_of",
-    "mask_of",
-    "output_losses",
-    "prepared_parts",
-    "replace_losses",
-    "replace_metrics",
-    "squeeze_or_expand_to_same_rank",
-    "takes_training",
-    "to_snake_case",
-    "unscale_loss_for_distribution",
-    "wraps_function",
-    "with_mask",
-]
+# Used from here as they are.
+__all__ = ["reduce_weighted_values", "to_snake_case", "unscale_loss_for_distribution"]
 
 
 # Tensors.
@@ -87,10 +73,15 @@ def wraps_function(thing):
     Keras makes such wrappers of names and functions; its own classes (`BinaryCrossentropy`) are
     subclasses of theirs.
     """
-    wrappers = (keras.src.losses.losses.LossFunctionWrapper, keras.metrics.MeanMetricWrapper)
+    wrappers = (LossFunctionWrapper, keras.metrics.MeanMetricWrapper)
     if type(thing) not in wrappers:
         return None
     return getattr(thing, "fn", None) or getattr(thing, "_fn", None)
+
+
+def wrapped_loss(function, name, **settings):
+    """A `keras.losses.Loss` of a plain function (y_true, y_pred, **settings)."""
+    return LossFunctionWrapper(function, name=name, **settings)
 
 
 def settings_of(loss):
@@ -99,12 +90,6 @@ def settings_of(loss):
 
 
 # What `compile` makes of its arguments.
-
-
-def prepared_parts(model):
-    """The compiled model's metrics and loss, those of the two that there are."""
-    parts = [model._compile_metrics, model._compile_loss]
-    return [part for part in parts if part is not None]
 
 
 def compiled_loss(model):
@@ -129,6 +114,8 @@ def replace_losses(model, replacement):
             losses that Keras made itself, of a name or a function.
     """
     compiled = compiled_loss(model)
+    if compiled is None or not compiled.built:
+        return
     given = [id(leaf) for leaf in keras.tree.flatten(compiled._user_loss)]
     compiled._flat_losses = [
         part if id(part.loss) in given else part._replace(loss=replacement(part.path, part.loss))
@@ -145,6 +132,8 @@ def replace_metrics(model, replacement):
             for metrics that Keras made itself, of a name or a function.
     """
     compiled = model._compile_metrics
+    if compiled is None or not compiled.built:
+        return
     given = [
         id(leaf)
         for metrics in (compiled._user_metrics, compiled._user_weighted_metrics)
@@ -159,12 +148,54 @@ def replace_metrics(model, replacement):
                 ]
 
 
-class PreparedModel(keras.Model):
-    """A model that knows its variables before the first step.
+def track(mean, loss, batch):
+    """Adds a loss of one batch, scaled for replicas, to a `keras.metrics.Mean` over examples."""
+    mean.update_state(unscale_loss_for_distribution(loss), sample_weight=batch)
 
-    Subclasses define `prepared` (whether everything is made) and `prepare(x, knowledge)`, which
+
+class PreparedModel(keras.Model):
+    """A model that makes its variables before the first step.
+
+    Made within the step they have TensorFlow trace it twice, which takes seconds. A subclass has a
+    property `prepared`, whether all is made, and `prepare(x, y, sample_weight, knowledge)`, which
     makes what can only be made with a batch.
     """
+
+    def make_variables(self, x, y, training):
+        """Makes what Keras makes at the first batch: metrics, and the optimizer's variables.
+
+        Args:
+            x, y: structures of `KerasTensor`, None where they are not known.
+            training: whether the optimizer is needed.
+        """
+        if training and self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        waiting = [part for part in self._compiled_parts() if not part.built]
+        if not waiting or x is None or y is None:
+            return
+        y_pred = self.compute_output_spec(x)
+        if keras.tree.is_nested(y_pred) and not keras.tree.is_nested(y):
+            y = keras.tree.map_structure(lambda _: y, y_pred)
+        for part in waiting:
+            part.build(y, y_pred)
+
+    @property
+    def has_variables(self):
+        """Whether `make_variables` has nothing left to make."""
+        parts = [*self._compiled_parts(), *([self.optimizer] if self.optimizer else [])]
+        return all(part.built for part in parts)
+
+    def scaled_penalties(self):
+        """The model's additional losses (regularisers), float32, scaled for replicas as Keras does."""
+        return [tf.cast(self._aggregate_additional_loss(loss), tf.float32) for loss in self.losses]
+
+    def track_loss(self, loss, batch):
+        """Updates the metric "loss"."""
+        track(self._loss_tracker, loss, batch)
+
+    def _compiled_parts(self):
+        parts = [self._compile_metrics, self._compile_loss]
+        return [part for part in parts if part is not None]
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Under a strategy Keras draws a batch to build from, and data that counts its epochs counts
@@ -175,15 +206,6 @@ class PreparedModel(keras.Model):
     def _symbolic_build(self, iterator=None, data_batch=None):
         # Under a strategy Keras builds before the first step, and knows of no stored knowledge.
         if isinstance(data_batch, tuple) and len(data_batch) == 4:
-            *data_batch, knowledge = data_batch
-            self.prepare(data_batch[0], knowledge)
-            data_batch = tuple(data_batch)
+            self.prepare(*data_batch)
+            data_batch = data_batch[:3]
         super()._symbolic_build(iterator, data_batch)
-
-    def aggregated_penalties(self):
-        """The model's additional losses (regularisers), scaled for replicas as Keras does."""
-        return [self._aggregate_additional_loss(penalty) for penalty in self.losses]
-
-    def track_total_loss(self, loss, batch):
-        """Updates the metric "loss"."""
-        self._loss_tracker.update_state(unscale_loss_for_distribution(loss), sample_weight=batch)

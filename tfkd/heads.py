@@ -69,6 +69,11 @@ class Head:
         """ "softmax" or "sigmoid", what turns this head's logits into probabilities; or None."""
         return {"one_of_many": "softmax", "independent": "sigmoid"}.get(self.labels)
 
+    def as_logits(self):
+        """The head of the logits behind this one; itself where there are none."""
+        known = self.kind == "probabilities" and self.labels is not None
+        return Head("logits", self.labels) if known else self
+
     def logits(self, tensor):
         """Logits, in float32 where they are recovered from probabilities.
 
@@ -106,6 +111,25 @@ class Head:
             )
         function = tf.nn.softmax if self.labels == "one_of_many" else tf.nn.sigmoid
         return _keras.with_mask(function(tf.cast(tensor, tf.float32)), tensor)
+
+
+def of_outputs(given, outputs):
+    """{output: `Head`} of heads as they are given: one for all, or {output: head}.
+
+    Args:
+        given: a name, a `Head`, None, or a dict of them.
+        outputs: names of the outputs.
+
+    Raises:
+        ValueError: an unknown head, or an output that there is not.
+    """
+    if given is None:
+        return {}
+    given = given if isinstance(given, dict) else dict.fromkeys(outputs, given)
+    unknown = sorted(set(given) - set(outputs))
+    if unknown:
+        raise ValueError(f"There is no output {unknown}; the outputs are {sorted(outputs)}.")
+    return {name: Head.get(head) for name, head in given.items() if head is not None}
 
 
 def refined(heads, shapes, losses):

@@ -16,7 +16,8 @@ import keras
 import tensorflow as tf
 
 from tfkd import _keras, head_search
-from tfkd.heads import Head, refined
+from tfkd import fused as fused_kernels
+from tfkd.heads import of_outputs, refined
 
 OUTPUT = "output"
 
@@ -32,8 +33,10 @@ class Taps:
         role: "teacher" or "student", for messages.
         heads: what is known of the outputs: a name of a head or a `tfkd.heads.Head`, or
             {output name: one}; found out by `trace` where it is not given.
+        fused: whether its BatchNormalization layers run on TensorFlow's fused kernel.
 
     Attributes:
+        shapes: {name: shape with batch} of the tensors that a pass gives, once traced.
         heads: {name: `Head`} of the tensors that a pass gives, once traced.
         output_heads: {output name: `Head`} of what the model itself returns, once traced.
 
@@ -41,10 +44,10 @@ class Taps:
         ValueError: a name is neither an output nor a layer; near matches are listed.
     """
 
-    def __init__(self, model, names=(), role="model", heads=None):
-        self.model, self.role = model, role
+    def __init__(self, model, names=(), role="model", heads=None, fused=False):
+        self.model, self.role, self._fused = model, role, fused
         self.output_names = output_names(model)
-        self.heads, self.output_heads, self._given_heads = {}, {}, heads
+        self.shapes, self.heads, self.output_heads, self._given_heads = {}, {}, {}, heads
         self._layers, self._awaited = {}, {}
         for name in names:
             if name in (self.output_names or (OUTPUT,)) or name == OUTPUT:
@@ -57,6 +60,11 @@ class Taps:
                 self._awaited[name] = error  # perhaps an output, which only a call can tell
         for layer in self._layers.values():
             _make_tappable(layer)
+
+    @property
+    def signature(self):
+        """The structure of `tf.TensorSpec` that the model takes, or None where it cannot tell."""
+        return input_signature(self.model)
 
     @property
     def outputs(self):
@@ -99,25 +107,38 @@ class Taps:
             return {name: tf.identity(tensor) for name, tensor in (named | tapped).items()}
 
         traced = tf.function(run, autograph=False).get_concrete_function(signature)
+        if self._fused:  # all layers are there now
+            fused_kernels.install(self.model)
         looks = functools.cache(lambda: _measured(traced, signature))
         outputs = [name for name in found if name not in self._layers]
-        given = self._heads_given(outputs)
+        given = of_outputs(self._given_heads, outputs)
         heads = {
             name: given.get(name) or head_search.head(one, lambda name=name: looks().get(name))
             for name, one in found.items()
         }
         self.output_heads = {name: heads[name] for name in outputs}
         self.heads = {
-            name: _with_logits(heads[name]) if name in outputs or name in ends else heads[name]
+            name: heads[name].as_logits() if name in outputs or name in ends else heads[name]
             for name in heads
         }
+        self.shapes = shapes
         return shapes
+
+    def output_heads_under(self, loss):
+        """`output_heads` with what the loss on the labels tells, as `Model.compile` takes it."""
+        return refined(self.output_heads, self.shapes, loss)
+
+    def heads_under(self, loss):
+        """`heads` with what the loss on the labels tells."""
+        outputs = {n: head.as_logits() for n, head in self.output_heads_under(loss).items()}
+        return {**self.heads, **outputs}
 
     def _run(self, inputs, training):
         """(what the model returned, {output name: tensor}, {tapped layer: tensor}) of one pass."""
         arguments = {"training": training} if _keras.takes_training(self.model) else {}
-        with _recording(self._layers.values()) as seen:
-            returned = self.model(inputs, **arguments)
+        kernels = fused_kernels.active() if self._fused else contextlib.nullcontext()
+        with kernels, _recording(self._layers.values()) as seen:
+            returned = self.model(_arranged(self.model, inputs), **arguments)
         named = self._named(returned)
         for name, error in self._awaited.items():
             if name not in named:
@@ -129,26 +150,13 @@ class Taps:
 
     def _logits(self, name, tensor):
         """The logits behind an output that holds probabilities; any other output as it is."""
-        found = head_search.search(tensor)
+        found, source = head_search.search(tensor), _keras.logits_of(tensor)
         head = self.output_heads.get(name) or head_search.head(found, lambda: None)
-        if head.kind != "probabilities" or head.labels is None:
-            return tensor
-        source = _keras.logits_of(tensor)
         source = found.source if source is None and found.direct else source
-        return head.logits(tensor) if source is None else _keras.with_mask(source, tensor)
-
-    def _heads_given(self, outputs):
-        """{output name: `Head`} of those that were given."""
-        given = self._given_heads
-        if not isinstance(given, dict):
-            given = {} if given is None else dict.fromkeys(outputs, given)
-        for name in given:
-            if name not in outputs:
-                raise ValueError(
-                    f'The {self.role} "{self.model.name}" has no output "{name}" whose head could be '
-                    f"given; its outputs are {outputs}."
-                )
-        return {name: Head.get(head) for name, head in given.items() if head is not None}
+        if source is not None:
+            return _keras.with_mask(source, tensor)
+        known = head.kind == "probabilities" and head.labels is not None
+        return head.logits(tensor) if known else tensor
 
     def _named(self, returned):
         if isinstance(returned, dict):
@@ -200,15 +208,14 @@ def heads_of(model, given=None, loss=None):
     if signature is None:
         raise ValueError(f'The inputs of "{model.name}" are not known. Call it once on a batch.')
     reader = Taps(model, heads=given)
-    shapes = reader.trace(signature)
-    loss = getattr(model, "loss", None) if loss is None else loss
-    return refined(reader.output_heads, shapes, loss)
+    reader.trace(signature)
+    return reader.output_heads_under(getattr(model, "loss", None) if loss is None else loss)
 
 
 def input_signature(model):
     """The structure of `tf.TensorSpec` that a model takes, or None where it cannot tell."""
     if getattr(model, "inputs", None):
-        structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+        structure = model.inputs[0] if len(model.inputs) == 1 else model.input
         return keras.tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), structure)
     shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
     if not isinstance(shape, list | tuple) or not all(
@@ -218,10 +225,16 @@ def input_signature(model):
     return tf.TensorSpec((None, *shape[1:]), model.compute_dtype)
 
 
-def _with_logits(head):
-    """What stands in the dict for an output: logits for probabilities."""
-    known = head.kind == "probabilities" and head.labels is not None
-    return Head("logits", head.labels) if known else head
+def _arranged(model, inputs):
+    """A single input in the structure that the model was made with: `keras.Model([image], ...)`."""
+    wanted = model.input if getattr(model, "inputs", None) and _is_functional(model) else None
+    if not keras.tree.is_nested(wanted) or keras.tree.is_nested(inputs) or len(model.inputs) > 1:
+        return inputs
+    return keras.tree.pack_sequence_as(wanted, [inputs])
+
+
+def _is_functional(model):
+    return not isinstance(model, keras.Sequential)
 
 
 def _measured(traced, signature):
