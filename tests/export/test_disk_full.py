@@ -83,12 +83,10 @@ def over_quota(*_, **__):
 @pytest.mark.parametrize(
     "name, owner, attribute, fails",
     [
-        ("saved_model", tf.saved_model, "save", full_for_tensorflow),
-        ("saved_model", warmup, "write", full_for_tensorflow),
-        ("saved_model", saved_model, "save_functions", over_quota),
+        ("saved_model", saved_model, "save_functions", full_for_tensorflow),
+        ("saved_model", warmup, "write", over_quota),
         ("saved_model", model_card, "write", full),
         ("tflite", tflite, "save_functions", full_for_tensorflow),
-        ("tflite", tf.lite.TFLiteConverter, "from_saved_model", full),
         ("tflite", records.Metadata, "model_dump_json", full),
         ("tflite", Path, "write_bytes", over_quota),
     ],

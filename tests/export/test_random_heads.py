@@ -132,7 +132,7 @@ def checked(chain, serve):
 REFUSED = {}
 
 
-@settings(QUICK, max_examples=45)
+@settings(QUICK, max_examples=30)
 @given(chains())
 def test_probabilities_are_those_of_the_model_or_the_export_is_refused(chain):
     def serve(model, x):
@@ -147,7 +147,7 @@ def test_refusals_are_the_exception():
     assert not REFUSED or sum(asked) <= 0.25 * len(asked), REFUSED
 
 
-@settings(QUICK, max_examples=4)
+@settings(QUICK, max_examples=3)
 @given(chains())
 def test_the_files_hold_the_same(tmp_path_factory, chain):
     def serve(model, x):

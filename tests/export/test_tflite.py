@@ -102,19 +102,6 @@ def test_a_mixed_precision_student_becomes_a_file_of_built_in_ops(build_student,
     np.testing.assert_allclose(found["logits"], exact, atol=1e-4)
 
 
-@pytest.mark.parametrize("units, activation", [(1, None), (1, "sigmoid"), (3, "softmax")])
-def test_binary_and_softmax_heads(build_student, images, tmp_path, units, activation):
-    student = build_student(units, activation)
-    head = "independent_logits" if (units, activation) == (1, None) else None
-    path = export_tflite(student, tmp_path / "s.tflite", head=head)
-    found = Interpreter(path).run({"image": images})
-    logits = build_student(units)(images.astype("float32")).numpy()
-    np.testing.assert_allclose(found["logits"], logits, atol=1e-4)
-    if units == 1:
-        positive = 1 / (1 + np.exp(-logits[:, 0].astype("float64")))
-        np.testing.assert_allclose(found["probabilities"][:, 1], positive, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     "options, message",
     [

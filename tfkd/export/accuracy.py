@@ -38,12 +38,14 @@ def compare(expected, found, labels, served, limit):
         "accuracy": float(its.mean()),
         "labelled": int(truth.size),
     }
-    require_small_drop("the export", own, its, limit)
+    said = require_small_drop("the export", own, its, limit)
+    if said:
+        warnings.warn(said, category=ExportWarning, stacklevel=3)
     return figures
 
 
 def require_small_drop(name, own, its, limit):
-    """Says a loss of accuracy against the Keras student; beyond the limit it is an error.
+    """A loss of accuracy against the Keras student, in words; beyond the limit it is an error.
 
     Args:
         name: of the export.
@@ -51,7 +53,7 @@ def require_small_drop(name, own, its, limit):
         limit: the greatest share that may be lost; None for any.
 
     Returns:
-        What was said, or "".
+        The words, "" where nothing worth saying is lost.
     """
     lost = int(own.sum()) - int(its.sum())
     drop, beyond = lost / own.size, limit is not None and lost > limit * own.size + 1e-9
@@ -67,7 +69,6 @@ def require_small_drop(name, own, its, limit):
             "drawn from the training data, in the range that the student was trained on; or export "
             "as dynamic or float16."
         )
-    warnings.warn(f"{said}.", category=ExportWarning, stacklevel=3)
     return f"{said}."
 
 
