@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+import tfkd
 from tfkd.export import tflite_checks
 from tfkd.export.errors import ExportCheckError
 from tfkd.export.student import examine
-from tfkd.export.tflite import convert
+from tfkd.export.tflite import convert, export_tflite
 from tfkd.export.tflite_checks import Limits, compare_probabilities, compare_tflite
 
 LOOSE = Limits(error=1.0, agreement=0.9, drop=1.0)
@@ -68,3 +69,25 @@ def test_an_op_that_is_not_built_in_is_found(student, content, tmp_path, monkeyp
     monkeypatch.setattr(tflite_checks, "Interpreter", WithFlex)
     with pytest.raises(ExportCheckError, match=r"not built in: \['FlexTan'\]"):
         compare_tflite(tmp_path / "student.tflite", served, "float32")
+
+
+def test_a_file_is_checked_by_itself(student, tmp_path):
+    path = export_tflite(student, tmp_path / "student.tflite", check=False)
+    found = tfkd.export.check_tflite(path)
+    assert (found["quantization"], found["head"]) == ("float32", "logits")
+    assert found["operations"] > 3
+    whole = path.read_bytes()
+    for content, message in (
+        (whole[: len(whole) // 2], "tfkd did not write it"),
+        (b"junk" + whole[4:], "refuses"),
+        (b"", "tfkd did not write it"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ExportCheckError, match=message):
+            tfkd.export.check_tflite(path)
+    with pytest.raises(FileNotFoundError, match="no file"):
+        tfkd.export.check_tflite(tmp_path / "nothing.tflite")
+
+
+def test_every_public_name_is_there():
+    assert all(callable(getattr(tfkd.export, name)) for name in tfkd.export.__all__)

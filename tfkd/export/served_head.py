@@ -8,7 +8,7 @@ from tfkd import head_search, taps
 from tfkd.export.errors import ExportWarning
 from tfkd.heads import Head, meaning_of_loss
 
-_ROWS = 8  # made-up examples
+_ROWS, _REPEATED_ROWS = 8, 2  # made-up examples
 _REPEATED = 1e-3  # of the largest output: greatest difference between two calls on the same inputs
 _ROWS_OF_NO_CHANCE = 4  # so many logits do not sum to 1 by chance
 
@@ -95,9 +95,10 @@ def require_sense(served):
 
 
 def _require_repeatable(served, feeds, own):
-    again = served.own_output(feeds)
-    allowed = _REPEATED * max(1.0, float(np.nanmax(np.abs(own), initial=0.0)))
-    if np.nanmax(np.abs(again - own), initial=0.0) > allowed:
+    own = own[:_REPEATED_ROWS]
+    again = served.own_output({name: array[:_REPEATED_ROWS] for name, array in feeds.items()})
+    allowed = _REPEATED * max(1.0, float(np.nan_to_num(np.abs(own)).max(initial=0.0)))
+    if np.nan_to_num(np.abs(again - own)).max(initial=0.0) > allowed:
         warnings.warn(
             f'Student "{served.model.name}" answers the same inputs otherwise each time: something '
             "in it is random in inference too. Its export repeats the same random numbers from "

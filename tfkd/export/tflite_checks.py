@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfkd.export import accuracy
+from tfkd.export import accuracy, records
 from tfkd.export.checks import reference
 from tfkd.export.errors import ExportCheckError, ExportWarning
 from tfkd.export.interpreter import Interpreter
@@ -39,6 +39,56 @@ LIMITS = {
 }
 
 
+def check_tflite(path):
+    """Check a file by itself, as after a copy: it loads, runs, and is what it says it is.
+
+    Returns:
+        dict: "quantization", "head", "operations" (how many).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ExportCheckError: says what is wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        metadata = records.metadata(path)
+    except ValueError as error:
+        raise ExportCheckError(str(error)) from error
+    interpreter = _opened(path)
+    described = {name: tuple(one.shape) for name, one in metadata.inputs.items()}
+    found = {name: shape for name, (_, shape) in interpreter.inputs.items()}
+    if described != found:
+        raise ExportCheckError(f"{path} says that it takes {described}, but it takes {found}.")
+    zeros = {
+        n: np.zeros((2, *shape[1:]), dtype) for n, (dtype, shape) in interpreter.inputs.items()
+    }
+    try:
+        answer = interpreter.run(zeros)
+    except (RuntimeError, ValueError) as error:
+        raise ExportCheckError(f"The LiteRT interpreter cannot run {path}: {error}") from error
+    numbers = answer.get("values", answer.get("probabilities"))
+    if numbers is None or len(numbers) != 2:
+        raise ExportCheckError(f"{path} gives {sorted(answer)}, no probabilities and no values.")
+    return {
+        "quantization": metadata.quantization,
+        "head": metadata.head,
+        "operations": len(interpreter.operations),
+    }
+
+
+def _opened(path):
+    try:
+        interpreter = Interpreter(path)
+    except (ValueError, RuntimeError) as error:
+        raise ExportCheckError(f"The LiteRT interpreter refuses {path}: {error}") from error
+    flex = [name for name in interpreter.operations if name.startswith("Flex")]
+    if flex:
+        raise ExportCheckError(f"The file needs ops that are not built in: {flex}.")
+    return interpreter
+
+
 def compare_tflite(path, served, quantization, io_dtype="float32", examples=None):
     """Compares a file with the Keras student.
 
@@ -58,13 +108,7 @@ def compare_tflite(path, served, quantization, io_dtype="float32", examples=None
     Raises:
         ExportCheckError: says what differed.
     """
-    try:
-        interpreter = Interpreter(path)
-    except (ValueError, RuntimeError) as error:
-        raise ExportCheckError(f"The LiteRT interpreter refuses {path}: {error}") from error
-    flex = [name for name in interpreter.operations if name.startswith("Flex")]
-    if flex:
-        raise ExportCheckError(f"The file needs ops that are not built in: {flex}.")
+    interpreter = _opened(path)
     described = {
         name: (_dtype(spec.dtype, io_dtype), (-1, *spec.shape[1:]))
         for name, spec in served.inputs.items()
