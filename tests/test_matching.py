@@ -1,17 +1,18 @@
 """Losses wired to named tensors: resolution, shapes, adapters, weights, messages."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd.adapters import Adapters
 from tfkd.losses import (
+    DistillationLoss,
     EnsembleDistillation,
     FeatureDistillation,
     LogitsDistillation,
     SelfDistillation,
 )
-from tfkd.terms import Terms
+from tfkd.matching import Matching
 
 
 def pair(*shape):
@@ -20,32 +21,32 @@ def pair(*shape):
 
 
 def connected(losses, knowledge_shapes, student_shapes=None):
-    terms = Terms(losses, Adapters())
-    terms.connect(knowledge_shapes, student_shapes or knowledge_shapes)
-    return terms
+    matching = Matching(losses)
+    matching.connect(knowledge_shapes, student_shapes or knowledge_shapes)
+    return matching
 
 
 def test_a_loss_reads_the_only_outputs():
     teacher, student = pair(4, 3)
     loss = LogitsDistillation()
-    assert Terms([loss], Adapters()).names("teacher") == []
-    terms = connected([loss], {"output": (None, 3)})
-    (value,) = terms({"output": teacher}, {"output": student})
+    assert Matching([loss]).names("teacher") == []
+    matching = connected([loss], {"output": (None, 3)})
+    (value,) = matching({"output": teacher}, {"output": student})
     np.testing.assert_allclose(value, loss(teacher, student), rtol=1e-6)
 
 
 def test_each_loss_reads_its_two_names():
     (teacher, student), (deep, shallow) = pair(4, 3), pair(4, 5)
     hint = FeatureDistillation("mae", "deep", "shallow")
-    terms = Terms([LogitsDistillation(), hint], Adapters())
-    assert (terms.names("teacher"), terms.names("student")) == (["deep"], ["shallow"])
-    assert not terms.connected
-    terms.connect(
+    matching = Matching([LogitsDistillation(), hint])
+    assert (matching.names("teacher"), matching.names("student")) == (["deep"], ["shallow"])
+    assert not matching.connected
+    matching.connect(
         {"output": (None, 3), "deep": (None, 5)}, {"output": (None, 3), "shallow": (None, 5)}
     )
-    assert terms.connected
-    assert terms.knowledge_shapes == {"output": (None, 3), "deep": (None, 5)}
-    values = terms({"output": teacher, "deep": deep}, {"output": student, "shallow": shallow})
+    assert matching.connected
+    assert matching.knowledge_shapes == {"output": (None, 3), "deep": (None, 5)}
+    values = matching({"output": teacher, "deep": deep}, {"output": student, "shallow": shallow})
     wanted = np.abs(deep.numpy() - shallow.numpy()).mean()
     np.testing.assert_allclose(values[1], wanted, rtol=1e-6)
 
@@ -53,10 +54,10 @@ def test_each_loss_reads_its_two_names():
 def test_a_structured_loss_is_one_value():
     first, second = pair(4, 3), pair(4, 5)
     loss = LogitsDistillation(loss=["mse", "mae"])
-    terms = connected(
+    matching = connected(
         [loss, LogitsDistillation(loss={"b": "mse"})], {"a": (None, 3), "b": (None, 5)}
     )
-    values = terms({"a": first[0], "b": second[0]}, {"a": first[1], "b": second[1]})
+    values = matching({"a": first[0], "b": second[0]}, {"a": first[1], "b": second[1]})
     wanted = LogitsDistillation(loss="mse")(*first) + LogitsDistillation(loss="mae")(*second)
     np.testing.assert_allclose(values[0], wanted, rtol=1e-6)
     np.testing.assert_allclose(values[1], LogitsDistillation(loss="mse")(*second), rtol=1e-6)
@@ -65,12 +66,11 @@ def test_a_structured_loss_is_one_value():
 def test_the_adapter_stands_between():
     teacher, _ = pair(4, 5)
     _, student = pair(4, 2)
-    adapters = Adapters()
-    terms = Terms([FeatureDistillation("mse", "deep", "shallow")], adapters)
-    terms.connect({"deep": (None, 5)}, {"shallow": (None, 2)})
-    kernel, bias = adapters.trainable_variables
+    matching = Matching([FeatureDistillation("mse", "deep", "shallow")])
+    matching.connect({"deep": (None, 5)}, {"shallow": (None, 2)})
+    kernel, bias = matching.parts.trainable_variables
     with tf.GradientTape() as tape:
-        (value,) = terms({"deep": teacher}, {"shallow": student})
+        (value,) = matching({"deep": teacher}, {"shallow": student})
     adapted = student.numpy() @ kernel.numpy() + bias.numpy()
     np.testing.assert_allclose(value, ((adapted - teacher.numpy()) ** 2).mean(), rtol=1e-5)
     wanted = 2 * (adapted - teacher.numpy()).mean(axis=0) / 5
@@ -80,25 +80,25 @@ def test_the_adapter_stands_between():
 def test_example_weights_reach_every_loss():
     teacher, student = pair(4, 3)
     weight = tf.constant([0.0, 1.0, 2.0, 0.5])
-    terms = connected(
+    matching = connected(
         [LogitsDistillation(loss="mse"), FeatureDistillation()], {"output": (None, 3)}
     )
     each = ((teacher.numpy() - student.numpy()) ** 2).mean(-1)
-    values = terms({"output": teacher}, {"output": student}, weight)
+    values = matching({"output": teacher}, {"output": student}, weight)
     np.testing.assert_allclose(values, 2 * [(each * weight.numpy()).mean()], rtol=1e-5)
 
 
 def test_weights_by_output_go_to_their_outputs():
     first, second = pair(4, 3), pair(4, 5)
     weight = tf.constant([0.0, 1.0, 2.0, 0.5])
-    terms = connected(
+    matching = connected(
         [FeatureDistillation(loss={"a": "mse", "b": "mse"})], {"a": (None, 3), "b": (None, 5)}
     )
     knowledge, tensors = {"a": first[0], "b": second[0]}, {"a": first[1], "b": second[1]}
-    (value,) = terms(knowledge, tensors, {"a": weight})
+    (value,) = matching(knowledge, tensors, {"a": weight})
     wanted = FeatureDistillation()(*first, weight) + FeatureDistillation()(*second)
     np.testing.assert_allclose(value, wanted, rtol=1e-6)
-    (listed,) = terms(knowledge, tensors, [weight, None])  # as fit gives them for list outputs
+    (listed,) = matching(knowledge, tensors, [weight, None])  # as fit gives them for list outputs
     np.testing.assert_allclose(listed, wanted, rtol=1e-6)
 
 
@@ -126,22 +126,9 @@ def test_what_cannot_be_wired_is_refused():
 
 def test_knowledge_that_lacks_a_name_is_refused():
     teacher, student = pair(4, 3)
-    terms = connected([LogitsDistillation()], {"output": (None, 3)})
+    matching = connected([LogitsDistillation()], {"output": (None, 3)})
     with pytest.raises(ValueError, match='has no "output", which logits_distillation reads'):
-        terms({"logits": teacher}, {"output": student})
-
-
-@pytest.mark.parametrize("graph", [False, True])
-def test_a_teacher_that_is_not_finite_is_named_and_a_student_is_not(graph):
-    teacher, student = pair(4, 3)
-    terms = connected([LogitsDistillation()], {"output": (None, 3)})
-    run = lambda t, s: terms({"output": t}, {"output": s})  # noqa: E731
-    run = tf.function(run) if graph else run
-    broken = tf.constant([[np.nan, 0, 0]] + [[0, 0, 0]] * 3, tf.float32)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="output holds NaN or infinity"):
-        run(broken, student)
-    assert np.isnan(run(teacher, broken)[0])
-    assert np.isfinite(run(teacher, student)[0])
+        matching({"logits": teacher}, {"output": student})
 
 
 def test_a_loss_taught_by_the_student_reads_its_tensors():
@@ -149,12 +136,12 @@ def test_a_loss_taught_by_the_student_reads_its_tensors():
     own = SelfDistillation(
         LogitsDistillation(2.0, teacher_layer_name="output", student_layer_name="exit")
     )
-    terms = Terms([own], Adapters())
-    assert (terms.names("teacher"), terms.names("student")) == ([], ["exit", "output"])
-    assert not terms.reads_teacher
-    terms.connect({}, {"output": (None, 3), "exit": (None, 3)})
+    matching = Matching([own])
+    assert (matching.names("teacher"), matching.names("student")) == ([], ["exit", "output"])
+    assert not matching.reads_teacher
+    matching.connect({}, {"output": (None, 3), "exit": (None, 3)})
     student = {"output": deep, "exit": shallow}
-    (value,) = terms({"output": teacher}, student)
+    (value,) = matching({"output": teacher}, student)
     np.testing.assert_allclose(value, own.loss(deep, shallow), rtol=1e-6)
 
 
@@ -163,29 +150,155 @@ def test_what_teaches_within_the_student_gets_no_gradient():
     own = SelfDistillation(
         LogitsDistillation(2.0, teacher_layer_name="output", student_layer_name="exit")
     )
-    terms = Terms([own], Adapters())
-    terms.connect({}, {"output": (None, 3), "exit": (None, 3)})
+    matching = Matching([own])
+    matching.connect({}, {"output": (None, 3), "exit": (None, 3)})
     with tf.GradientTape() as tape:
         tape.watch([deep, shallow])
-        (value,) = terms({}, {"output": deep, "exit": shallow})
+        (value,) = matching({}, {"output": deep, "exit": shallow})
     assert tape.gradient(value, deep) is None
 
 
 def test_several_names_are_read_as_a_tuple_and_labels_are_handed_over():
     first, second = pair(4, 3)
     loss = EnsembleDistillation(["first", "second"], teach_selectively=True)
-    terms = Terms([loss], Adapters())
-    assert terms.names("student") == ["first", "second"]
-    terms.connect({}, {"first": (None, 3), "second": (None, 3)})
+    matching = Matching([loss])
+    assert matching.names("student") == ["first", "second"]
+    matching.connect({}, {"first": (None, 3), "second": (None, 3)})
     labels = tf.constant([0, 1, 2, 0])
     members = (first, second)
     expected = loss(members, members, labels=labels)
     for given in (labels, {"first": labels, "second": labels}, [labels, labels]):
-        (value,) = terms({}, {"first": first, "second": second}, labels=given)
+        (value,) = matching({}, {"first": first, "second": second}, labels=given)
         np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
 def test_members_of_different_shapes_are_refused():
-    terms = Terms([EnsembleDistillation(["first", "second"])], Adapters())
+    matching = Matching([EnsembleDistillation(["first", "second"])])
     with pytest.raises(ValueError, match=r"\(None, 3\).*\(None, 4\)"):
-        terms.connect({}, {"first": (None, 3), "second": (None, 4)})
+        matching.connect({}, {"first": (None, 3), "second": (None, 4)})
+
+
+class Needy(DistillationLoss):
+    """Keeps what it was handed."""
+
+    needs = ("labels", "index", "training")
+
+    def call(self, teacher, student, **handed):
+        self.handed = handed
+        return tf.reduce_mean(student, axis=-1)
+
+
+def test_a_loss_is_handed_what_it_needs_by_name():
+    loss = Needy()
+    matching = connected([loss], {"output": (None, 3)})
+    teacher, student = pair(4, 3)
+    labels, index = tf.constant([0, 1, 2, 0]), tf.constant([7, 8, 9, 10], tf.int64)
+    knowledge = {"output": teacher, "index": index}
+    matching(knowledge, {"output": student}, labels=labels, training=True)
+    assert sorted(loss.handed) == ["index", "labels", "training"]
+    np.testing.assert_array_equal(loss.handed["labels"], labels)
+    np.testing.assert_array_equal(loss.handed["index"], index)
+    assert loss.handed["training"] is True
+    with pytest.raises(ValueError, match="needy reads the labels, but the data has none"):
+        matching(knowledge, {"output": student})
+    with pytest.raises(ValueError, match="needy reads the examples' numbers"):
+        matching({"output": teacher}, {"output": student}, labels=labels)
+
+
+def test_an_unknown_need_is_refused_when_the_distiller_is_made():
+    class Wishful(Needy):
+        needs = ("labels", "weather")
+
+    with pytest.raises(ValueError, match=r"wishful needs \['weather'\].*labels.*index"):
+        Matching([Wishful()])
+
+
+class Owner(DistillationLoss):
+    """Owns a layer on either side, in a list and in a dict."""
+
+    adapts = "itself"
+
+    def build(self, teacher_shape, student_shape):
+        self.shapes = (teacher_shape, student_shape)
+        self.sides = [keras.layers.Dense(2), keras.layers.Dense(2)]
+        for side, shape in zip(self.sides, self.shapes, strict=True):
+            side.build(shape)
+        self.scales = {"both": keras.Variable([1.0, 1.0])}
+
+    def call(self, teacher, student):
+        first, second = (side(x) for side, x in zip(self.sides, (teacher, student), strict=True))
+        return tf.reduce_sum((first - second) * self.scales["both"], axis=-1)
+
+
+def test_what_a_loss_owns_is_tracked_and_trained():
+    loss = Owner()
+    matching = connected([loss], {"output": (None, 3)}, {"output": (None, 5)})
+    assert loss.shapes == ((None, 3), (None, 5))
+    assert matching.parts.count_params() == (3 * 2 + 2) + (5 * 2 + 2) + 2
+    (teacher, _), (_, student) = pair(4, 3), pair(4, 5)
+    with tf.GradientTape() as tape:
+        (value,) = matching({"output": teacher}, {"output": student})
+    variables = matching.parts.trainable_variables
+    gradients = tape.gradient(value, [variable.value for variable in variables])
+    assert len(gradients) == 5
+    assert all(gradient is not None for gradient in gradients)
+
+
+def test_a_loss_that_owns_layers_serves_one_pair_of_shapes():
+    loss = Owner()
+    first = connected([loss], {"output": (None, 3)})
+    again = connected([loss], {"output": (None, 3)})
+    assert list(map(id, first.parts.variables)) == list(map(id, again.parts.variables))
+    with pytest.raises(ValueError, match="owner owns layers for tensors of the shapes"):
+        connected([loss], {"output": (None, 4)})
+
+
+def test_several_taps_reach_a_loss_and_its_build_as_tuples():
+    class Several(Owner):
+        def build(self, teacher_shape, student_shape):
+            assert teacher_shape == ((None, 3), (None, 4))
+            assert student_shape == ((None, 5), (None, 6))
+
+        def call(self, teacher, student):
+            assert [t.shape[-1] for t in (*teacher, *student)] == [3, 4, 5, 6]
+            return tf.reduce_mean(student[1], axis=-1)
+
+    loss = Several(("a", "b"), ("c", "d"))
+    matching = Matching([loss])
+    assert (matching.names("teacher"), matching.names("student")) == (["a", "b"], ["c", "d"])
+    teacher = {"a": (None, 3), "b": (None, 4)}
+    student = {"c": (None, 5), "d": (None, 6)}
+    matching.connect(teacher, student)
+    assert matching.read_of_teacher == {"a", "b"}
+    batch = lambda shapes: {n: tf.ones((2, shape[1])) for n, shape in shapes.items()}  # noqa: E731
+    assert float(matching(batch(teacher), batch(student))[0]) == 1.0
+
+
+# Sample weights: by example, by position, by more positions than the loss has values.
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ((4,), lambda values, w: (values * w[:, None, None]).mean()),
+        ((4, 1), lambda values, w: (values * w[:, :, None]).mean()),
+        ((4, 5), lambda values, w: (values * w[:, :, None]).mean()),
+        ((4, 5, 6), lambda values, w: (values * w).mean()),
+        ((4, 5, 6, 2), lambda values, w: (values * w.mean(-1)).mean()),
+    ],
+)
+def test_weights_are_matched_from_the_batch_s_side(weights, expected):
+    teacher, student = pair(4, 5, 6, 3)
+    weight = np.random.default_rng(1).uniform(0, 2, weights).astype("float32")
+    values = ((teacher - student).numpy() ** 2).mean(-1)
+    matching = connected([LogitsDistillation(loss="mse")], {"output": (None, 5, 6, 3)})
+    (value,) = matching({"output": teacher}, {"output": student}, weight)
+    np.testing.assert_allclose(value, expected(values, weight), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 6), (4, 5, 5), ()])
+def test_weights_that_fit_no_axis_are_refused(shape):
+    teacher, student = pair(4, 5, 6, 3)
+    matching = connected([LogitsDistillation(loss="mse")], {"output": (None, 5, 6, 3)})
+    with pytest.raises(ValueError, match="do not fit the values of a loss"):
+        matching({"output": teacher}, {"output": student}, np.ones(shape, "float32"))

@@ -15,7 +15,7 @@ class Coefficient:
     class Softened:
         temperature = Coefficient(positive=True)
 
-    loss.temperature = 4.0                            # checked; the compiled step reads the new value
+    loss.temperature = 4.0                            # checked; the step reads the new value
     Softened.temperature.tensor(loss)                 # float32 scalar for the step
     ```
 

@@ -1,4 +1,4 @@
-"""Before and after a step: data is checked, what waited for it is made, and figures are reported."""
+"""Before and after a step: data is checked, what waited for it is made, figures are reported."""
 
 import contextlib
 import functools
@@ -17,10 +17,18 @@ class FittedModel(_keras.PreparedModel):
     """
 
     def build(self, input_shape):
-        for model in (self.student, *self.source.models()):
+        self._build_on(_keras.symbolic_of_shapes(input_shape))
+
+    def _build_on(self, inputs):
+        """Builds what is not built by calling it on symbolic inputs, as Keras does in `fit`."""
+        taught, own = inputs, inputs
+        if self.separate_inputs:
+            taught, own = batches.own_inputs(inputs)
+        for model, given in [(self.student, own), *((m, taught) for m in self.source.models())]:
             if not model.built:
-                model.build(input_shape)
-        self.connect()
+                model(given)
+        taught, own = (keras.tree.map_structure(_keras.spec_of, x) for x in (taught, own))
+        self.connect(inputs=(taught, own))
 
     @functools.wraps(keras.Model.fit)
     def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
@@ -40,6 +48,8 @@ class FittedModel(_keras.PreparedModel):
         with validation.explained():
             if self.compiled:  # else Keras says so
                 self.prepare(*batches.symbolic(x, y), training=training)
+            if training and self.built:
+                validation.trainable(self)
             yield
 
     def prepare(self, x, y=None, sample_weight=None, knowledge=None, training=True):
@@ -53,7 +63,7 @@ class FittedModel(_keras.PreparedModel):
             return
         with tf.init_scope(), self.distribute_strategy.scope():
             if not self.built:
-                self.build(batches.shapes(x))
+                self._build_on(batches.symbolic(x).x)
             if knowledge is not None:
                 self.connect(batches.shapes(knowledge))
             if self.compiled and self.matching.connected:
@@ -77,8 +87,14 @@ class FittedModel(_keras.PreparedModel):
             taught, own = batches.own_inputs(batch.x)
         read = self.matching.read_of_teacher | {m.teacher_name for m in self.teacher_metrics}
         knowledge = self.source.answer_to(taught, batch, read, training)
+        unknown = self.matching.unknown_logits(self.source.heads)
         checks = [
             validation.finite(knowledge or {}),
+            *(
+                validation.looks_like_logits(knowledge[n], n)
+                for n in unknown
+                if n in (knowledge or {})
+            ),
             *named_losses.label_checks(self, batch.y, self.taps.shapes),
         ]
         with tf.control_dependencies([check for check in checks if check is not None]):

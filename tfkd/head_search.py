@@ -168,11 +168,8 @@ def head(found, measured):
         return Head("probabilities", labels)
     seen = measured()
     if labels:
-        if seen == "distribution" and labels == "one_of_many":
-            return Head("probabilities", labels)
-        if seen in ("distribution", "unit") and labels == "independent":
-            return Head("probabilities", labels)
-        return Head()
+        fits = seen == "distribution" or (seen == "unit" and labels == "independent")
+        return Head("probabilities" if fits else None, labels)
     if seen == "distribution":
         return Head("probabilities", "one_of_many")
     return Head("logits") if seen == "outside" else Head()

@@ -29,8 +29,9 @@ class Head:
 
     Args:
         kind: "logits", "probabilities", "numbers" (a regression), or None where it is not known.
-        labels: "one_of_many" (softmax over the last axis), "independent" (a sigmoid for each label),
-            or None where it is not known; logits alone do not tell.
+        labels: "one_of_many" (softmax over the last axis), "independent" (a sigmoid a label), or
+            None where it is not known; logits alone do not tell. With an unknown kind: numbers
+            made of such probabilities that are none themselves (percentages, say).
     """
 
     kind: str | None = None
@@ -53,8 +54,8 @@ class Head:
             return given
         if given not in _NAMES:
             raise ValueError(
-                f"A head is one of {sorted(_NAMES)}, got {given!r}. Logits become probabilities by a "
-                "softmax over the classes; independent ones by a sigmoid for each label."
+                f"A head is one of {sorted(_NAMES)}, got {given!r}. Logits become probabilities by "
+                "a softmax over the classes; independent ones by a sigmoid for each label."
             )
         return cls(*_NAMES[given])
 
@@ -106,8 +107,8 @@ class Head:
             return tensor
         if self.kind != "logits" or self.labels is None:
             raise ValueError(
-                f"The output is not known well enough for probabilities: its kind is {self.kind}, its "
-                f"labels are {self.labels}. Say which of {sorted(_NAMES)} it is."
+                f"The output is not known well enough for probabilities: its kind is {self.kind}, "
+                f"its labels are {self.labels}. Say which of {sorted(_NAMES)} it is."
             )
         function = tf.nn.softmax if self.labels == "one_of_many" else tf.nn.sigmoid
         return _keras.with_mask(function(tf.cast(tensor, tf.float32)), tensor)

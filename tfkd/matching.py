@@ -82,6 +82,20 @@ class Matching:
         read = [taught for _, loss, taught, _ in self._pairs if loss.taught_by == "teacher"]
         return {name for names in read for name in _several(names)}
 
+    def unknown_logits(self, heads):
+        """Names that are read of the teacher as logits, where nobody knows what they hold.
+
+        Args:
+            heads: {name: `tfkd.heads.Head`} of the teacher.
+        """
+        read = [
+            name
+            for _, loss, taught, _ in self._pairs
+            if "heads" in loss.needs and loss.taught_by == "teacher"
+            for name in _several(taught)
+        ]
+        return [name for name in dict.fromkeys(read) if heads.get(name, Head()) == Head()]
+
     def connect(self, knowledge_shapes, student_shapes):
         """Resolves names, checks shapes, and builds adapters and what losses own.
 
@@ -129,7 +143,8 @@ class Matching:
             sample_weight: optional tensor (batch, ...); or, for several outputs, a list or
                 {output name: tensor}, which weigh losses on outputs and no hints.
             labels: what the data gives, one for all outputs or one for each, or None.
-            heads: {"teacher": {name: Head}, "student": {name: Head}}, as far as they are known.
+            heads: {"teacher": {name: Head}, "student": {name: Head}} as far as they are known; None
+                where all that is read as logits holds logits.
             training: whether the student trains.
         """
         values = [0.0] * len(self.losses)
@@ -145,10 +160,8 @@ class Matching:
             needs = {
                 "labels": of_output(labels, learnt, tensors),
                 "index": knowledge.get(INDEX),
-                "heads": (
-                    _heads(heads, loss.taught_by, taught),
-                    _heads(heads, "student", learnt),
-                ),
+                "heads": heads
+                and (_heads(heads[loss.taught_by], taught), _heads(heads["student"], learnt)),
                 "training": training,
             }
             weight = of_output(sample_weight, learnt, tensors)
@@ -196,8 +209,7 @@ def _read(tensors, names):
     return tensors[names]
 
 
-def _heads(heads, role, names):
-    known = (heads or {}).get(role) or {}
+def _heads(known, names):
     if isinstance(names, tuple):
         return tuple(known.get(name, Head()) for name in names)
     return known.get(names, Head())

@@ -45,7 +45,7 @@ class Schedule(keras.callbacks.Callback):
         callbacks=[
             tfkd.schedules.Schedule("student_loss_weight", tfkd.schedules.cosine(0.1, 0.9, 20)),
             tfkd.schedules.Schedule("feature_distillation", tfkd.schedules.warm_up(1.0, 5)),
-            tfkd.schedules.Schedule("logits_distillation.temperature", lambda epoch: 8 / (epoch + 1)),
+            tfkd.schedules.Schedule("logits_distillation.temperature", lambda epoch: 8 - epoch / 4),
         ],
     )
     ```

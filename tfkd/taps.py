@@ -171,8 +171,8 @@ class Taps:
     def _tapped(self, name, tensor):
         if tensor is None:
             raise ValueError(
-                f'Layer "{name}" of the {self.role} "{self.model.name}" is not called by the model, '
-                "so there is nothing to tap. Tap a layer that takes part in its forward pass."
+                f'Layer "{name}" of the {self.role} "{self.model.name}" is not called by the model,'
+                " so there is nothing to tap. Tap a layer that takes part in its forward pass."
             )
         if not tf.is_tensor(tensor):
             raise ValueError(

@@ -35,9 +35,10 @@ def models(source, student):
     )
     told = (
         f"The student shares {names} with the teacher, which is frozen: these layers do not train. "
-        "To train them give the student copies: keras.models.clone_model(student), then set_weights."
+        "To train them give the student copies (keras.models.clone_model, then set_weights)."
     )
-    if student.weights and not student.trainable_variables:
+    taught = {id(variable) for teacher in teachers for variable in teacher.variables}
+    if all(id(variable) in taught for variable in student.trainable_variables):
         raise ValueError(f"Nothing of the student is left to train. {told}")
     warnings.warn(told, stacklevel=4)
 
@@ -57,7 +58,7 @@ def losses(distillation_losses):
 
 
 def weights(distillation_loss_weights, count, student_loss_weight=None):
-    """One weight for each loss, 1.0 by default; ValueError where the numbers differ or all are 0."""
+    """One weight a loss, 1.0 by default; ValueError where the numbers differ or all are 0."""
     if distillation_loss_weights is None:
         return [1.0] * count
     if not isinstance(distillation_loss_weights, list | tuple | np.ndarray):
@@ -109,18 +110,20 @@ def parts(parts, student, before, source):
         )
 
 
-def input_signatures(taught, learnt, separate):
+def input_signatures(taught, learnt, given, separate):
     """(teacher's, student's) structures of `tf.TensorSpec`, merged; None for what cannot be told.
 
     Args:
         taught, learnt: what the teacher and what the student take, None where they cannot tell.
+        given: the same of the data, where it is known.
         separate: whether each is given an input of its own.
 
     Raises:
         ValueError: both are given the same input, and cannot take it.
     """
     if separate or taught is None or learnt is None:
-        return taught or (None if separate else learnt), learnt or (None if separate else taught)
+        told, own = (None, None) if separate else (learnt, taught)
+        return taught or told or given[0], learnt or own or given[1]
     try:
         return tuple(
             keras.tree.map_structure(_merged, own, other)
@@ -130,8 +133,8 @@ def input_signatures(taught, learnt, separate):
         pass
     one_each = not keras.tree.is_nested(taught) and not keras.tree.is_nested(learnt)
     advice = (
-        "Let the models own their preprocessing: put a keras.layers.Resizing (or another layer that "
-        "maps the data's shape to the model's) in front of one of them, or give"
+        "Let the models own their preprocessing: put a keras.layers.Resizing (or another layer "
+        "that maps the data's shape to the model's) in front of one of them, or give"
         if one_each
         else "Give both models the same inputs, or give"
     )
@@ -152,6 +155,16 @@ def data(x, y, student_loss_weight, has_loss):
     given = element if isinstance(element, tuple) else (element,)
     if isinstance(x, _KNOWN_STRUCTURES) and (len(given) == 1 or given[1] is None):
         supervised(student_loss_weight, has_loss)
+
+
+def trainable(model):
+    """Warns where nothing would train."""
+    if not model.trainable_weights:
+        warnings.warn(
+            "Nothing here is trainable: fit will change no weight. Set student.trainable = True, "
+            "or that of the layers that are to learn.",
+            stacklevel=4,
+        )
 
 
 def supervised(student_loss_weight, has_loss):
@@ -181,7 +194,7 @@ def knowledge(tensors, names, loss):
     if missing:
         raise ValueError(
             f'What stands for the teacher has no "{missing[0]}", which {loss.name} reads; it gave '
-            f"{sorted(tensors)}. Store the knowledge anew with this tap, or have the source give it."
+            f"{sorted(tensors)}. Store it anew with this tap, or have the source give it."
         )
 
 
@@ -228,17 +241,15 @@ def class_labels(y, classes):
     return _assert(tf.logical_or(tf.equal(tf.size(y), 0), within), found)
 
 
-def look_like_logits(tensor, side, reader):
-    """`tensor`, after a check that its numbers do not all lie within 0 and 1."""
+def looks_like_logits(tensor, name):
+    """An operation that fails where all numbers of a teacher's output lie within 0 and 1."""
     inside = tf.reduce_all(tf.logical_and(tensor >= 0.0, tensor <= 1.0))
-    check = _assert(
+    return _assert(
         tf.logical_not(inside),
-        f"{reader} reads logits, but all numbers of the {side}'s output lie between 0 and 1, and "
-        f"nothing else tells what they are. Say so: Distiller(..., {side}_head=...) takes "
-        '"probabilities" (one class of many), "independent_probabilities" or "logits".',
+        f"A loss reads logits, but all numbers of the teacher's {name} lie between 0 and 1, and "
+        "nothing else tells what they are. Say so: Distiller(..., teacher_head=...) takes "
+        '"probabilities" (of one class of many), "independent_probabilities" or "logits".',
     )
-    with tf.control_dependencies([] if check is None else [check]):
-        return _keras.with_mask(tf.identity(tensor), tensor)
 
 
 @contextlib.contextmanager

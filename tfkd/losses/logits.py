@@ -5,7 +5,7 @@ import functools
 import keras
 from keras import ops
 
-from tfkd import _keras, validation
+from tfkd import _keras
 from tfkd.losses.base import Softened, StructuredLoss
 
 
@@ -181,8 +181,8 @@ def form_of(loss, heads, classes, activation=None):
     numbers = [side for side, head in zip(_SIDES, heads, strict=True) if head.kind == "numbers"]
     if numbers and activation is None:
         raise ValueError(
-            f"{loss.name} compares probabilities, but the {numbers[0]}'s output is a number that is "
-            'trained as a regression. Compare it with FeatureDistillation("mse", "output", '
+            f"{loss.name} compares probabilities, but the {numbers[0]}'s output is a number that "
+            'is trained as a regression. Compare it with FeatureDistillation("mse", "output", '
             f'"output"); or, if it is log-odds, give {type(loss).__name__} activation="sigmoid".'
         )
     says = sorted({head.activation for head in heads if head.activation} - {None})
@@ -193,13 +193,13 @@ def form_of(loss, heads, classes, activation=None):
             f"the {s}'s {h.activation}" for s, h in zip(_SIDES, heads, strict=True)
         )
         raise ValueError(
-            f"{loss.name} compares {found}: one head tells one class of many, the other independent "
-            f'labels. Give {type(loss).__name__} activation="softmax" or "sigmoid".'
+            f"{loss.name} compares {found}: one head tells one class of many, the other "
+            f'independent labels. Give {type(loss).__name__} activation="softmax" or "sigmoid".'
         )
     if classes == 1 and says != ["sigmoid"]:
         raise ValueError(
-            f"{loss.name} reads an output of a single number, and nothing says that it is log-odds. "
-            "For a binary classifier compile with BinaryCrossentropy(from_logits=True), or give "
+            f"{loss.name} reads an output of a single number, and nothing says that it is log-odds."
+            " For a binary classifier compile with BinaryCrossentropy(from_logits=True), or give "
             f'{type(loss).__name__} activation="sigmoid"; for a regression use '
             'FeatureDistillation("mse", "output", "output").'
         )
@@ -207,13 +207,16 @@ def form_of(loss, heads, classes, activation=None):
 
 
 def known_logits(loss, tensors, heads):
-    """The logits of teacher and student; an output whose head is not known is looked at.
+    """The logits of teacher and student.
 
     Args:
         loss: the distillation loss, for messages.
         tensors: float32 tensor (batch, ..., classes) of the teacher and of the student, or a tuple
             of them for a side.
         heads: `tfkd.heads.Head` of each, in the same structure.
+
+    Raises:
+        ValueError: an output of which nobody knows what it means.
     """
     return tuple(
         keras.tree.map_structure(functools.partial(_logits, loss, side), tensor, head)
@@ -222,9 +225,18 @@ def known_logits(loss, tensors, heads):
 
 
 def _logits(loss, side, tensor, head):
-    if head.kind is None:
-        return validation.look_like_logits(tensor, side, loss.name)
-    return tensor if head.kind == "numbers" else head.logits(tensor)
+    if head.kind in ("logits", "numbers"):
+        return tensor
+    if head.kind == "probabilities":
+        return head.logits(tensor)
+    if side == "teacher" and head.labels is None:
+        return tensor  # the Distiller has looked at these numbers
+    raise ValueError(
+        f"{loss.name} reads logits, but what the {side}'s output means cannot be told from its "
+        f"graph{', which ends in numbers made of probabilities' if head.labels else ''}. Say so: "
+        f'Distiller(..., {side}_head=...) takes "logits", "probabilities" (of one class of many) '
+        'or "independent_probabilities".'
+    )
 
 
 _SIDES = ("teacher", "student")

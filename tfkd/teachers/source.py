@@ -146,8 +146,8 @@ class LiveTeacher(Source):
     Args:
         model: a `keras.Model` or a `keras.layers.TFSMLayer`.
         head: what its outputs mean, where that cannot be found out; see `tfkd.taps.Taps`.
-        fused_kernels: whether its BatchNormalization layers run on TensorFlow's fused kernel; by default
-            where that is the faster way.
+        fused_kernels: whether its BatchNormalization layers run on TensorFlow's fused kernel; by
+            default where that is the faster way.
     """
 
     _WEIGHTS = "teacher.weights.h5"
@@ -218,7 +218,8 @@ class CallableTeacher(StoredKnowledge):
         with torch.no_grad():
             return model(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
 
-    distiller = tfkd.Distiller(tfkd.teachers.CallableTeacher(answers, name="resnet50-v2"), student, losses)
+    teacher = tfkd.teachers.CallableTeacher(answers, name="resnet50-v2")
+    distiller = tfkd.Distiller(teacher, student, losses)
     tfkd.TeacherCache.build("cache", distiller, train)
     ```
 
