@@ -6,7 +6,9 @@ quick."""
 from tfkd import _lazy
 
 _HOMES = {
+    "DiskFullError": "tfkd.export.errors",
     "ExportCheckError": "tfkd.export.errors",
+    "ExportWarning": "tfkd.export.errors",
     "check_saved_model": "tfkd.export.checks",
     "check_tflite": "tfkd.export.tflite_checks",
     "export_saved_model": "tfkd.export.saved_model",

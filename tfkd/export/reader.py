@@ -45,9 +45,9 @@ def open_exported(path, threads=1):
     return _SavedModel(path, threads)
 
 
-def open_keras(model, threads=1):
-    """The same for a Keras model: it is saved and loaded in a fresh process; `Exported`."""
-    return _Keras(model, threads)
+def open_keras(model, threads=1, directory=None):
+    """The same for a Keras model: it is saved in `directory` and loaded in a fresh process."""
+    return _Keras(model, threads, directory)
 
 
 class Exported:
@@ -138,8 +138,8 @@ class _SavedModel(_Process):
 class _Keras(_Process):
     output = "output"
 
-    def __init__(self, model, threads):
-        self._directory = tempfile.TemporaryDirectory()
+    def __init__(self, model, threads, directory):
+        self._directory = tempfile.TemporaryDirectory(prefix=".tmp-", dir=directory)
         path = Path(self._directory.name) / "model.keras"
         model.save(path, include_optimizer=False)
         self.bytes = path.stat().st_size

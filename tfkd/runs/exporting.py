@@ -9,6 +9,7 @@ import datetime
 import os
 import shutil
 import time
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,9 @@ import tfkd
 from tfkd import data, evaluation
 from tfkd.export import export_saved_model, export_tflite, measure, open_exported
 from tfkd.export.calibration import choose
+from tfkd.export.errors import ExportWarning
 from tfkd.export.versions import new_version
+from tfkd.heads import Head
 from tfkd.runs.directory import (
     EXPORT,
     EXPORT_PICTURE,
@@ -38,6 +41,7 @@ from tfkd.runs.training import EVALUATION_BATCH
 
 CALIBRATION_SEED = 0
 CHECK_IMAGES = 256
+HEAD = Head(labels="one_of_many")  # of a run's student: an image is of one class
 # What of run.json travels with a SavedModel.
 MANIFEST = ("tfkd", "finished", "versions", "settings", "inputs", "data", "kept_seed", "summary")
 
@@ -79,15 +83,22 @@ def export(directory, record, splits, options, out=None, check=True):
         shutil.rmtree(stage, ignore_errors=True)
         try:
             manifest = {name: record[name] for name in MANIFEST}
-            staged = _write(student, splits, options, stage, manifest, check)
+            notes = []
+            staged = _write(student, splits, options, stage, manifest, check, notes)
             test = data.batches(splits.test, EVALUATION_BATCH)
             with silenced():
                 measured = measure.report(
-                    student, staged, test, teacher=teacher, plot=stage / EXPORT_PICTURE
+                    student,
+                    staged,
+                    test,
+                    teacher=teacher,
+                    plot=stage / EXPORT_PICTURE,
+                    head=HEAD,
+                    largest_drop=measure.LARGEST_DROP if check else None,
                 )
             files = _publish(staged, out, options.keep)
             os.replace(stage / EXPORT_PICTURE, out / EXPORT_PICTURE)
-            content = _content(directory, record, options, check, files, measured)
+            content = _content(directory, record, options, check, files, measured, notes)
             write_json(out / EXPORT_RECORD, content)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
@@ -135,15 +146,15 @@ def evaluate_exported(path, directory, record, settings):
     return rows
 
 
-def _write(student, splits, options, stage, manifest, check):
-    """Writes and checks everything below `stage`; {row name: path}."""
-    common = {"labels": splits.info.label_names, "check": check}
+def _write(student, splits, options, stage, manifest, check, notes):
+    """Writes and checks everything below `stage`; {row name: path}. `notes` gets what was odd."""
+    common = {"labels": splits.info.label_names, "check": check, "head": HEAD}
     if check:
-        images = splits.validation.take(CHECK_IMAGES).as_numpy_iterator()
-        common["examples"] = np.stack([image for image, _ in images])
+        pairs = list(splits.validation.take(CHECK_IMAGES).as_numpy_iterator())
+        common["examples"] = tuple(np.stack(parts) for parts in zip(*pairs, strict=True))
     written = {}
     if "saved_model" in options.format:
-        with _told("SavedModel", check), silenced():
+        with _told("SavedModel", check, notes), silenced():
             written["SavedModel"] = export_saved_model(
                 student, stage / SAVED_MODEL, manifest=manifest, **common
             )
@@ -151,7 +162,7 @@ def _write(student, splits, options, stage, manifest, check):
         calibration = None
         if name == "int8":
             calibration = choose(splits.train, options.calibration_images, CALIBRATION_SEED)
-        with _told(f"TFLite {name}", check), silenced():
+        with _told(f"TFLite {name}", check, notes), silenced():
             written[f"TFLite {name}"] = export_tflite(
                 student,
                 stage / f"student_{name}.tflite",
@@ -163,12 +174,18 @@ def _write(student, splits, options, stage, manifest, check):
 
 
 @contextlib.contextmanager
-def _told(name, check):
+def _told(name, check, notes):
+    """Says how long an export took, and what was odd about it, which goes into `notes` too."""
     start = time.perf_counter()
-    yield
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
     seconds = time.perf_counter() - start
     line = f"{name}: written, {'checks green' if check else 'not checked'} ({seconds:.1f} s)"
-    Console().print(line, highlight=False)
+    said = [str(one.message) for one in caught if issubclass(one.category, ExportWarning)]
+    for text in (line, *(f"Warning: {one}" for one in said)):
+        Console().print(text, highlight=False, markup=False, soft_wrap=True)
+    notes += [f"{name}: {one}" for one in said]
 
 
 def _publish(staged, out, keep):
@@ -186,7 +203,7 @@ def _publish(staged, out, keep):
     return {name: path.relative_to(out.path).as_posix() for name, path in published.items()}
 
 
-def _content(directory, record, options, check, files, measured):
+def _content(directory, record, options, check, files, measured, notes):
     """The content of export.json."""
     return {
         "tfkd": tfkd.__version__,
@@ -201,6 +218,8 @@ def _content(directory, record, options, check, files, measured):
         },
         "settings": options.to_dict(),
         "checked": check,
+        "head": measured.head,
+        "notes": [*notes, *measured.notes],
         "files": files,
         "figures": measured.as_dicts(),
         "steps": _steps(measured.rows, files),
