@@ -1,8 +1,6 @@
 """TensorFlow Serving's gRPC calls (Predict, GetModelMetadata, GetModelStatus) on its own stubs."""
 
 import logging
-import math
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import tensorflow as tf
@@ -15,29 +13,38 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tfkd.export import rest
+from tfkd.export import tensor_protos
 from tfkd.export.hosting import (
     FAILED_PRECONDITION,
     INTERNAL,
-    INVALID_ARGUMENT,
     NOT_FOUND,
+    UNIMPLEMENTED,
     ServingError,
 )
-from tfkd.export.loader import NUMPY_TYPES, PREDICT_METHOD, STRING, LoaderError
+from tfkd.export.loader import PREDICT_METHOD
+from tfkd.export.messages import LoaderError
+from tfkd.export.request_checks import (
+    DEFAULT_SIGNATURE,
+    refusal,
+    require_feeds,
+    require_shape,
+    shown,
+)
 
 logger = logging.getLogger(__name__)
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_LONGEST_MESSAGE = 2000  # a status travels in a header, whose size is limited
 
 
-def grpc_server(models, *, maximum_bytes, concurrency):
-    """A gRPC server, not yet started and without a port, that answers for {name: hosting.Model}."""
-    server = grpc.server(
-        ThreadPoolExecutor(concurrency),
+def grpc_server(models, *, maximum_bytes):
+    """A `grpc.aio.Server`, not yet started and without a port, that answers for {name:
+    hosting.Model}; to be called in the event loop that it will run in."""
+    server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", maximum_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
-        ],
+        ]
     )
     service = _Service(models, maximum_bytes)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
@@ -54,42 +61,22 @@ def signature_map(signatures):
             for key, (data_type, shape) in signature[kind].items():
                 info = getattr(definition, kind)[key]
                 info.dtype = data_type
-                for size in shape:
+                info.tensor_shape.unknown_rank = shape is None
+                for size in shape or ():
                     info.tensor_shape.dim.add(size=size)
         result.signature_def[name].CopyFrom(definition)
     return result
 
 
 def to_array(proto, data_type, shape, name, maximum_bytes):
-    """A TensorProto as an array, refused unless it is of the signature's dtype and shape.
-
-    The size is checked first: a proto may give one value for a shape of 10^12, and
-    `tf.make_ndarray` would repeat it as often.
-    """
-    given = [dimension.size for dimension in proto.tensor_shape.dim]
+    """A TensorProto as an array, refused unless it is of the signature's dtype and shape."""
     if proto.dtype != data_type:
-        message = f'Input "{name}" has the dtype number {proto.dtype}; expected {data_type}.'
-        raise ServingError(INVALID_ARGUMENT, message)
-    rest.check_shape(given, shape, name)
-    count = math.prod(given)
-    if min(given) < 1 or count * NUMPY_TYPES[data_type].itemsize > maximum_bytes:
-        message = f'Input "{name}" has the shape {given}, which is empty or too large.'
-        raise ServingError(INVALID_ARGUMENT, message)
-    values = len(proto.string_val) if data_type == STRING else _number_count(proto, data_type)
-    if not 0 < values <= count:
-        message = f'Input "{name}" holds {values} values for the shape {given}.'
-        raise ServingError(INVALID_ARGUMENT, message)
+        raise refusal(f'Input "{name}" has the dtype number {proto.dtype}; expected {data_type}.')
+    require_shape([side.size for side in proto.tensor_shape.dim], shape, name)
     try:
-        return tf.make_ndarray(proto)
-    except (ValueError, TypeError) as error:
-        raise ServingError(INVALID_ARGUMENT, f'Input "{name}": {error}') from error
-
-
-def _number_count(proto, data_type):
-    if proto.tensor_content:
-        return len(proto.tensor_content) // NUMPY_TYPES[data_type].itemsize
-    lists = (proto.float_val, proto.double_val, proto.int_val, proto.int64_val, proto.bool_val)
-    return max(map(len, lists))
+        return tensor_protos.to_array(proto, maximum_bytes)
+    except ValueError as error:
+        raise refusal(f'Input "{name}": {error}.') from None
 
 
 class _Service(
@@ -100,46 +87,66 @@ class _Service(
         self._models = models
         self._maximum_bytes = maximum_bytes
 
-    def Predict(self, request, context):
-        with _Reported(context):
-            model, chosen = self._find(request.model_spec)
-            with model.using(**chosen) as version:
-                return _predict(model.name, version, request, self._maximum_bytes)
+    async def Predict(self, request, context):
+        async with _reported(context):
+            model, chosen = self._find(request)
+            return await model.in_thread(_predict, model, chosen, request, self._maximum_bytes)
 
-    def GetModelMetadata(self, request, context):
-        with _Reported(context):
-            model, chosen = self._find(request.model_spec)
-            if list(request.metadata_field) != ["signature_def"]:
-                raise ServingError(INVALID_ARGUMENT, 'metadata_field must be ["signature_def"].')
+    async def GetModelMetadata(self, request, context):
+        async with _reported(context):
+            model, chosen = self._find(request)
+            if set(request.metadata_field) != {"signature_def"}:
+                raise refusal('metadata_field must be ["signature_def"].')
             response = get_model_metadata_pb2.GetModelMetadataResponse()
             with model.using(**chosen) as version:
                 _fill(response.model_spec, model.name, version.number)
                 response.metadata["signature_def"].Pack(signature_map(version.signatures))
             return response
 
-    def GetModelStatus(self, request, context):
-        with _Reported(context):
-            model, chosen = self._find(request.model_spec)
-            states = model.states()
-            number = chosen["version"]
-            if chosen["label"] is not None:
-                with model.using(**chosen) as version:
-                    number = version.number
-            if number is not None:
-                if number not in states:
-                    raise ServingError(NOT_FOUND, f"Model {model.name} has no version {number}.")
-                states = {number: states[number]}
+    async def GetModelStatus(self, request, context):
+        async with _reported(context):
+            model, chosen = self._find(request)
             response = get_model_status_pb2.GetModelStatusResponse()
-            for version, (state, error) in states.items():
+            for version, (state, error) in model.states(**chosen).items():
                 status = response.model_version_status.add(version=version)
                 status.state = get_model_status_pb2.ModelVersionStatus.State.Value(state)
                 status.status.error_code = 2 if error else 0
                 status.status.error_message = error
             return response
 
-    def _find(self, spec):
+    async def Classify(self, request, context):
+        await self._refuse_method("classify", request, context)
+
+    async def Regress(self, request, context):
+        await self._refuse_method("regress", request, context)
+
+    async def MultiInference(self, request, context):
+        async with _reported(context):
+            raise refusal("Only Predict is served: the signatures' method is predict.")
+
+    async def HandleReloadConfigRequest(self, request, context):
+        async with _reported(context):
+            message = "Models and labels are fixed when this server starts."
+            raise ServingError(UNIMPLEMENTED, message)
+
+    async def _refuse_method(self, method, request, context):
+        async with _reported(context):
+            self._find(request)
+            raise refusal(
+                f"Expected {method} signature method_name to be tensorflow/serving/{method}. Was: "
+                f"{PREDICT_METHOD}. Use Predict."
+            )
+
+    def _find(self, request):
+        if not request.HasField("model_spec"):
+            raise refusal("Missing ModelSpec")
+        spec = request.model_spec
+        if not spec.name:
+            raise refusal("ModelSpec has no name specified.")
         if spec.name not in self._models:
-            raise ServingError(NOT_FOUND, f"Servable not found: {spec.name!r}.")
+            raise ServingError(
+                NOT_FOUND, f"Servable not found for request: Latest({shown(spec.name)})"
+            )
         which = spec.WhichOneof("version_choice")
         return self._models[spec.name], {
             "version": spec.version.value if which == "version" else None,
@@ -147,26 +154,42 @@ class _Service(
         }
 
 
-def _predict(model_name, version, request, maximum_bytes):
-    signature = request.model_spec.signature_name or rest.DEFAULT_SIGNATURE
-    if signature not in version.signatures:
-        message = f'Serving signature key "{signature}" not found.'
-        raise ServingError(FAILED_PRECONDITION, message)
-    inputs, outputs = (version.signatures[signature][kind] for kind in ("inputs", "outputs"))
-    if set(request.inputs) != set(inputs):
-        message = f'Inputs {sorted(request.inputs)}; "{signature}" takes {sorted(inputs)}.'
-        raise ServingError(INVALID_ARGUMENT, message)
-    wanted = set(request.output_filter) or set(outputs)
-    if wanted - set(outputs):
-        message = f"There are no outputs {sorted(wanted - set(outputs))}."
-        raise ServingError(INVALID_ARGUMENT, message)
-    feeds = {key: to_array(request.inputs[key], *inputs[key], key, maximum_bytes) for key in inputs}
-    found = version.run(signature, feeds)
-    response = predict_pb2.PredictResponse()
-    _fill(response.model_spec, model_name, version.number, signature)
-    for key in wanted:
-        response.outputs[key].CopyFrom(tf.make_tensor_proto(found[key]))
-    return response
+def _predict(model, chosen, request, maximum_bytes):
+    with model.using(**chosen) as version:
+        signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        if signature not in version.signatures:
+            message = f'Serving signature key "{shown(signature)}" not found.'
+            raise ServingError(FAILED_PRECONDITION, message)
+        inputs, outputs = (version.signatures[signature][kind] for kind in ("inputs", "outputs"))
+        if set(request.inputs) != set(inputs):
+            given = shown(sorted(request.inputs))
+            raise refusal(f'Inputs {given} were given; "{signature}" takes {sorted(inputs)}.')
+        wanted = _wanted(request.output_filter, outputs)
+        feeds = {
+            key: to_array(request.inputs[key], *inputs[key], key, maximum_bytes) for key in inputs
+        }
+        require_feeds(version.signatures, signature, feeds)
+        found = version.run(signature, feeds)
+        response = predict_pb2.PredictResponse()
+        _fill(response.model_spec, model.name, version.number, signature)
+        for key in wanted:
+            try:
+                response.outputs[key].CopyFrom(tf.make_tensor_proto(found[key]))
+            except ValueError as error:
+                raise refusal(f'Output "{key}" cannot be sent: {error}') from None
+        return response
+
+
+def _wanted(names, outputs):
+    """The outputs that a request asks for; all without a filter."""
+    for name in names:
+        if name not in outputs:
+            raise refusal(
+                f'There is no output "{shown(name)}"; the signature gives {sorted(outputs)}.'
+            )
+    if len(set(names)) < len(names):
+        raise refusal("output_filter names an output twice.")
+    return list(names) or list(outputs)
 
 
 def _fill(spec, name, number, signature=""):
@@ -174,19 +197,19 @@ def _fill(spec, name, number, signature=""):
     spec.version.value = number
 
 
-class _Reported:
+class _reported:
     """Turns an error into a gRPC status; one that nobody expected is logged and called INTERNAL."""
 
     def __init__(self, context):
         self._context = context
 
-    def __enter__(self):
+    async def __aenter__(self):
         pass
 
-    def __exit__(self, kind, error, trace):
+    async def __aexit__(self, kind, error, trace):
         if error is None or not isinstance(error, Exception):
             return
         if isinstance(error, ServingError | LoaderError):
-            self._context.abort(STATUS_CODES[error.code], str(error))
+            await self._context.abort(STATUS_CODES[error.code], str(error)[:_LONGEST_MESSAGE])
         logger.error("A request failed", exc_info=error)
-        self._context.abort(STATUS_CODES[INTERNAL], "The server failed; its log says why.")
+        await self._context.abort(STATUS_CODES[INTERNAL], "The server failed; its log says why.")

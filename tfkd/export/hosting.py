@@ -1,13 +1,15 @@
-"""Models and their versions in loader processes: new versions are found, loaded, warmed up and
-switched to."""
+"""Models and their versions in loader processes: new versions are found, examined, loaded, warmed
+up and switched to; processes that end or stop are replaced."""
 
+import asyncio
 import contextlib
 import itertools
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tfkd.export import warmup
+from tfkd.export import graph_inspection, warmup
 from tfkd.export.versions import list_versions
 from tfkd.export.worker import Worker, WorkerDied
 
@@ -17,6 +19,10 @@ logger = logging.getLogger(__name__)
 INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 3, 4, 5
 FAILED_PRECONDITION, UNIMPLEMENTED = 9, 12
 INTERNAL, UNAVAILABLE = 13, 14
+
+WATCH_SECONDS = 1.0  # between two looks at the loaders' processes
+STOPPED_AFTER = 10.0  # seconds without an answer to a ping; never more than a request may take
+WAITING_PER_THREAD = 8
 
 
 class ServingError(Exception):
@@ -41,10 +47,28 @@ class Model:
         labels: {label: version number}; labelled versions stay loaded too.
         poll_seconds: how often the base directory is read.
         timeout: seconds that one request may take.
+        concurrency: requests worked on at once; of more, some wait.
+        trust: load versions whose graphs touch files or run Python too.
     """
 
-    def __init__(self, name, base, *, loaded=1, labels=None, poll_seconds=1.0, timeout=30.0):
+    def __init__(
+        self,
+        name,
+        base,
+        *,
+        loaded=1,
+        labels=None,
+        poll_seconds=1.0,
+        timeout=30.0,
+        concurrency=16,
+        trust=False,
+    ):
         self.name = name
+        self._trust = trust
+        # Of its own: requests for a model that does not answer keep no other model waiting.
+        self._pool = ThreadPoolExecutor(concurrency)
+        self._admitted = 0
+        self._most_admitted = WAITING_PER_THREAD * concurrency
         self.labels = dict(labels or {})
         self._base = Path(base)
         self._loaded = loaded
@@ -54,14 +78,35 @@ class Model:
         self._failed = {}
         self._stop = threading.Event()
         self.refresh()
-        self._poller = threading.Thread(target=self._poll, args=(poll_seconds,), daemon=True)
-        self._poller.start()
+        self._threads = [
+            threading.Thread(target=self._repeat, args=work, daemon=True)
+            for work in ((self.refresh, poll_seconds), (self._watch, WATCH_SECONDS))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    async def in_thread(self, function, *arguments):
+        """Call a function in one of the model's threads; for an event loop.
+
+        Raises:
+            ServingError: UNAVAILABLE, because too many requests wait already.
+        """
+        if self._admitted >= self._most_admitted:
+            message = f"{self._admitted} requests for {self.name} wait already; try again later."
+            raise ServingError(UNAVAILABLE, message)
+        self._admitted += 1  # only the event loop's thread counts
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, function, *arguments)
+        finally:
+            self._admitted -= 1
 
     def refresh(self):
         """Read the base directory once: load what is new, close what is not wanted any more."""
         found = list_versions(self._base)
-        for number in set(self._failed) - set(found):
-            del self._failed[number]  # removed: another attempt under that number is welcome
+        with self._lock:
+            for number in set(self._failed) - set(found):
+                del self._failed[number]  # removed: another attempt under that number is welcome
         wanted = {number for number in self.labels.values() if self._load(number, found)}
         newest = (number for number in sorted(found, reverse=True) if self._load(number, found))
         wanted |= set(itertools.islice(newest, self._loaded))
@@ -80,17 +125,21 @@ class Model:
         inside the `with` statement, even if another version is published meanwhile.
 
         Raises:
-            ServingError: NOT_FOUND.
+            ServingError: NOT_FOUND, or INVALID_ARGUMENT for an unknown label, as TensorFlow
+                Serving.
         """
         with self._lock:
             if label is not None:
                 if label not in self.labels:
-                    raise ServingError(NOT_FOUND, f"Model {self.name} has no label {label!r}.")
+                    message = f"Unrecognized servable version label: {label}"
+                    raise ServingError(INVALID_ARGUMENT, message)
                 version = self.labels[label]
             number = max(self._versions, default=None) if version is None else version
             if number not in self._versions:
-                wanted = "any version" if number is None else f"version {number}"
-                raise ServingError(NOT_FOUND, f"Model {self.name} does not serve {wanted}.")
+                asked = f"Latest({self.name})" if version is None else ""
+                asked = asked or f"Specific({self.name}, {version})"
+                message = f"Servable not found for request: {asked}"
+                raise ServingError(NOT_FOUND, message)
             chosen = self._versions[number]
             chosen.acquire()
         try:
@@ -98,18 +147,33 @@ class Model:
         finally:
             chosen.release()
 
-    def states(self):
-        """{version number: (state, error message)}, newest first; state "AVAILABLE" or "END"."""
-        states = {number: ("END", error) for number, error in self._failed.items()}
-        states |= {number: ("AVAILABLE", "") for number in self._versions}
-        return dict(sorted(states.items(), reverse=True))
+    def states(self, version=None, label=None):
+        """{version number: (state, error message)}, newest first, of all versions or of one; state
+        "AVAILABLE" or "END".
+
+        Raises:
+            ServingError: as `using`.
+        """
+        if label is not None:
+            with self.using(label=label) as labelled:
+                version = labelled.number
+        with self._lock:
+            states = {number: ("END", error) for number, error in self._failed.items()}
+            states |= {number: ("AVAILABLE", "") for number in self._versions}
+        if version is not None and version not in states:
+            message = f"Could not find version {version} of model {self.name}"
+            raise ServingError(NOT_FOUND, message)
+        numbers = sorted(states, reverse=True) if version is None else [version]
+        return {number: states[number] for number in numbers}
 
     def close(self):
-        """Stop polling and end every loader process."""
+        """Stop polling and end every loader process, whoever waits for it."""
         self._stop.set()
-        self._poller.join()
+        for thread in self._threads:
+            thread.join()
         for version in self._versions.values():
-            version.retire()
+            version.close()
+        self._pool.shutdown()
 
     def _load(self, number, found):
         """Whether a version is loaded, after an attempt if there was none."""
@@ -118,33 +182,43 @@ class Model:
         if number not in found or number in self._failed:
             return False
         try:
+            if not self._trust:
+                graph_inspection.require_harmless(found[number])
             version = _Version(number, found[number], self._timeout)
         except Exception as error:  # whatever is wrong with it must not stop the others
             logger.warning("Version %d of %s does not load: %s", number, self.name, error)
-            self._failed[number] = str(error)
+            with self._lock:
+                self._failed[number] = str(error)
             return False
         with self._lock:
             self._versions[number] = version
         return True
 
-    def _poll(self, seconds):
+    def _watch(self):
+        with self._lock:
+            versions = list(self._versions.values())
+        for version in versions:
+            version.replace_if_stopped()
+
+    def _repeat(self, work, seconds):
         while not self._stop.wait(seconds):
             try:
-                self.refresh()
+                work()
             except Exception:
-                logger.exception("Reading %s failed", self._base)
+                logger.exception("Looking after %s failed", self._base)
 
 
 class _Version:
-    """A loader process and how many requests use it; revived once a request killed it."""
+    """A loader process and how many requests use it; replaced once a request or anybody else
+    killed or stopped it."""
 
     def __init__(self, number, path, timeout):
         self.number = number
         self._path = path
         self._timeout = timeout
         self._lock = threading.Lock()
-        self._reviving = threading.Lock()
-        self._retired = False
+        self._replacing = threading.Lock()
+        self._retired = self._closed = False
         self._users = 0
         self._worker = Worker(path)
         self.signatures = {
@@ -164,22 +238,33 @@ class _Version:
         Raises:
             LoaderError: a wrong request. ServingError: no answer in time, or none at all.
         """
+        worker = self._worker
         try:
-            return self._worker.run(signature, feeds, self._timeout)
+            return worker.run(signature, feeds, self._timeout)
         except WorkerDied:
             pass
         except TimeoutError:
-            message = f"No answer within {self._timeout:g} s."
-            raise ServingError(DEADLINE_EXCEEDED, message) from None
+            raise self._too_late() from None
         # One at a time, so that a request that kills the process takes no other down with it.
-        with self._reviving:
+        with self._replacing:
             try:
-                if not self._worker.alive:
-                    self._worker.close()
-                    self._worker = Worker(self._path)
+                self._replace(worker)
                 return self._worker.run(signature, feeds, self._timeout)
-            except (WorkerDied, TimeoutError) as error:
+            except TimeoutError:
+                raise self._too_late() from None
+            except WorkerDied as error:
                 raise ServingError(UNAVAILABLE, "The loader's process ended twice.") from error
+
+    def replace_if_stopped(self):
+        """End the process if it does not read its messages any more, or works on nothing but
+        requests that were given up, and start another one."""
+        worker = self._worker
+        patience = max(1.0, min(STOPPED_AFTER, self._timeout))
+        if worker.alive and (worker.stuck or not worker.responds(patience)) and worker.alive:
+            logger.warning("The loader of %s has stopped: it is started anew.", self._path)
+            worker.kill()
+            with self._replacing:
+                self._replace(worker)
 
     def acquire(self):
         with self._lock:
@@ -188,14 +273,39 @@ class _Version:
     def release(self):
         with self._lock:
             self._users -= 1
-            self._close_if_unused()
+            unused = self._retired and not self._users
+        if unused:
+            self.close()
 
     def retire(self):
         """Close as soon as nobody uses it."""
         with self._lock:
             self._retired = True
-            self._close_if_unused()
+            unused = not self._users
+        if unused:
+            self.close()
 
-    def _close_if_unused(self):
-        if self._retired and not self._users:
-            self._worker.close()
+    def close(self):
+        """End the process; requests still waiting fail."""
+        with self._lock:
+            self._retired = True
+            if self._closed:
+                return
+            self._closed = True
+            worker = self._worker
+        worker.close()
+
+    def _replace(self, worker):
+        if self._worker is not worker and self._worker.alive:
+            return  # another request did it
+        self._worker.close()
+        new = Worker(self._path)
+        with self._lock:
+            if not self._closed:
+                self._worker = new
+                return
+        new.close()
+        raise ServingError(UNAVAILABLE, "The server is closing.")
+
+    def _too_late(self):
+        return ServingError(DEADLINE_EXCEEDED, f"No answer within {self._timeout:g} s.")

@@ -3,14 +3,31 @@ network."""
 
 import base64
 import binascii
+import contextlib
+import gc
+import itertools
 import json
+import logging
+import re
+import threading
+import zlib
 
 import numpy as np
 
-from tfkd.export.hosting import INVALID_ARGUMENT, ServingError
 from tfkd.export.loader import NUMPY_TYPES, STRING
+from tfkd.export.request_checks import (
+    DEFAULT_SIGNATURE,
+    refusal,
+    require_feeds,
+    require_shape,
+    shown,
+)
 
-DEFAULT_SIGNATURE = "serving_default"
+logger = logging.getLogger(__name__)
+
+MAXIMUM_ANSWER_BYTES = 2**27  # of arrays; as JSON and Python's objects they take twenty times that
+_parsing = threading.Lock()
+_SPACE = re.compile(r"[ \t\n\v\f\r]+")
 
 
 def parse(body, signatures):
@@ -27,74 +44,157 @@ def parse(body, signatures):
     Raises:
         ServingError: INVALID_ARGUMENT, with what was expected.
     """
-    try:
-        request = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise _refusal(f"The body is no JSON: {error}") from None
-    if not isinstance(request, dict):
-        raise _refusal("The body must be a JSON object.")
-    name = request.get("signature_name", DEFAULT_SIGNATURE) or DEFAULT_SIGNATURE
-    if not isinstance(name, str) or name not in signatures:
-        raise _refusal(
-            f"Signature {name!r} not found. Signatures: {', '.join(sorted(signatures))}."
-        )
-    if ("instances" in request) == ("inputs" in request):
-        raise _refusal('The body must hold either "instances" (rows) or "inputs" (columns).')
-    inputs = signatures[name]["inputs"]
-    by_rows = "instances" in request
-    columns = (
-        _columns(request["instances"], inputs) if by_rows else _named(request["inputs"], inputs)
-    )
-    if set(columns) != set(inputs):
-        raise _refusal(f'Inputs {sorted(columns)} were given; "{name}" takes {sorted(inputs)}.')
-    feeds = {key: to_array(value, *inputs[key], key) for key, value in columns.items()}
-    sizes = {len(array) for array in feeds.values()}
-    if len(sizes) > 1 or 0 in sizes:
-        raise _refusal(
-            f"Every input needs the same number of examples, at least one; given {sizes}."
-        )
+    with _alone():
+        request = _load(body)
+        if not isinstance(request, dict):
+            raise refusal("The body must be a JSON object.")
+        name = request.get("signature_name", "")
+        if not isinstance(name, str):
+            raise refusal('"signature_name" must be a string.')
+        name = name or DEFAULT_SIGNATURE
+        if name not in signatures:
+            known = ", ".join(sorted(signatures))
+            raise refusal(
+                f'Serving signature name: "{shown(name)}" not found in signature def. Signatures: '
+                f"{known}."
+            )
+        if ("instances" in request) == ("inputs" in request):
+            raise refusal('The body must hold either "instances" (rows) or "inputs" (columns).')
+        inputs = signatures[name]["inputs"]
+        by_rows = "instances" in request
+        read = _columns if by_rows else _named
+        columns = read(request["instances" if by_rows else "inputs"], inputs)
+        if set(columns) != set(inputs):
+            given = shown(sorted(columns))
+            raise refusal(f'Inputs {given} were given; "{name}" takes {sorted(inputs)}.')
+        feeds = {key: to_array(value, *inputs[key], key) for key, value in columns.items()}
+        del request, columns
+    require_feeds(signatures, name, feeds)
+    if any(array.dtype.kind == "f" and np.isinf(array).any() for array in feeds.values()):
+        _load(body, parse_float=_finite)  # "Infinity" is meant, 1e999 is a mistake
     return name, feeds, by_rows
 
 
+def decompress(body, encoding, maximum_bytes):
+    """The content of a body with the header `Content-Encoding`: gzip, deflate or none.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, it is no such content, or larger than `maximum_bytes`.
+    """
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise refusal(f'Content-Encoding "{shown(encoding)}" is not read: use gzip, or none.')
+    window = 31  # gzip
+    if encoding == "deflate":  # with zlib's header, as the standard says, or bare
+        window = 15 if len(body) > 1 and not int.from_bytes(body[:2]) % 31 else -15
+    reader = zlib.decompressobj(window)
+    try:
+        content = reader.decompress(body, maximum_bytes + 1)
+    except zlib.error as error:
+        raise refusal(f"The body is no {encoding}: {error}.") from None
+    if len(content) > maximum_bytes:
+        raise refusal(f"The body is larger than {maximum_bytes} bytes when it is unpacked.")
+    if not reader.eof or reader.unused_data:
+        raise refusal(f"The body is no {encoding}: it is cut short, or followed by something else.")
+    return content
+
+
 def format_answer(outputs, by_rows):
-    """{output name: array} as the bytes of a response."""
+    """{output name: array} as the bytes of a response.
+
+    Raises:
+        ServingError: the outputs do not go by rows, or are too large for JSON.
+    """
+    size = sum(array.nbytes for array in outputs.values())
+    if size > MAXIMUM_ANSWER_BYTES:
+        raise refusal(
+            f"The results take {size} bytes; at most {MAXIMUM_ANSWER_BYTES} are sent as JSON. Ask "
+            "for fewer examples at once, or over gRPC."
+        )
+    if by_rows:
+        _require_rows(outputs)
     columns = {name: _to_json(name, array) for name, array in outputs.items()}
     only = next(iter(columns.values())) if len(columns) == 1 else None
-    if by_rows:
-        rows = only or [
-            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
-        ]
-        return json.dumps({"predictions": rows}).encode()
-    return json.dumps({"outputs": only or columns}).encode()
+    if not by_rows:
+        return json.dumps({"outputs": columns if only is None else only}).encode()
+    if only is None:
+        rows = zip(*columns.values(), strict=True)
+        only = [dict(zip(columns, row, strict=True)) for row in rows]
+    return json.dumps({"predictions": only}).encode()
 
 
 def to_array(value, data_type, shape, name):
     """Nested lists as an array of TensorFlow dtype number `data_type`; -1 in `shape` fits
-    anything."""
+    anything, and the shape None too."""
+    if data_type not in NUMPY_TYPES:
+        raise refusal(f'Input "{name}" is of the dtype number {data_type}, which is not served.')
+    leaves, given = _flatten(value, shape, name)
+    require_shape(given, shape, name)
     if data_type == STRING:
-        array = _strings(value, len(shape), name)
+        array = np.empty(len(leaves), object)
+        array[:] = [_decode(leaf, name) for leaf in leaves]
     else:
-        array = _numbers(value, NUMPY_TYPES[data_type], name)
-    check_shape(array.shape, shape, name)
-    return array
+        array = _numbers(leaves, NUMPY_TYPES[data_type], name)
+    return array.reshape(given)
 
 
-def check_shape(given, expected, name):
-    """Raise ServingError unless the shapes fit."""
-    fits = len(given) == len(expected)
-    if not fits or any(e not in (-1, g) for g, e in zip(given, expected, strict=True)):
-        wanted = ["any" if size == -1 else size for size in expected]
-        raise _refusal(f'Input "{name}" has the shape {list(given)}; expected {wanted}.')
+def decode_base64(text):
+    """Bytes of base64 as TensorFlow Serving reads it: white space anywhere, the padding complete or
+    left out, also of dots. The URL-safe alphabet is read as well, which TensorFlow Serving refuses.
+
+    Raises:
+        ValueError: it is no base64.
+    """
+    text = _SPACE.sub("", text)
+    bare = text.rstrip("=.")
+    padding = -len(bare) % 4
+    if len(text) - len(bare) not in (0, padding) or padding == 3:
+        raise ValueError("wrong padding")
+    if "-" in bare or "_" in bare:
+        logger.warning("A client sends URL-safe base64, which TensorFlow Serving refuses.")
+        bare = bare.replace("-", "+").replace("_", "/")
+    return base64.b64decode(bare + "=" * padding, validate=True)
+
+
+@contextlib.contextmanager
+def _alone():
+    """For reading bodies: their lists and numbers take up to twenty times the bodies' size, so one
+    is read at a time, which costs no speed, since the interpreter's lock is held all the while.
+    Garbage collections, which millions of new lists would start, find nothing in them."""
+    with _parsing:
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if collecting:
+                gc.enable()
+
+
+def _load(body, **options):
+    try:
+        return json.loads(body, **options)
+    except (ValueError, RecursionError) as error:
+        raise refusal(f"The body is no JSON: {shown(error)}") from None
+
+
+def _finite(text):
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"{shown(text)} is too large for a number")
+    return number
 
 
 def _columns(rows, inputs):
     if not isinstance(rows, list) or not rows:
-        raise _refusal('"instances" must be a list of at least one example.')
+        raise refusal('"instances" must be a list of at least one example.')
     named = [isinstance(row, dict) and set(row) != {"b64"} for row in rows]
     if not any(named):
         return {_only(inputs): rows}
-    if not all(named) or any(set(row) != set(rows[0]) for row in rows):
-        raise _refusal('All "instances" must name the same inputs.')
+    if not all(named) or any(row.keys() != rows[0].keys() for row in rows):
+        raise refusal('All "instances" must name the same inputs.')
     return {key: [row[key] for row in rows] for key in rows[0]}
 
 
@@ -106,51 +206,86 @@ def _named(value, inputs):
 
 def _only(inputs):
     if len(inputs) != 1:
-        raise _refusal(f"The inputs must be named: {sorted(inputs)}.")
+        raise refusal(f"The inputs must be named: {sorted(inputs)}.")
     return next(iter(inputs))
 
 
-def _numbers(value, dtype, name):
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise _refusal(f'Input "{name}" is ragged: its lists differ in length.') from None
-    kinds = "iuf" if dtype.kind == "f" else "b" if dtype.kind == "b" else "iu"
-    if array.size and array.dtype.kind not in kinds:
-        raise _refusal(f'Input "{name}" must hold numbers of the type {dtype.name}.')
-    if dtype.kind in "iu" and array.size:
+def _flatten(value, shape, name):
+    """(leaves, shape) of nested lists, found before an array is made."""
+    leaves, given = [value], []
+    while leaves and (shape is None or len(given) <= len(shape)):
+        kinds = set(map(type, leaves))
+        if list not in kinds:
+            break
+        sizes = set(map(len, leaves)) if kinds == {list} else ()
+        if len(sizes) != 1:
+            raise refusal(f'Input "{name}" is ragged: its lists differ in length or depth.')
+        given += sizes
+        leaves = list(itertools.chain.from_iterable(leaves))
+    return leaves, given
+
+
+def _numbers(leaves, dtype, name):
+    expected = {"f": {int, float}, "b": {bool}}.get(dtype.kind, {int})
+    kinds = set(map(type, leaves))
+    if not kinds <= expected or not all(_fits(leaves, kind, dtype) for kind in kinds):
+        raise refusal(
+            f'Input "{name}" must hold numbers of the type {dtype.name}, none of them too large '
+            "for it."
+        )
+    return np.array(leaves, dtype)
+
+
+def _fits(leaves, kind, dtype):
+    """Whether all leaves of one Python type can be of the dtype, as TensorFlow Serving judges."""
+    if dtype.kind == "b":
+        return True
+    same = [leaf for leaf in leaves if type(leaf) is kind]
+    if dtype.kind in "iu":
         limits = np.iinfo(dtype)
-        if array.min() < limits.min or array.max() > limits.max:
-            raise _refusal(f'Input "{name}" must hold numbers of the type {dtype.name}.')
-    with np.errstate(over="ignore"):
-        return array.astype(dtype)
+        return limits.min <= min(same) and max(same) <= limits.max
+    limits = np.finfo(dtype)
+    if kind is int:
+        largest = 2 ** (limits.nmant + 1) - 1  # above, not every whole number is a float
+        return -largest <= min(same) and max(same) <= largest
+    infinite = float("inf")
+    return all(
+        -limits.max <= leaf <= limits.max or not -infinite < leaf < infinite for leaf in same
+    )
 
 
-def _strings(value, rank, name):
-    def decode(item):
-        if isinstance(item, str):
-            return item.encode()
-        if isinstance(item, dict) and set(item) == {"b64"} and isinstance(item["b64"], str):
-            try:
-                return base64.b64decode(item["b64"], validate=True)
-            except (binascii.Error, ValueError):
-                raise _refusal(f'Input "{name}" holds "b64" that is no base64.') from None
-        raise _refusal(f'Input "{name}" must hold strings or {{"b64": "…"}}.')
+def _decode(leaf, name):
+    if isinstance(leaf, str):
+        try:
+            return leaf.encode()
+        except UnicodeEncodeError:
+            raise refusal(f'Input "{name}" holds half a character (a lone surrogate).') from None
+    if isinstance(leaf, dict) and set(leaf) == {"b64"} and isinstance(leaf["b64"], str):
+        try:
+            return decode_base64(leaf["b64"])
+        except (binascii.Error, ValueError):
+            raise refusal(f'Input "{name}" holds "b64" that is no base64.') from None
+    raise refusal(f'Input "{name}" must hold strings or {{"b64": "…"}}.')
 
-    if rank != 1 or not isinstance(value, list):
-        raise _refusal(f'Input "{name}" must be a list of strings or {{"b64": "…"}}.')
-    array = np.empty(len(value), object)
-    array[:] = [decode(item) for item in value]
-    return array
+
+def _require_rows(outputs):
+    sizes = {name: array.shape[:1] for name, array in outputs.items()}
+    if () in sizes.values() or len(set(sizes.values())) > 1:
+        raise refusal(
+            f"The outputs have no batch size in common: {sizes}. Ask by columns, with "
+            '"inputs" instead of "instances".'
+        )
 
 
 def _to_json(name, array):
     if array.dtype != object:
         return array.tolist()
     if name.endswith("_bytes"):  # TensorFlow Serving's rule
-        return [{"b64": base64.b64encode(item).decode()} for item in array]
-    return [item.decode("utf-8", "replace") for item in array]
+        return _each(array.tolist(), lambda item: {"b64": base64.b64encode(item).decode()})
+    return _each(array.tolist(), lambda item: item.decode("utf-8", "replace"))
 
 
-def _refusal(message):
-    return ServingError(INVALID_ARGUMENT, message)
+def _each(nested, function):
+    if isinstance(nested, list):
+        return [_each(item, function) for item in nested]
+    return function(nested)

@@ -7,6 +7,7 @@ access control.
 import asyncio
 import contextlib
 import gc
+import re
 import signal
 import threading
 from pathlib import Path
@@ -16,8 +17,10 @@ from aiohttp import web
 from tfkd.export.grpc_server import grpc_server
 from tfkd.export.hosting import Model
 from tfkd.export.http_server import application
+from tfkd.export.versions import LARGEST_VERSION
 
 MAXIMUM_BYTES = 16 * 2**20
+_NAME = re.compile(r"[^/:\x00-\x1f]+")  # what fits into TensorFlow Serving's addresses
 
 
 class Server:
@@ -32,13 +35,16 @@ class Server:
         poll_seconds: how often the base directories are read for new versions.
         timeout: seconds that a request may take.
         maximum_bytes: a larger request is refused.
-        concurrency: requests worked on at once.
+        concurrency: requests for one model worked on at once.
+        trust: serve models whose graphs touch files, the network or Python too. A SavedModel is a
+            program; without it, such models are refused with a list of what they do.
 
     Attributes:
         rest_port, grpc_port: the ports it listens on.
 
     Raises:
-        ValueError: no version of a model can be loaded. OSError: a port is taken.
+        ValueError: a name or label that cannot be, or no version of a model can be loaded.
+        OSError: a port is taken.
     """
 
     def __init__(
@@ -54,29 +60,37 @@ class Server:
         timeout=30.0,
         maximum_bytes=MAXIMUM_BYTES,
         concurrency=16,
+        trust=False,
     ):
         self.host = host
+        models = _named(models)
+        require_names(models, labels or {})
         with contextlib.ExitStack() as stack:
             self._models = {}
-            for name, base in _named(models).items():
-                options = {"loaded": loaded, "labels": (labels or {}).get(name)}
-                model = Model(name, base, poll_seconds=poll_seconds, timeout=timeout, **options)
+            for name, base in models.items():
+                model = Model(
+                    name,
+                    base,
+                    loaded=loaded,
+                    labels=(labels or {}).get(name),
+                    poll_seconds=poll_seconds,
+                    timeout=timeout,
+                    concurrency=concurrency,
+                    trust=trust,
+                )
                 stack.callback(model.close)
                 self._models[name] = model
                 if "AVAILABLE" not in {state for state, _ in model.states().values()}:
                     reasons = [f"version {n}: {e}" for n, (_, e) in model.states().items()]
                     problem = "; ".join(reasons) or "it holds no version"
                     raise ValueError(f"No version under {base} can be served: {problem}.")
-            limits = {"maximum_bytes": maximum_bytes, "concurrency": concurrency}
-            app = application(self._models, timeout=timeout, **limits)
-            self.rest_port = _run_in_thread(app, host, rest_port, stack)
-            server = grpc_server(self._models, **limits)
-            try:
-                self.grpc_port = server.add_insecure_port(f"{host}:{grpc_port}")
-            except RuntimeError as error:
-                raise OSError(f"Port {grpc_port} cannot be used: {error}") from error
-            server.start()
-            stack.callback(lambda: server.stop(grace=5).wait())
+            self.rest_port, self.grpc_port = _run_in_thread(
+                application(self._models, timeout=timeout, maximum_bytes=maximum_bytes),
+                lambda: grpc_server(self._models, maximum_bytes=maximum_bytes),
+                host,
+                (rest_port, grpc_port),
+                stack,
+            )
             self._stack = stack.pop_all()
 
     def close(self):
@@ -116,31 +130,55 @@ def _named(models):
     return {Path(models).resolve().name: models}
 
 
-def _run_in_thread(app, host, port, stack):
-    """Run an aiohttp application in a thread with its own event loop; returns its port."""
+def require_names(models, labels):
+    """Raise ValueError unless models and labels have names that requests can hold, and every label
+    stands for a version of a model that is served."""
+    for name in models:
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (".", ".."):
+            raise ValueError(f'A model cannot be called {name!r}: give a name without "/" and ":".')
+    unknown = sorted(set(labels) - set(models))
+    if unknown:
+        raise ValueError(f"Labels are given for {unknown}, which are not among {sorted(models)}.")
+    for name, versions in labels.items():
+        for label, version in versions.items():
+            if not isinstance(label, str) or not _NAME.fullmatch(label):
+                raise ValueError(f'A label of {name} cannot be {label!r}: it has no "/" and ":".')
+            if type(version) is not int or not 0 < version <= LARGEST_VERSION:
+                raise ValueError(
+                    f'Label "{label}" of {name} must stand for the number of a version; given '
+                    f"{version!r}."
+                )
+
+
+def _run_in_thread(app, make_grpc_server, host, ports, stack):
+    """Run both servers in a thread with an event loop of its own; gives their ports."""
     loop = asyncio.new_event_loop()
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5, auto_decompress=False)
 
     async def start():
         await runner.setup()
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-        return runner.addresses[0][1]
+        await web.TCPSite(runner, host, ports[0]).start()
+        server = make_grpc_server()
+        try:
+            port = server.add_insecure_port(f"{host}:{ports[1]}")
+        except RuntimeError as error:
+            raise OSError(f"Port {ports[1]} cannot be used: {error}") from error
+        await server.start()
+        return server, runner.addresses[0][1], port
 
-    try:
-        bound = loop.run_until_complete(start())
-    except BaseException:
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-        raise
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
-    def stop():
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+    def in_loop(coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+    def end_loop():
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
-    stack.callback(stop)
-    return bound
+    stack.callback(end_loop)
+    stack.callback(lambda: in_loop(runner.cleanup()))
+    server, rest_port, grpc_port = in_loop(start())
+    stack.callback(lambda: in_loop(server.stop(grace=5)))
+    return rest_port, grpc_port

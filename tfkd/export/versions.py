@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 _HIDDEN = ".tmp-"
+LARGEST_VERSION = 2**63 - 1
 
 
 def list_versions(base):
@@ -21,7 +22,9 @@ def list_versions(base):
     with contextlib.suppress(FileNotFoundError), os.scandir(base) as entries:
         for entry in entries:
             if entry.name.isascii() and entry.name.isdecimal() and entry.is_dir():
-                found[int(entry.name)] = Path(entry.path)
+                number = int(entry.name)
+                if number <= LARGEST_VERSION:
+                    found[number] = Path(entry.path)
     return dict(sorted(found.items()))
 
 
