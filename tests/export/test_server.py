@@ -1,10 +1,17 @@
 import base64
+import contextlib
+import gzip
+import http.client
 import json
+import os
+import signal
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import grpc
 import numpy as np
@@ -12,11 +19,15 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
 from tfkd.export.saved_model import encode_png, export_saved_model
@@ -230,6 +241,153 @@ def test_a_wrong_grpc_request_gets_the_right_status(predict, feeds, spec, code, 
         predict(feeds, **spec)
     assert caught.value.code() is grpc.StatusCode[code]
     assert message in caught.value.details()
+
+
+def test_labels_and_names_of_any_letters_are_served(version, images):
+    names = {"v1.2-rc": version.parent, "Kätzchen 2": version.parent}
+    labels = {name: {"canary-eu": 1, "1.0": 1, "späť": 1} for name in names}
+    body = json.dumps({"instances": images[:1].tolist()}).encode()
+    with Server(names, rest_port=0, grpc_port=0, labels=labels) as server:
+        for name, answers in labels.items():
+            for label in answers:
+                path = f"/v1/models/{quote(name)}/labels/{quote(label)}"
+                for case in (str, lambda text: text.replace("/v1/models", "/V1/Models")):
+                    url = f"http://127.0.0.1:{server.rest_port}{case(path)}"
+                    with urllib.request.urlopen(f"{url}:predict", body, timeout=20) as response:
+                        assert len(json.load(response)["predictions"]) == 1
+                    with urllib.request.urlopen(url, timeout=20) as response:
+                        assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    "name, labels, message",
+    [
+        ("a/b", {}, "cannot be called 'a/b'"),
+        ("..", {}, r"cannot be called '\.\.'"),
+        ("", {}, "cannot be called ''"),
+        ("a:b", {}, "cannot be called 'a:b'"),
+        ("a", {"b": {"x": 1}}, r"Labels are given for \['b'\]"),
+        ("a", {"a": {"x/y": 1}}, "cannot be 'x/y'"),
+        ("a", {"a": {"x": "1"}}, "number of a version; given '1'"),
+        ("a", {"a": {"x": 2**63}}, "number of a version"),
+        ("a", {"a": {"x": True}}, "number of a version"),
+    ],
+)
+def test_names_and_labels_that_no_request_could_hold_are_refused(version, name, labels, message):
+    with pytest.raises(ValueError, match=message):
+        Server({name: version.parent}, rest_port=0, grpc_port=0, labels=labels)
+
+
+@pytest.mark.parametrize(
+    "headers, body, status, message",
+    [
+        ({"Content-Encoding": "gzip"}, b"junk", 400, "no gzip"),
+        ({"Content-Encoding": "deflate"}, b"junk", 400, "no deflate"),
+        ({"Content-Encoding": "br"}, b"junk", 400, "is not read"),
+        ({"Content-Encoding": "gzip"}, gzip.compress(b"1" * 10**7), 400, "unpacked"),
+        ({"Content-Encoding": "gzip"}, gzip.compress(b"{}"), 400, "(rows)"),
+        ({"Transfer-Encoding": "chunked"}, b"zz\r\njunk\r\n", 408, ""),  # no more is read
+        (
+            {"Transfer-Encoding": "chunked"},
+            b"f4240\r\n" + b"1" * 10**6 + b"\r\n1\r\n1\r\n",
+            413,
+            "",
+        ),
+        ({"Content-Length": "-1"}, b"", 400, ""),
+        ({"Content-Length": "99999999999"}, b"1" * 10**6, 413, "larger"),
+    ],
+)
+def test_bodies_in_other_wrappings(server, headers, body, status, message):
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=20)
+    connection.putrequest("POST", PREDICT)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    if not {"Transfer-Encoding", "Content-Length"} & set(headers):
+        connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders()
+    with contextlib.suppress(ConnectionError):  # it may hang up before it read everything
+        connection.send(body)
+    response = connection.getresponse()
+    assert response.status == status
+    assert message in response.read().decode()
+    connection.close()
+
+
+def test_one_grpc_string_does_not_fill_a_shape(predict):
+    content = tf.make_tensor_proto(np.array([b"x" * 3400], object))
+    content.tensor_shape.dim[0].size = 10**6
+    with pytest.raises(grpc.RpcError, match="takes 3424000000 bytes") as caught:
+        predict({"image_bytes": content}, signature="serve_bytes")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_what_tensorflow_serving_refuses_over_grpc(channel):
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    models = model_service_pb2_grpc.ModelServiceStub(channel)
+    request = predict_pb2.PredictRequest()
+    named = predict_pb2.PredictRequest()
+    named.model_spec.name = "student"
+    empty = predict_pb2.PredictRequest()
+    empty.model_spec.signature_name = "x" * 100_000
+    twice = predict_pb2.PredictRequest(output_filter=["label", "label"])
+    twice.model_spec.name = "student"
+    twice.inputs["image"].CopyFrom(tf.make_tensor_proto(np.zeros((1, 12, 12, 3), "f4")))
+    long = predict_pb2.PredictRequest()
+    long.model_spec.name = "student"
+    long.model_spec.signature_name = "ä" * 100_000
+    status = get_model_status_pb2.GetModelStatusRequest()
+    metadata = get_model_metadata_pb2.GetModelMetadataRequest()
+    metadata.model_spec.name = "student"
+    classify = classification_pb2.ClassificationRequest(model_spec=named.model_spec)
+    regress = regression_pb2.RegressionRequest(model_spec=named.model_spec)
+    several = inference_pb2.MultiInferenceRequest()
+    reload = model_management_pb2.ReloadConfigRequest()
+    for call, argument, code, message in [
+        (stub.Predict, request, "INVALID_ARGUMENT", "Missing ModelSpec"),
+        (stub.Predict, empty, "INVALID_ARGUMENT", "no name specified"),
+        (stub.Predict, twice, "INVALID_ARGUMENT", "an output twice"),
+        (stub.Predict, long, "FAILED_PRECONDITION", "Serving signature key"),
+        (stub.Classify, classify, "INVALID_ARGUMENT", "Expected classify signature"),
+        (stub.Regress, regress, "INVALID_ARGUMENT", "Expected regress signature"),
+        (stub.MultiInference, several, "INVALID_ARGUMENT", "Only Predict"),
+        (models.GetModelStatus, status, "INVALID_ARGUMENT", "Missing ModelSpec"),
+        (stub.GetModelMetadata, metadata, "INVALID_ARGUMENT", "metadata_field"),
+        (models.HandleReloadConfigRequest, reload, "UNIMPLEMENTED", "fixed"),
+    ]:
+        with pytest.raises(grpc.RpcError, match=message) as caught:
+            call(argument, 10)
+        assert caught.value.code() is grpc.StatusCode[code]
+
+
+def test_a_stopped_loader_delays_no_other_model(version, images):
+    bases = {"stopped": version.parent, "running": version.parent}
+    body = json.dumps({"instances": images[:1].tolist()}).encode()
+    with Server(bases, rest_port=0, grpc_port=0, timeout=4.0, concurrency=4) as server:
+        root = f"http://127.0.0.1:{server.rest_port}/v1/models"
+        with server._models["stopped"].using() as chosen:
+            first = chosen._worker.pid
+        os.kill(first, signal.SIGSTOP)
+
+        def ask(name):
+            try:
+                with urllib.request.urlopen(f"{root}/{name}:predict", body, timeout=60) as answer:
+                    return answer.status
+            except urllib.error.HTTPError as error:
+                return error.code
+
+        with ThreadPoolExecutor(12) as clients:
+            waiting = [clients.submit(ask, "stopped") for _ in range(12)]
+            seconds = []
+            for _ in range(20):
+                start = time.monotonic()
+                assert ask("running") == 200
+                seconds.append(time.monotonic() - start)
+            assert not all(future.done() for future in waiting)
+            assert np.median(seconds) < 1.0 and max(seconds) < 3.0
+            assert {future.result() for future in waiting} <= {200, 504}
+        assert ask("stopped") == 200  # by another process
+        with server._models["stopped"].using() as chosen:
+            assert chosen._worker.pid != first
 
 
 def test_good_requests_are_answered_among_bad_ones(ask, images):

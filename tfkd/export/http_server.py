@@ -90,6 +90,8 @@ def application(models, *, maximum_bytes, timeout):
                 f"Expected {call} signature method_name to be tensorflow/serving/{call}. Was: "
                 f"{PREDICT_METHOD}. Use predict."
             )
+        if (request.content_length or 0) > maximum_bytes:
+            raise web.HTTPRequestEntityTooLarge(maximum_bytes, request.content_length)
         body = await asyncio.wait_for(request.read(), timeout)
         encoding = ",".join(request.headers.getall("Content-Encoding", ()))
         found = await model.in_thread(predict, model, body, encoding, maximum_bytes, chosen)

@@ -248,10 +248,8 @@ def _fits(leaves, kind, dtype):
     if kind is int:
         largest = 2 ** (limits.nmant + 1) - 1  # above, not every whole number is a float
         return -largest <= min(same) and max(same) <= largest
-    infinite = float("inf")
-    return all(
-        -limits.max <= leaf <= limits.max or not -infinite < leaf < infinite for leaf in same
-    )
+    wide = np.array(same, np.float64)
+    return bool(np.all((np.abs(wide) <= float(limits.max)) | ~np.isfinite(wide)))
 
 
 def _decode(leaf, name):
