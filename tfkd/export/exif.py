@@ -1,15 +1,14 @@
 """The EXIF orientation of encoded images, read and applied in the graph.
 
-Training data is read with `PIL.ImageOps.exif_transpose`, so an exported graph has to turn images
-the same way: by the first EXIF block (JPEG: APP1 before the scan, PNG: eXIf, WebP: EXIF), or,
-without an orientation there, by `tiff:Orientation` in an XMP packet. What is left out: EXIF that
-old versions of ImageMagick stored as compressed text in PNG files ("Raw profile type exif").
+Training data is turned upright when it is read, so an exported graph has to turn images the same
+way: by a two-byte orientation in the first directory of the file's EXIF block (JPEG: the first APP1
+segment with EXIF before the scan, PNG: eXIf, WebP: EXIF). An orientation in XMP does not count.
 """
 
 import tensorflow as tf
 
-_ORIENTATION, _SCAN, _APP1, _END = 0x0112, 0xDA, 0xE1, 0xD9
-_EXIF, _XMP = b"Exif\0\0", b"tiff:Orientation"
+_ORIENTATION, _SHORT, _SCAN, _APP1, _END = 0x0112, 3, 0xDA, 0xE1, 0xD9
+_EXIF = b"Exif\0\0"
 _BLOCKS = 10_000  # a file of more segments or chunks is read no further
 _ENTRIES = 1000
 
@@ -38,20 +37,17 @@ def upright(image, encoded, is_jpeg, is_png):
 
 def read_orientation(encoded, is_jpeg, is_png):
     """int32 scalar, 1 to 8; 1 (upright) where the file says nothing or nonsense."""
-    # Most files hold none of these words: then nothing else is looked at.
-    marks = tf.cond(is_jpeg, lambda: _EXIF, lambda: tf.where(is_png, b"eXIf", b"EXIF"))
-    spoken = _holds(encoded, marks) | _holds(encoded, _XMP)
+    # Most files hold no such word: then nothing else is looked at.
+    mark = tf.cond(is_jpeg, lambda: _EXIF, lambda: tf.where(is_png, b"eXIf", b"EXIF"))
 
     def look():
-        block, end = tf.case(
+        block = tf.case(
             [(is_jpeg, lambda: _jpeg_block(encoded)), (is_png, lambda: _png_block(encoded))],
             default=lambda: _webp_block(encoded),
         )
-        header = tf.cond(is_jpeg, lambda: tf.strings.substr(encoded, 0, end), lambda: encoded)
-        from_exif = _tiff_orientation(block)
-        return tf.cond(from_exif > 0, lambda: from_exif, lambda: _xmp_orientation(header))
+        return _tiff_orientation(block)
 
-    found = tf.cond(spoken, look, lambda: 1)
+    found = tf.cond(_holds(encoded, mark), look, lambda: 1)
     return tf.where((found >= 1) & (found <= 8), found, 1)
 
 
@@ -74,8 +70,8 @@ def _number(octets, big_endian=True):
 
 
 def _walk(encoded, start, step):
-    """Walk over segments: `step(position)` gives (start of EXIF or -1, its size, next position,
-    whether the walk is over); gives (EXIF block or "", position of the end)."""
+    """The EXIF block of a file, or "". `step(position)` gives (start of the block or -1, its size,
+    the next segment's position, whether the walk is over)."""
     length = tf.strings.length(encoded)
 
     def go_on(position, found, size, over):
@@ -87,13 +83,12 @@ def _walk(encoded, start, step):
         return tf.where(over, position, following), found, size, over
 
     state = (start, tf.constant(-1), tf.constant(0), tf.constant(False))
-    position, found, size, _ = tf.while_loop(go_on, body, state, maximum_iterations=_BLOCKS)
-    block = tf.cond(
+    _, found, size, _ = tf.while_loop(go_on, body, state, maximum_iterations=_BLOCKS)
+    return tf.cond(
         found >= 0,
         lambda: tf.strings.substr(encoded, tf.minimum(found, length), tf.maximum(size, 0)),
         lambda: "",
     )
-    return block, position
 
 
 def _jpeg_block(encoded):
@@ -148,22 +143,6 @@ def _tiff_orientation(block):
     entries = tf.io.decode_raw(tf.strings.substr(block, start, 12 * count), tf.uint8)
     entries = tf.reshape(tf.cast(entries, tf.int32), (-1, 12))
     tag, kind = _number(entries[:, :2], big_endian), _number(entries[:, 2:4], big_endian)
-    short = (kind == 3) | (kind == 8)
-    fits = (tag == _ORIENTATION) & (_number(entries[:, 4:8], big_endian) == 1)
-    fits &= short | (kind == 4) | (kind == 9)
-    values = tf.where(
-        short, _number(entries[:, 8:10], big_endian), _number(entries[:, 8:12], big_endian)
-    )
-    return tf.concat([tf.boolean_mask(values, fits), [0]], axis=0)[0]
-
-
-def _xmp_orientation(header):
-    """The digit of `tiff:Orientation="6"` or `<tiff:Orientation>6`, or 0."""
-    parts = tf.strings.split(header, sep=_XMP)[1:]
-    first = tf.strings.substr(tf.strings.join([parts, "\0\0\0"]), 0, 3)
-    as_attribute = tf.strings.substr(first, 0, 2) == '="'
-    as_element = tf.strings.substr(first, 0, 1) == ">"
-    digit = tf.where(as_attribute, tf.strings.substr(first, 2, 1), tf.strings.substr(first, 1, 1))
-    octets = tf.cast(tf.reshape(tf.io.decode_raw(digit, tf.uint8), (-1,)), tf.int32) - ord("0")
-    fits = (as_attribute | as_element) & (octets >= 0) & (octets <= 9)
-    return tf.concat([tf.boolean_mask(octets, fits), [0]], axis=0)[0]
+    fits = (tag == _ORIENTATION) & (kind == _SHORT)
+    values = tf.boolean_mask(_number(entries[:, 8:10], big_endian), fits)
+    return tf.concat([values, [0]], axis=0)[0]

@@ -7,7 +7,6 @@ access control.
 import asyncio
 import contextlib
 import gc
-import re
 import signal
 import threading
 from pathlib import Path
@@ -17,10 +16,9 @@ from aiohttp import web
 from tfkd.export.grpc_server import grpc_server
 from tfkd.export.hosting import Model
 from tfkd.export.http_server import application
-from tfkd.export.versions import LARGEST_VERSION
+from tfkd.export.versions import require_names
 
 MAXIMUM_BYTES = 16 * 2**20
-_NAME = re.compile(r"[^/:\x00-\x1f]+")  # what fits into TensorFlow Serving's addresses
 
 
 class Server:
@@ -128,26 +126,6 @@ def _named(models):
     if isinstance(models, dict):
         return models
     return {Path(models).resolve().name: models}
-
-
-def require_names(models, labels):
-    """Raise ValueError unless models and labels have names that requests can hold, and every label
-    stands for a version of a model that is served."""
-    for name in models:
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (".", ".."):
-            raise ValueError(f'A model cannot be called {name!r}: give a name without "/" and ":".')
-    unknown = sorted(set(labels) - set(models))
-    if unknown:
-        raise ValueError(f"Labels are given for {unknown}, which are not among {sorted(models)}.")
-    for name, versions in labels.items():
-        for label, version in versions.items():
-            if not isinstance(label, str) or not _NAME.fullmatch(label):
-                raise ValueError(f'A label of {name} cannot be {label!r}: it has no "/" and ":".')
-            if type(version) is not int or not 0 < version <= LARGEST_VERSION:
-                raise ValueError(
-                    f'Label "{label}" of {name} must stand for the number of a version; given '
-                    f"{version!r}."
-                )
 
 
 def _run_in_thread(app, make_grpc_server, host, ports, stack):
