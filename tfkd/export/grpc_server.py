@@ -1,16 +1,19 @@
-"""TensorFlow Serving's gRPC calls (Predict, GetModelMetadata, GetModelStatus) on its own stubs."""
+"""TensorFlow Serving's gRPC calls (Predict, GetModelMetadata, GetModelStatus) in its own protos."""
 
 import logging
 
 import grpc
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    model_service_pb2_grpc,
+    inference_pb2,
+    model_management_pb2,
     predict_pb2,
-    prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
 from tfkd.export import tensor_protos
@@ -21,7 +24,7 @@ from tfkd.export.hosting import (
     UNIMPLEMENTED,
     ServingError,
 )
-from tfkd.export.loader import PREDICT_METHOD
+from tfkd.export.loader import MAXIMUM_RESULT_BYTES, PREDICT_METHOD
 from tfkd.export.messages import LoaderError
 from tfkd.export.request_checks import (
     DEFAULT_SIGNATURE,
@@ -34,6 +37,19 @@ from tfkd.export.request_checks import (
 logger = logging.getLogger(__name__)
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _LONGEST_MESSAGE = 2000  # a status travels in a header, whose size is limited
+_METHODS = {
+    "PredictionService": {
+        "Predict": predict_pb2.PredictRequest,
+        "GetModelMetadata": get_model_metadata_pb2.GetModelMetadataRequest,
+        "Classify": classification_pb2.ClassificationRequest,
+        "Regress": regression_pb2.RegressionRequest,
+        "MultiInference": inference_pb2.MultiInferenceRequest,
+    },
+    "ModelService": {
+        "GetModelStatus": get_model_status_pb2.GetModelStatusRequest,
+        "HandleReloadConfigRequest": model_management_pb2.ReloadConfigRequest,
+    },
+}
 
 
 def grpc_server(models, *, maximum_bytes):
@@ -46,9 +62,17 @@ def grpc_server(models, *, maximum_bytes):
             ("grpc.so_reuseport", 0),
         ]
     )
-    service = _Service(models, maximum_bytes)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(service, server)
+    calls = _Calls(models, maximum_bytes)
+    for service, methods in _METHODS.items():
+        # Bytes go in and out: gRPC itself would call a request that is none an unknown error, and
+        # read and write large messages in the event loop.
+        handlers = {
+            method: grpc.unary_unary_rpc_method_handler(_answering(getattr(calls, method), kind))
+            for method, kind in methods.items()
+        }
+        name = f"tensorflow.serving.{service}"
+        handler = grpc.method_handlers_generic_handler(name, handlers)
+        server.add_generic_rpc_handlers((handler,))
     return server
 
 
@@ -79,63 +103,77 @@ def to_array(proto, data_type, shape, name, maximum_bytes):
         raise refusal(f'Input "{name}": {error}.') from None
 
 
-class _Service(
-    prediction_service_pb2_grpc.PredictionServiceServicer,
-    model_service_pb2_grpc.ModelServiceServicer,
-):
+def _answering(call, kind):
+    """A gRPC handler: bytes of a request of one kind to bytes of `call(request)`; an error becomes
+    a status, and one that nobody expected is logged and called INTERNAL."""
+
+    async def answer(content, context):
+        try:
+            try:
+                request = kind.FromString(content)
+            except DecodeError as error:
+                raise refusal(f"This is no {kind.DESCRIPTOR.name}: {error}") from None
+            return await call(request)
+        except (ServingError, LoaderError) as error:
+            code, message = STATUS_CODES[error.code], str(error)[:_LONGEST_MESSAGE]
+        except Exception:
+            logger.exception("A request failed")
+            code, message = STATUS_CODES[INTERNAL], "The server failed; its log says why."
+        await context.abort(code, message)
+
+    return answer
+
+
+class _Calls:
+    """What the methods do, each from a request to the bytes of its response."""
+
     def __init__(self, models, maximum_bytes):
         self._models = models
         self._maximum_bytes = maximum_bytes
 
-    async def Predict(self, request, context):
-        async with _reported(context):
-            model, chosen = self._find(request)
-            return await model.in_thread(_predict, model, chosen, request, self._maximum_bytes)
+    async def Predict(self, request):
+        model, chosen = self._find(request)
+        return await model.in_thread(_predict, model, chosen, request, self._maximum_bytes)
 
-    async def GetModelMetadata(self, request, context):
-        async with _reported(context):
-            model, chosen = self._find(request)
-            if set(request.metadata_field) != {"signature_def"}:
-                raise refusal('metadata_field must be ["signature_def"].')
-            response = get_model_metadata_pb2.GetModelMetadataResponse()
-            with model.using(**chosen) as version:
-                _fill(response.model_spec, model.name, version.number)
-                response.metadata["signature_def"].Pack(signature_map(version.signatures))
-            return response
+    async def GetModelMetadata(self, request):
+        model, chosen = self._find(request)
+        if set(request.metadata_field) != {"signature_def"}:
+            raise refusal('metadata_field must be ["signature_def"].')
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        with model.using(**chosen) as version:
+            _fill(response.model_spec, model.name, version.number)
+            response.metadata["signature_def"].Pack(signature_map(version.signatures))
+        return response.SerializeToString()
 
-    async def GetModelStatus(self, request, context):
-        async with _reported(context):
-            model, chosen = self._find(request)
-            response = get_model_status_pb2.GetModelStatusResponse()
-            for version, (state, error) in model.states(**chosen).items():
-                status = response.model_version_status.add(version=version)
-                status.state = get_model_status_pb2.ModelVersionStatus.State.Value(state)
-                status.status.error_code = 2 if error else 0
-                status.status.error_message = error
-            return response
+    async def GetModelStatus(self, request):
+        model, chosen = self._find(request)
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for version, (state, error) in model.states(**chosen).items():
+            status = response.model_version_status.add(version=version)
+            status.state = get_model_status_pb2.ModelVersionStatus.State.Value(state)
+            status.status.error_code = 2 if error else 0
+            status.status.error_message = error
+        return response.SerializeToString()
 
-    async def Classify(self, request, context):
-        await self._refuse_method("classify", request, context)
+    async def Classify(self, request):
+        self._refuse_method("classify", request)
 
-    async def Regress(self, request, context):
-        await self._refuse_method("regress", request, context)
+    async def Regress(self, request):
+        self._refuse_method("regress", request)
 
-    async def MultiInference(self, request, context):
-        async with _reported(context):
-            raise refusal("Only Predict is served: the signatures' method is predict.")
+    async def MultiInference(self, request):
+        raise refusal("Only Predict is served: the signatures' method is predict.")
 
-    async def HandleReloadConfigRequest(self, request, context):
-        async with _reported(context):
-            message = "Models and labels are fixed when this server starts."
-            raise ServingError(UNIMPLEMENTED, message)
+    async def HandleReloadConfigRequest(self, request):
+        message = "Models and labels are fixed when this server starts."
+        raise ServingError(UNIMPLEMENTED, message)
 
-    async def _refuse_method(self, method, request, context):
-        async with _reported(context):
-            self._find(request)
-            raise refusal(
-                f"Expected {method} signature method_name to be tensorflow/serving/{method}. Was: "
-                f"{PREDICT_METHOD}. Use Predict."
-            )
+    def _refuse_method(self, method, request):
+        self._find(request)
+        raise refusal(
+            f"Expected {method} signature method_name to be tensorflow/serving/{method}. Was: "
+            f"{PREDICT_METHOD}. Use Predict."
+        )
 
     def _find(self, request):
         if not request.HasField("model_spec"):
@@ -177,7 +215,13 @@ def _predict(model, chosen, request, maximum_bytes):
                 response.outputs[key].CopyFrom(tf.make_tensor_proto(found[key]))
             except ValueError as error:
                 raise refusal(f'Output "{key}" cannot be sent: {error}') from None
-        return response
+        size = response.ByteSize()
+        if size > MAXIMUM_RESULT_BYTES:
+            raise refusal(
+                f"The results take {size} bytes; at most {MAXIMUM_RESULT_BYTES} can be sent. Ask "
+                "for fewer examples at once, or for some outputs alone."
+            )
+        return response.SerializeToString()
 
 
 def _wanted(names, outputs):
@@ -195,21 +239,3 @@ def _wanted(names, outputs):
 def _fill(spec, name, number, signature=""):
     spec.name, spec.signature_name = name, signature
     spec.version.value = number
-
-
-class _reported:
-    """Turns an error into a gRPC status; one that nobody expected is logged and called INTERNAL."""
-
-    def __init__(self, context):
-        self._context = context
-
-    async def __aenter__(self):
-        pass
-
-    async def __aexit__(self, kind, error, trace):
-        if error is None or not isinstance(error, Exception):
-            return
-        if isinstance(error, ServingError | LoaderError):
-            await self._context.abort(STATUS_CODES[error.code], str(error)[:_LONGEST_MESSAGE])
-        logger.error("A request failed", exc_info=error)
-        await self._context.abort(STATUS_CODES[INTERNAL], "The server failed; its log says why.")
