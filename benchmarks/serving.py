@@ -42,10 +42,10 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
 from benchmarks import bad_requests, image_kinds
-from tfkd.export import loader
 from tfkd.export.checks import check_saved_model, checksums
 from tfkd.export.saved_model import encode_png, export_saved_model
-from tfkd.export.server import Server
+from tfkd.runtime import loader
+from tfkd.serving.server import Server
 
 SHAPE = (28, 28, 1)
 PREDICT = "/v1/models/student:predict"

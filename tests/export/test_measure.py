@@ -6,8 +6,8 @@ from PIL import Image
 
 from tfkd.export import measure
 from tfkd.export.measure import Report, Row, draw, report
-from tfkd.export.reader import open_exported
 from tfkd.export.tflite import export_tflite
+from tfkd.runtime.exported_models import open_exported
 
 
 @pytest.fixture(scope="module")

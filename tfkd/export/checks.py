@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfkd.export import loader, warmup
 from tfkd.export.errors import ExportCheckError
-from tfkd.export.worker import Worker, WorkerDied
+from tfkd.runtime import loader, warmup
+from tfkd.runtime.worker import Worker, WorkerDied
 
 BATCH_SIZES = (1, 7, 64)
 TOLERANCE = 1e-5  # of the largest output, or of 1 if that is larger

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from tfkd.evaluation import quality
 from tfkd.export.errors import ExportCheckError
-from tfkd.export.loader import LoaderError
-from tfkd.export.reader import open_exported, open_keras
 from tfkd.export.tflite import export_tflite
 from tfkd.files import written
+from tfkd.runtime.exported_models import open_exported, open_keras
+from tfkd.runtime.loader import LoaderError
 
 BATCH = 32
 WARM_UP_RUNS = 5

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tfkd.export.errors import ExportCheckError
-from tfkd.export.interpreter import Interpreter
+from tfkd.runtime.interpreter import Interpreter
 
 CLEAR_MARGIN = 0.1  # between the two largest probabilities; below it either answer is as good
 CHECK_IMAGES = 256

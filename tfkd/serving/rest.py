@@ -14,8 +14,8 @@ import zlib
 
 import numpy as np
 
-from tfkd.export.loader import NUMPY_TYPES, STRING
-from tfkd.export.request_checks import (
+from tfkd.runtime.loader import NUMPY_TYPES, STRING
+from tfkd.serving.request_checks import (
     DEFAULT_SIGNATURE,
     refusal,
     require_feeds,

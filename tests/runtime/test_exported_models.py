@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfkd.export.reader import open_exported, open_keras
+from tfkd.runtime.exported_models import open_exported, open_keras
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
-from tfkd.export.tensor_protos import to_array
+from tfkd.runtime.tensor_protos import to_array
 
 NUMBERS = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]
 

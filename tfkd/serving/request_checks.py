@@ -3,8 +3,9 @@ mistake."""
 
 import math
 
-from tfkd.export.hosting import INVALID_ARGUMENT, ServingError
-from tfkd.export.loader import MAXIMUM_RESULT_BYTES, NUMPY_TYPES, STRING
+from tfkd.runtime.loader import MAXIMUM_RESULT_BYTES, NUMPY_TYPES, STRING
+from tfkd.runtime.messages import INVALID_ARGUMENT
+from tfkd.serving.hosted_models import ServingError
 
 DEFAULT_SIGNATURE = "serving_default"
 _SHOWN = 200  # characters of what a client sent that are sent back

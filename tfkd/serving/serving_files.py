@@ -6,8 +6,8 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from tfkd.export.versions import require_names
 from tfkd.files import written
+from tfkd.runtime.versions import require_names
 
 IMAGE = "tensorflow/serving:2.21.0"
 

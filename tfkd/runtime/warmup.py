@@ -6,7 +6,7 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from tfkd.export.tensor_protos import to_array
+from tfkd.runtime.tensor_protos import to_array
 
 FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MAXIMUM_RECORDS = 1000  # more are an error in TF Serving

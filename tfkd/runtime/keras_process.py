@@ -39,7 +39,7 @@ class KerasModel:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    from tfkd.export.messages import INVALID_ARGUMENT, LoaderError, serve_connection
+    from tfkd.runtime.messages import INVALID_ARGUMENT, LoaderError, serve_connection
 
     descriptor, model_path, thread_count = sys.argv[1:4]
 

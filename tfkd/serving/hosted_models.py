@@ -1,5 +1,4 @@
-"""Models and their versions in loader processes: new versions are found, examined, loaded, warmed
-up and switched to; processes that end or stop are replaced."""
+"""The models of a server: new versions are found, examined, loaded and switched to."""
 
 import asyncio
 import contextlib
@@ -9,28 +8,19 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tfkd.export import graph_inspection, warmup
-from tfkd.export.versions import list_versions
-from tfkd.export.worker import Worker, WorkerDied
+from tfkd.runtime import graph_inspection
+from tfkd.runtime.loaded_version import LoadedVersion
+from tfkd.runtime.messages import INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, LoaderError
+from tfkd.runtime.versions import list_versions
 
 logger = logging.getLogger(__name__)
 
-# gRPC's status codes, which are TensorFlow's too.
-INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 3, 4, 5
-FAILED_PRECONDITION, UNIMPLEMENTED = 9, 12
-INTERNAL, UNAVAILABLE = 13, 14
-
 WATCH_SECONDS = 1.0  # between two looks at the loaders' processes
-STOPPED_AFTER = 10.0  # seconds without an answer to a ping; never more than a request may take
 WAITING_PER_THREAD = 8
 
 
-class ServingError(Exception):
-    """A request that cannot be answered; `code` is a gRPC status code."""
-
-    def __init__(self, code, message):
-        super().__init__(message)
-        self.code = code
+class ServingError(LoaderError):
+    """A request that the server itself does not pass on to a model."""
 
 
 class Model:
@@ -184,7 +174,7 @@ class Model:
         try:
             if not self._trust:
                 graph_inspection.require_harmless(found[number])
-            version = _Version(number, found[number], self._timeout)
+            version = LoadedVersion(number, found[number], self._timeout)
         except Exception as error:  # whatever is wrong with it must not stop the others
             logger.warning("Version %d of %s does not load: %s", number, self.name, error)
             with self._lock:
@@ -206,106 +196,3 @@ class Model:
                 work()
             except Exception:
                 logger.exception("Looking after %s failed", self._base)
-
-
-class _Version:
-    """A loader process and how many requests use it; replaced once a request or anybody else
-    killed or stopped it."""
-
-    def __init__(self, number, path, timeout):
-        self.number = number
-        self._path = path
-        self._timeout = timeout
-        self._lock = threading.Lock()
-        self._replacing = threading.Lock()
-        self._retired = self._closed = False
-        self._users = 0
-        self._worker = Worker(path)
-        self.signatures = {
-            name: signature
-            for name, signature in self._worker.signatures.items()
-            if signature["inputs"]
-        }
-        try:
-            warmup.replay(self._worker.run, path)
-        except BaseException:
-            self._worker.close()
-            raise
-
-    def run(self, signature, feeds):
-        """{output name: array}.
-
-        Raises:
-            LoaderError: a wrong request. ServingError: no answer in time, or none at all.
-        """
-        worker = self._worker
-        try:
-            return worker.run(signature, feeds, self._timeout)
-        except WorkerDied:
-            pass
-        except TimeoutError:
-            raise self._too_late() from None
-        # One at a time, so that a request that kills the process takes no other down with it.
-        with self._replacing:
-            try:
-                self._replace(worker)
-                return self._worker.run(signature, feeds, self._timeout)
-            except TimeoutError:
-                raise self._too_late() from None
-            except WorkerDied as error:
-                raise ServingError(UNAVAILABLE, "The loader's process ended twice.") from error
-
-    def replace_if_stopped(self):
-        """End the process if it does not read its messages any more, or works on nothing but
-        requests that were given up, and start another one."""
-        worker = self._worker
-        patience = max(1.0, min(STOPPED_AFTER, self._timeout))
-        if worker.alive and (worker.stuck or not worker.responds(patience)) and worker.alive:
-            logger.warning("The loader of %s has stopped: it is started anew.", self._path)
-            worker.kill()
-            with self._replacing:
-                self._replace(worker)
-
-    def acquire(self):
-        with self._lock:
-            self._users += 1
-
-    def release(self):
-        with self._lock:
-            self._users -= 1
-            unused = self._retired and not self._users
-        if unused:
-            self.close()
-
-    def retire(self):
-        """Close as soon as nobody uses it."""
-        with self._lock:
-            self._retired = True
-            unused = not self._users
-        if unused:
-            self.close()
-
-    def close(self):
-        """End the process; requests still waiting fail."""
-        with self._lock:
-            self._retired = True
-            if self._closed:
-                return
-            self._closed = True
-            worker = self._worker
-        worker.close()
-
-    def _replace(self, worker):
-        if self._worker is not worker and self._worker.alive:
-            return  # another request did it
-        self._worker.close()
-        new = Worker(self._path)
-        with self._lock:
-            if not self._closed:
-                self._worker = new
-                return
-        new.close()
-        raise ServingError(UNAVAILABLE, "The server is closing.")
-
-    def _too_late(self):
-        return ServingError(DEADLINE_EXCEEDED, f"No answer within {self._timeout:g} s.")

@@ -9,12 +9,12 @@ import urllib.parse
 from aiohttp import web
 from google.protobuf import json_format
 
-from tfkd.export import rest
-from tfkd.export.grpc_server import signature_map
-from tfkd.export.hosting import NOT_FOUND, ServingError
-from tfkd.export.loader import PREDICT_METHOD
-from tfkd.export.messages import LoaderError
-from tfkd.export.request_checks import refusal, shown
+from tfkd.runtime.loader import PREDICT_METHOD
+from tfkd.runtime.messages import NOT_FOUND, LoaderError
+from tfkd.serving import rest
+from tfkd.serving.grpc_server import signature_map
+from tfkd.serving.hosted_models import ServingError
+from tfkd.serving.request_checks import refusal, shown
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _MAXIMUM_VERSION = 2**63 - 1
 
 
 def application(models, *, maximum_bytes, timeout):
-    """An aiohttp application that answers for {name: hosting.Model}.
+    """An aiohttp application that answers for {name: hosted_models.Model}.
 
     Args:
         maximum_bytes: a larger body is refused with 413. The runner must leave bodies compressed
@@ -42,8 +42,6 @@ def application(models, *, maximum_bytes, timeout):
     async def handle(request):
         try:
             return await answer(request)
-        except ServingError as error:
-            return _problem(HTTP_STATUS.get(error.code, 500), str(error))
         except LoaderError as error:
             return _problem(HTTP_STATUS.get(error.code, 500), error.message)
         except web.HTTPRequestEntityTooLarge:

@@ -11,8 +11,8 @@ import threading
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
 
-from tfkd.export import loader, messages
-from tfkd.export.messages import INVALID_ARGUMENT, LoaderError
+from tfkd.runtime import loader, messages
+from tfkd.runtime.messages import INVALID_ARGUMENT, LoaderError
 
 _LAST_WORDS = 2000  # bytes of what the process printed that are kept
 

@@ -31,7 +31,7 @@ from tensorflow_serving.apis import (
 )
 
 from tfkd.export.saved_model import encode_png, export_saved_model
-from tfkd.export.server import Server
+from tfkd.serving.server import Server
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +286,6 @@ def test_names_and_labels_that_no_request_could_hold_are_refused(version, name, 
         ({"Content-Encoding": "br"}, b"junk", 400, "is not read"),
         ({"Content-Encoding": "gzip"}, gzip.compress(b"1" * 10**7), 400, "unpacked"),
         ({"Content-Encoding": "gzip"}, gzip.compress(b"{}"), 400, "(rows)"),
-        ({"Transfer-Encoding": "chunked"}, b"zz\r\njunk\r\n", 408, ""),  # no more is read
         (
             {"Transfer-Encoding": "chunked"},
             b"f4240\r\n" + b"1" * 10**6 + b"\r\n1\r\n1\r\n",
@@ -310,6 +309,17 @@ def test_bodies_in_other_wrappings(server, headers, body, status, message):
     response = connection.getresponse()
     assert response.status == status
     assert message in response.read().decode()
+    connection.close()
+
+
+def test_a_chunk_that_is_none_is_the_clients_mistake(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=20)
+    connection.putrequest("POST", PREDICT)
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders()
+    connection.send(b"zz\r\njunk\r\n")
+    # At once if it comes with the header; else no more is read, and the body is waited for.
+    assert connection.getresponse().status in (400, 408)
     connection.close()
 
 

@@ -6,8 +6,8 @@ import zlib
 import numpy as np
 import pytest
 
-from tfkd.export.hosting import ServingError
-from tfkd.export.rest import decode_base64, decompress, format_answer, parse
+from tfkd.serving.hosted_models import ServingError
+from tfkd.serving.rest import decode_base64, decompress, format_answer, parse
 
 SIGNATURES = {
     "serving_default": {"inputs": {"image": (1, (-1, 2, 1))}},

@@ -6,7 +6,7 @@ import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from tfkd.export.serving_files import write_serving_files
+from tfkd.serving.serving_files import write_serving_files
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from tfkd.export.versions import list_versions, new_version, remove_version
+from tfkd.runtime.versions import list_versions, new_version, remove_version
 
 
 def publish(base, **options):

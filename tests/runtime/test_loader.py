@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfkd.export.messages import LoaderError
-from tfkd.export.worker import Worker, WorkerDied
+from tfkd.runtime.messages import LoaderError
+from tfkd.runtime.worker import Worker, WorkerDied
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_the_loader_imports_neither_keras_nor_tensorflow_nor_tfkd(version):
         "assert not loaded & {'keras', 'tfkd', 'h5py'}, loaded;"
         "assert 'tensorflow.python' not in sys.modules"
     )
-    from tfkd.export import loader
+    from tfkd.runtime import loader
 
     command = [sys.executable, "-I", "-c", script, loader.__file__, str(version)]
     subprocess.run(command, check=True, timeout=60)
@@ -128,18 +128,22 @@ def test_a_stopped_process_neither_blocks_sending_nor_closing(version):
 
 def test_results_that_cannot_be_sent_are_a_plain_error(tmp_path):
     class Large(tf.Module):
+        """Nine results that share their memory, but not the messages that they are sent in."""
+
         @tf.function(input_signature=[tf.TensorSpec((None,), tf.int32, name="megabytes")])
         def __call__(self, megabytes):
-            return {"zeros": tf.zeros((megabytes[0], 2**20), tf.uint8)}
+            zeros = tf.zeros((megabytes[0], 2**20), tf.uint8)
+            return {f"zeros_{number}": zeros for number in range(9)}
 
     large = Large()
     signatures = large.__call__.get_concrete_function()
     tf.saved_model.save(large, str(tmp_path), signatures=signatures)
     with Worker(tmp_path) as worker:
-        with pytest.raises(LoaderError, match="2148532224 bytes; at most 2147483647") as caught:
-            worker.run("serving_default", {"megabytes": np.array([2049])})
+        with pytest.raises(LoaderError, match="2151677952 bytes; at most 2146435072") as caught:
+            worker.run("serving_default", {"megabytes": np.array([228])})
         assert caught.value.code == 3
-        assert worker.run("serving_default", {"megabytes": [1]})["zeros"].shape == (1, 2**20)
+        found = worker.run("serving_default", {"megabytes": [1]})
+        assert {array.shape for array in found.values()} == {(1, 2**20)}
 
 
 def test_a_signature_that_names_no_tensor_of_the_graph_is_an_error(version, tmp_path):

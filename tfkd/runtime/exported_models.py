@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tfkd.export import keras_process
-from tfkd.export.interpreter import Interpreter
-from tfkd.export.versions import list_versions
-from tfkd.export.worker import Worker
+from tfkd.runtime import keras_process
+from tfkd.runtime.interpreter import Interpreter
+from tfkd.runtime.versions import list_versions
+from tfkd.runtime.worker import Worker
 
 _LARGEST_RECORD = 16_000_000  # bytes; labels of a million classes fit
 

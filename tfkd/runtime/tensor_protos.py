@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tfkd.export.loader import NUMPY_TYPES, STRING, STRING_BYTES
+from tfkd.runtime.loader import NUMPY_TYPES, STRING, STRING_BYTES
 
 _FIELDS = {
     1: "float_val",

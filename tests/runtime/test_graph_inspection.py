@@ -10,8 +10,8 @@ from tensorflow.core.framework import attr_value_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
-from tfkd.export.graph_inspection import SUSPECT, require_harmless, suspect_operations
-from tfkd.export.worker import Worker
+from tfkd.runtime.graph_inspection import SUSPECT, require_harmless, suspect_operations
+from tfkd.runtime.worker import Worker
 
 
 def after(operation, x):

@@ -8,10 +8,11 @@ import time
 import numpy as np
 import pytest
 
-from tfkd.export import hosting
-from tfkd.export.hosting import Model, ServingError
-from tfkd.export.messages import LoaderError
-from tfkd.export.versions import new_version, remove_version
+from tfkd.runtime import loaded_version
+from tfkd.runtime.messages import LoaderError
+from tfkd.runtime.versions import new_version, remove_version
+from tfkd.serving import hosted_models
+from tfkd.serving.hosted_models import Model, ServingError
 
 BLACK = {"image": np.zeros((1, 12, 12, 3), "float32")}
 
@@ -109,8 +110,8 @@ def test_a_process_that_dies_is_replaced_and_the_request_answered(base, host):
 
 
 def test_a_stopped_process_is_found_and_replaced(base, host, monkeypatch):
-    monkeypatch.setattr(hosting, "WATCH_SECONDS", 0.1)
-    monkeypatch.setattr(hosting, "STOPPED_AFTER", 1.0)
+    monkeypatch.setattr(hosted_models, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(loaded_version, "STOPPED_AFTER", 1.0)
     model = host(base, timeout=60)
     with model.using() as chosen:
         first = chosen._worker.pid
@@ -128,7 +129,7 @@ def test_a_request_to_a_stopped_process_is_given_up_in_time(base, host):
     with model.using() as chosen:
         os.kill(chosen._worker.pid, signal.SIGSTOP)
         start = time.monotonic()
-        with pytest.raises(ServingError) as caught:
+        with pytest.raises(LoaderError) as caught:
             chosen.run("serving_default", {"image": np.zeros((9000, 12, 12, 3), "float32")})
         assert caught.value.code == 4 and time.monotonic() - start < 10
 
@@ -142,7 +143,7 @@ def test_a_stopped_process_does_not_keep_the_server_from_closing(base, host):
             os.kill(chosen._worker.pid, signal.SIGSTOP)
             try:
                 chosen.run("serving_default", BLACK)
-            except ServingError as error:
+            except LoaderError as error:
                 failures.append(error.code)
 
     thread = threading.Thread(target=ask)
@@ -191,7 +192,7 @@ def test_wrong_requests_and_slow_answers(base, host):
             chosen.run("serving_default", {"image": np.zeros((1, 5, 5, 3), "float32")})
         assert caught.value.code == 3
     slow = host(base, timeout=1e-6)
-    with slow.using() as chosen, pytest.raises(ServingError, match="No answer within") as caught:
+    with slow.using() as chosen, pytest.raises(LoaderError, match="No answer within") as caught:
         chosen.run("serving_default", {"image": np.zeros((3000, 12, 12, 3), "float32")})
     assert caught.value.code == 4
 

@@ -15,13 +15,16 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-if __package__:
-    from tfkd.export.messages import INVALID_ARGUMENT, LoaderError, serve_connection
-else:  # run as a script
+if not __package__:  # run as a script: `messages.py` lies beside
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    from messages import INVALID_ARGUMENT, LoaderError, serve_connection
+    import messages
 
     del sys.path[0]
+else:
+    from tfkd.runtime import messages
+
+INVALID_ARGUMENT, LoaderError = messages.INVALID_ARGUMENT, messages.LoaderError
+FAILED_PRECONDITION, UNIMPLEMENTED = messages.FAILED_PRECONDITION, messages.UNIMPLEMENTED
 
 PREDICT_METHOD = "tensorflow/serving/predict"
 STRING = 7  # DT_STRING
@@ -41,8 +44,7 @@ NUMPY_TYPES = {
     22: np.dtype(np.uint32),
     23: np.dtype(np.uint64),
 }
-FAILED_PRECONDITION, UNIMPLEMENTED = 9, 12
-MAXIMUM_RESULT_BYTES = 2**31 - 1  # a protocol buffer holds no more
+MAXIMUM_RESULT_BYTES = 2**31 - 2**20  # a protocol buffer holds 2**31 - 1, names included
 
 
 class _Output(ctypes.Structure):
@@ -282,6 +284,6 @@ class SavedModel:
 
 if __name__ == "__main__":
     descriptor, model_path, thread_count = sys.argv[1:4]
-    serve_connection(
+    messages.serve_connection(
         Connection(int(descriptor)), lambda: SavedModel(model_path, int(thread_count) or None)
     )

@@ -16,17 +16,17 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from tfkd.export import tensor_protos
-from tfkd.export.hosting import (
+from tfkd.runtime import tensor_protos
+from tfkd.runtime.loader import MAXIMUM_RESULT_BYTES, PREDICT_METHOD
+from tfkd.runtime.messages import (
     FAILED_PRECONDITION,
     INTERNAL,
     NOT_FOUND,
     UNIMPLEMENTED,
-    ServingError,
+    LoaderError,
 )
-from tfkd.export.loader import MAXIMUM_RESULT_BYTES, PREDICT_METHOD
-from tfkd.export.messages import LoaderError
-from tfkd.export.request_checks import (
+from tfkd.serving.hosted_models import ServingError
+from tfkd.serving.request_checks import (
     DEFAULT_SIGNATURE,
     refusal,
     require_feeds,
@@ -54,7 +54,7 @@ _METHODS = {
 
 def grpc_server(models, *, maximum_bytes):
     """A `grpc.aio.Server`, not yet started and without a port, that answers for {name:
-    hosting.Model}; to be called in the event loop that it will run in."""
+    hosted_models.Model}; to be called in the event loop that it will run in."""
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", maximum_bytes),
@@ -114,7 +114,7 @@ def _answering(call, kind):
             except DecodeError as error:
                 raise refusal(f"This is no {kind.DESCRIPTOR.name}: {error}") from None
             return await call(request)
-        except (ServingError, LoaderError) as error:
+        except LoaderError as error:
             code, message = STATUS_CODES[error.code], str(error)[:_LONGEST_MESSAGE]
         except Exception:
             logger.exception("A request failed")

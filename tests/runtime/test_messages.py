@@ -4,7 +4,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import pytest
 
-from tfkd.export.messages import pack, receive, send
+from tfkd.runtime.messages import pack, receive, send
 
 
 @pytest.fixture
