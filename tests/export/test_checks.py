@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd.export import checks, warmup
+from tfkd.export import checks
 from tfkd.export.errors import ExportCheckError
 from tfkd.export.saved_model import save_functions, signature_functions
 from tfkd.export.student import examine
 from tfkd.heads import Head
+from tfkd.runtime import warmup
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ import keras
 import pytest
 import tensorflow as tf
 
-from tfkd.export import errors, model_card, records, saved_model, tflite, warmup
+from tfkd.export import errors, model_card, records, saved_model, tflite
 from tfkd.export.errors import DiskFullError
 from tfkd.export.saved_model import export_saved_model
 from tfkd.export.tflite import export_tflite
+from tfkd.runtime import warmup
 
 EXPORTS = {
     "saved_model": lambda student, at, **options: export_saved_model(student, at / "m", **options),

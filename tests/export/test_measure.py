@@ -7,8 +7,8 @@ from PIL import Image
 from tfkd.export import measure
 from tfkd.export.errors import ExportCheckError
 from tfkd.export.measure import Report, Row, draw, report
-from tfkd.export.reader import Exported, open_exported
 from tfkd.export.tflite import export_tflite
+from tfkd.runtime.exported_models import Exported, open_exported
 
 
 @pytest.fixture(scope="module")

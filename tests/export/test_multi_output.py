@@ -7,9 +7,9 @@ import tensorflow as tf
 from keras import layers
 
 from tfkd import models
-from tfkd.export.interpreter import Interpreter
 from tfkd.export.saved_model import export_saved_model
 from tfkd.export.tflite import export_tflite
+from tfkd.runtime.interpreter import Interpreter
 
 
 @pytest.fixture(scope="module")

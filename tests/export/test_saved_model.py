@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd.export import checks, warmup
+from tfkd.export import checks
 from tfkd.export.errors import ExportCheckError
 from tfkd.export.saved_model import encode_png, export_saved_model
-from tfkd.export.worker import Worker
+from tfkd.runtime import warmup
+from tfkd.runtime.worker import Worker
 
 
 def test_all_signatures_equal_keras_at_several_batch_sizes(version, student, images, labels):

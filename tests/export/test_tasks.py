@@ -10,9 +10,9 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tfkd.export.errors import ExportCheckError
-from tfkd.export.interpreter import Interpreter
 from tfkd.export.saved_model import export_saved_model
 from tfkd.export.tflite import export_tflite, read_metadata
+from tfkd.runtime.interpreter import Interpreter
 
 RANDOM = np.random.default_rng(5)
 PIXELS = RANDOM.integers(0, 256, (6, 8, 8, 3)).astype("float32")

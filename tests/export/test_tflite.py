@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tfkd.export import tflite_checks
 from tfkd.export.errors import ExportCheckError
-from tfkd.export.interpreter import Interpreter
 from tfkd.export.tflite import export_tflite, read_metadata
+from tfkd.runtime.interpreter import Interpreter
 
 
 @pytest.fixture(scope="module")

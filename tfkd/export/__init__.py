@@ -13,10 +13,10 @@ _HOMES = {
     "check_tflite": "tfkd.export.tflite_checks",
     "export_saved_model": "tfkd.export.saved_model",
     "export_tflite": "tfkd.export.tflite",
-    "open_exported": "tfkd.export.reader",
+    "open_exported": "tfkd.runtime.exported_models",
     "report": "tfkd.export.measure",
-    "serve": "tfkd.export.server",
-    "write_serving_files": "tfkd.export.serving_files",
+    "serve": "tfkd.serving.server",
+    "write_serving_files": "tfkd.serving.serving_files",
 }
 
 __all__ = sorted(_HOMES)

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfkd.export import accuracy, loader, records, warmup
+from tfkd.export import accuracy, records
 from tfkd.export.errors import ExportCheckError
 from tfkd.export.served_head import contradiction
 from tfkd.export.student import THRESHOLD
-from tfkd.export.worker import Worker, WorkerDied
+from tfkd.runtime import loader, warmup
+from tfkd.runtime.worker import Worker, WorkerDied
 
 BATCH_SIZES = (1, 7, 64)
 TOLERANCE = 1e-5  # of the largest output, or of 1 if that is larger

@@ -13,11 +13,11 @@ from rich.text import Text
 from tfkd.evaluation import quality
 from tfkd.export import accuracy
 from tfkd.export.errors import ExportCheckError
-from tfkd.export.loader import LoaderError
-from tfkd.export.reader import open_exported, open_keras
 from tfkd.export.student import examine
 from tfkd.export.tflite import export_tflite
 from tfkd.files import written
+from tfkd.runtime.exported_models import open_exported, open_keras
+from tfkd.runtime.loader import LoaderError
 from tfkd.taps import heads_of
 
 BATCH = 32

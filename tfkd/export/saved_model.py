@@ -3,11 +3,12 @@
 import numpy as np
 import tensorflow as tf
 
-from tfkd.export import checks, model_card, model_inputs, suitability, warmup
+from tfkd.export import checks, model_card, model_inputs, suitability
 from tfkd.export.errors import on_disk
 from tfkd.export.images import MAXIMUM_PIXELS, decode_batch
 from tfkd.export.student import examine
-from tfkd.export.versions import new_version
+from tfkd.runtime import warmup
+from tfkd.runtime.versions import new_version
 
 
 def export_saved_model(

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfkd.export import accuracy, records
 from tfkd.export.checks import reference
 from tfkd.export.errors import ExportCheckError, ExportWarning
-from tfkd.export.interpreter import Interpreter
+from tfkd.runtime.interpreter import Interpreter
 
 CLEAR_MARGIN = 0.1  # between the two largest probabilities; below it either answer is as good
 _MADE_UP, _BATCH, _MANY = 16, 32, 30

@@ -24,7 +24,6 @@ from tfkd import data, evaluation
 from tfkd.export import export_saved_model, export_tflite, measure, open_exported
 from tfkd.export.calibration import choose
 from tfkd.export.errors import ExportWarning
-from tfkd.export.versions import new_version
 from tfkd.heads import Head
 from tfkd.runs.directory import (
     EXPORT,
@@ -38,6 +37,7 @@ from tfkd.runs.directory import (
 from tfkd.runs.preparation import Logits, load_model, load_run_data
 from tfkd.runs.quiet import silenced
 from tfkd.runs.training import EVALUATION_BATCH
+from tfkd.runtime.versions import new_version
 
 CALIBRATION_SEED = 0
 CHECK_IMAGES = 256
