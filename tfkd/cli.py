@@ -25,9 +25,9 @@ from tfkd.runs import (
     distill,
     evaluate_run,
     export_run,
-    search,
     serve_runs,
 )
+from tfkd.runs.search import search
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
 

@@ -10,7 +10,6 @@ from tfkd.runs.distill_settings import DistillSettings
 from tfkd.runs.export_settings import ExportSettings
 from tfkd.runs.exports import bases, is_export, run_of
 from tfkd.runs.quiet import import_tensorflow
-from tfkd.runs.search_directory import SearchDirectory
 from tfkd.runs.search_settings import SearchSettings
 from tfkd.runs.settings import Settings, SettingsError, setting
 
@@ -24,7 +23,6 @@ __all__ = [
     "distill",
     "evaluate_run",
     "export_run",
-    "search",
     "serve_runs",
     "setting",
 ]
@@ -125,45 +123,6 @@ def export_run(run, settings, out=None, check=True):
     exported = exporting.export(directory, record, splits, settings, out, check)
     exporting.show(exported)
     return exported.record
-
-
-def search(settings, out, overwrite=False):
-    """Searches the weights of a distillation's losses, and trains final students with the best.
-
-    The teacher is trained (or loaded) and asked once; all trials learn from its stored answers.
-    Trials are compared on the validation split. With the best trial's settings, and with those that
-    the search started from, students of new seeds are trained exactly as `distill` does; only they
-    read the test split. Called again with the same settings it goes on where it was stopped; with
-    more trials it adds them.
-
-    In a process whose environment has KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and
-    KERASTUNER_ORACLE_PORT it is the chief ("chief" in its id) or a worker of a search over several
-    hosts that share `out`.
-
-    Args:
-        settings: `SearchSettings`.
-        out: the search's directory: new, empty, or with this very search.
-        overwrite: replace a search that is there.
-
-    Returns:
-        dict, the content of `search.json`; None in a worker.
-
-    Raises:
-        ValueError: settings, files, data or models that do not fit together; another search in
-            `out`; no trial with a result.
-        FileExistsError: `out` holds something else, or another process writes there.
-        FileNotFoundError: data or a teacher file that is not there.
-        TimeoutError: a worker's chief does not answer.
-        ChildProcessError: local workers keep dying.
-    """
-    settings = settings.resolved()
-    settings.check_files()
-    directory = SearchDirectory(out)
-    directory.check_free(settings, overwrite=overwrite)
-    import_tensorflow()
-    from tfkd.runs.searching import run
-
-    return run(settings, directory, overwrite=overwrite)
 
 
 def serve_runs(paths, files=None, host="127.0.0.1", rest_port=8501, grpc_port=8500):

@@ -5,18 +5,12 @@ import os
 
 import grpc
 
-from tfkd.runs import (
-    distillation,
-    preparation,
-    search_oracle,
-    search_report,
-    search_trials,
-    search_workers,
-)
+from tfkd.runs import distillation, preparation
 from tfkd.runs.directory import WORK, RunDirectory, copy, write_text
-from tfkd.runs.search_directory import BEST, DEFAULTS, SETTINGS, TEACHER, TRIALS
-from tfkd.runs.search_screen import Screen
-from tfkd.tuning import trials
+from tfkd.runs.search import oracle, report, trials, workers
+from tfkd.runs.search.directory import BEST, DEFAULTS, SETTINGS, TEACHER, TRIALS
+from tfkd.runs.search.progress import Screen
+from tfkd.tuning import trials as trials_of
 
 
 def run(settings, directory, overwrite=False):
@@ -31,7 +25,7 @@ def run(settings, directory, overwrite=False):
         directory.check_free(settings, overwrite=overwrite)
         record = None if overwrite else directory.record()
         if record is not None and record["trials_asked_for"] >= settings.trials:
-            return search_report.show_finished(directory, record)
+            return report.show_finished(directory, record)
         if overwrite:
             directory.clear()
         work = distillation.Work(directory / WORK, settings.distillation, prepared)
@@ -41,11 +35,11 @@ def run(settings, directory, overwrite=False):
             work.part(distillation.TEACHER, work.train_teacher)
             copy(work.model_path(distillation.TEACHER), directory / TEACHER)
         work.console.rule("trials")
-        ground = search_trials.prepare(settings, directory, prepared.splits)
+        ground = trials.prepare(settings, directory, prepared.splits)
         rows = train_trials(ground, directory, chief=name is not None)
-        best = search_report.best(rows, settings)
+        best = report.best(rows, settings)
         runs = _final(settings, directory, work, rows, best)
-        result = search_report.write(directory, ground, rows, best, runs, inputs)
+        result = report.write(directory, ground, rows, best, runs, inputs)
         directory.drop_work()
         return result
 
@@ -63,7 +57,7 @@ def train_trials(ground, directory, chief=False):
     """Trains what trials are left.
 
     Args:
-        ground: `tfkd.runs.search_trials.Ground`.
+        ground: `tfkd.runs.search.trials.Ground`.
         directory: `SearchDirectory`.
         chief: whether workers on other hosts do it.
 
@@ -72,24 +66,24 @@ def train_trials(ground, directory, chief=False):
     """
     settings, project = ground.settings, directory / TRIALS
     with Screen(directory, ground) as screen:
-        tuner = search_trials.tuner(ground, directory, screen)
+        tuner = trials.tuner(ground, directory, screen)
         processes = settings.workers or 1
-        spent = sum(row["seconds"] for row in trials(project)) / processes
-        over = search_oracle.keep_within(tuner.oracle, settings, spent)
+        spent = sum(row["seconds"] for row in trials_of(project)) / processes
+        over = oracle.keep_within(tuner.oracle, settings, spent)
         tuner.save()
         if chief:
-            search_workers.serve(tuner.oracle, over, screen)
+            workers.serve(tuner.oracle, over, screen)
         elif settings.workers:
-            search_workers.supervise(tuner.oracle, over, screen, directory, settings.workers)
+            workers.supervise(tuner.oracle, over, screen, directory, settings.workers)
         elif not over():
-            search_trials.run(tuner, ground)
+            trials.run(tuner, ground)
     return screen.rows
 
 
 def _work(settings, directory):
     """Trains trials for a chief elsewhere."""
-    search_workers.end_with_parent()
-    search_workers.find_chief(settings.worker_timeout)
+    workers.end_with_parent()
+    workers.find_chief(settings.worker_timeout)
     if not directory.begun:
         raise FileNotFoundError(
             f'No search in "{directory.path}". Chief and workers share one --out directory: a file '
@@ -97,12 +91,12 @@ def _work(settings, directory):
         )
     directory.check_same(settings)
     splits = preparation.load_data(settings)
-    ground = search_trials.prepare(settings, directory, splits, build=False)
+    ground = trials.prepare(settings, directory, splits, build=False)
     try:
-        search_trials.run(search_trials.tuner(ground, directory), ground)
+        trials.run(trials.tuner(ground, directory), ground)
     except grpc.RpcError as error:
         if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
-            raise search_workers.unreachable(settings.worker_timeout) from None
+            raise workers.unreachable(settings.worker_timeout) from None
         raise
 
 
@@ -152,9 +146,9 @@ def _key(settings):
 
 def _tuner_id():
     """KERASTUNER_TUNER_ID of a search over several hosts; None without."""
-    given = [name for name in search_workers.VARIABLES if os.environ.get(name)]
-    if given and len(given) < len(search_workers.VARIABLES):
-        missing = [name for name in search_workers.VARIABLES if name not in given]
+    given = [name for name in workers.VARIABLES if os.environ.get(name)]
+    if given and len(given) < len(workers.VARIABLES):
+        missing = [name for name in workers.VARIABLES if name not in given]
         raise ValueError(
             f"{' and '.join(given)} is set, but not {' and '.join(missing)}: for a search over "
             "several hosts set all three, else none."

@@ -13,7 +13,7 @@ import tfkd
 from tfkd import evaluation
 from tfkd.runs import preparation, report
 from tfkd.runs.directory import write_json, write_text
-from tfkd.runs.search_directory import (
+from tfkd.runs.search.directory import (
     BEST,
     BEST_SETTINGS,
     DEFAULTS,
@@ -24,7 +24,7 @@ from tfkd.runs.search_directory import (
     SETTINGS,
     TEACHER,
 )
-from tfkd.runs.search_picture import plot_search
+from tfkd.runs.search.picture import plot_search
 from tfkd.runs.search_settings import OBJECTIVES, SearchSettings, student_option
 from tfkd.tuning import mean_and_std, pareto
 
@@ -143,7 +143,7 @@ def write(directory, ground, rows, winner, runs, inputs):
 
     Args:
         directory: `SearchDirectory`.
-        ground: `tfkd.runs.search_trials.Ground`.
+        ground: `tfkd.runs.search.trials.Ground`.
         rows: of the trials.
         winner: the best of them.
         runs: {name of a final run's directory: its `DistillSettings`}, all finished.

@@ -7,8 +7,9 @@ import keras
 import pytest
 from matplotlib.image import imread
 
-from tfkd.runs import SearchSettings, search_report
-from tfkd.runs.search_picture import plot_search
+from tfkd.runs import SearchSettings
+from tfkd.runs.search import report
+from tfkd.runs.search.picture import plot_search
 
 
 def row(name, accuracy=None, entropy=0.5, status="COMPLETED", width=0.25, **more):
@@ -36,15 +37,15 @@ def settings():
 def test_the_best_has_the_best_objective_then_the_lower_cross_entropy_then_came_first(settings):
     rows = [row("0", 0.8, 0.3), row("1", 0.9, 0.5), row("2", 0.9, 0.4), row("3", 0.9, 0.4)]
     rows.append(row("4", status="FAILED"))
-    assert search_report.best(rows, settings)["trial"] == "2"
+    assert report.best(rows, settings)["trial"] == "2"
     lowest = SearchSettings(objective="val_cross_entropy")
-    assert search_report.best(rows, lowest)["trial"] == "0"
+    assert report.best(rows, lowest)["trial"] == "0"
 
 
 def test_without_a_finished_trial_there_is_no_best(settings):
     rows = [row(name, status="FAILED", message="loss is no longer finite.") for name in "01"]
     with pytest.raises(ValueError, match="None of 2 trials has a val_accuracy.*longer finite"):
-        search_report.best(rows, settings)
+        report.best(rows, settings)
 
 
 def test_the_front_and_the_csv(settings):
@@ -56,9 +57,9 @@ def test_the_front_and_the_csv(settings):
         row("4", 0.95, width=0.5),
         row("5", status="FAILED", width=0.125, message="diverged"),
     ]
-    front = search_report.front_of(rows, settings, info=None)
+    front = report.front_of(rows, settings, info=None)
     assert [own["trial"] for own in front] == ["1", "0", "4"]
-    lines = list(csv.DictReader(io.StringIO(search_report.results_csv(rows, settings, front))))
+    lines = list(csv.DictReader(io.StringIO(report.results_csv(rows, settings, front))))
     assert [line["pareto"] for line in lines] == ["1", "1", "0", "0", "1", "0"]
     assert lines[4]["val_accuracy"] == "0.95" and lines[4]["val_accuracy_std"] == "0.01"
     assert (lines[5]["status"], lines[5]["val_accuracy"]) == ("FAILED", "")
@@ -76,7 +77,7 @@ def test_latencies_are_measured_once_for_each_architecture(settings):
         pareto="latency",
     )
     rows = [row("0", 0.8, width=0.25), row("1", 0.9, width=1.0), row("2", 0.7, width=0.25)]
-    front = search_report.front_of(rows, settings, Info)
+    front = report.front_of(rows, settings, Info)
     assert rows[0]["latency_ms"] == rows[2]["latency_ms"] > 0
     assert front[-1]["trial"] == "1" or front == [rows[1]]
     keras.backend.clear_session()
@@ -88,7 +89,7 @@ def test_the_picture_has_a_panel_for_each_weight_and_the_front(settings, tmp_pat
     plot_search(rows, settings, settings.space, rows[:1], tmp_path / "search.png")
     height, width, _ = imread(tmp_path / "search.png").shape
     assert width > height  # four panels, three in the first line
-    assert search_report.difference_line(None).startswith("The defaults themselves")
+    assert report.difference_line(None).startswith("The defaults themselves")
     paired = {"accuracy": [0.01, -0.02], "mean": -0.005, "std": 0.0212}
-    said = search_report.difference_line(paired)
+    said = report.difference_line(paired)
     assert said.startswith("Searched minus defaults, paired by seed: -0.50 ± 2.12 points")

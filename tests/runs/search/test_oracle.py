@@ -6,7 +6,8 @@ import keras_tuner
 import pytest
 
 from tfkd import tuning
-from tfkd.runs import SearchSettings, search_oracle
+from tfkd.runs import SearchSettings
+from tfkd.runs.search.oracle import keep_within
 
 SPACE = {"temperature": [4.0, 1.0, 8.0], "student_width": [0.25, 0.5]}
 
@@ -47,7 +48,7 @@ def test_begun_with_the_defaults_killed_and_continued_to_the_same_trials(name, t
 
     def made(directory):
         new = oracle(KINDS[name], directory, max_trials=6, seed=1)
-        return new, search_oracle.keep_within(new, settings, 0)
+        return new, keep_within(new, settings, 0)
 
     undisturbed, over = made(tmp_path / "a")
     expected = finished(undisturbed, 99)
@@ -61,20 +62,20 @@ def test_begun_with_the_defaults_killed_and_continued_to_the_same_trials(name, t
     assert not over()
     again = oracle(KINDS[name], tmp_path / "b", max_trials=6, seed=1)
     again.reload()
-    over = search_oracle.keep_within(again, settings, 0)
+    over = keep_within(again, settings, 0)
     rest = finished(again, 99)
     assert rest[0] == lost
     assert [*first, *rest] == expected
     assert over()
     done = oracle(KINDS[name], tmp_path / "b", max_trials=6, seed=1)
     done.reload()  # of what a chief leaves that is killed after the last trial
-    assert search_oracle.keep_within(done, settings, 0)()
+    assert keep_within(done, settings, 0)()
 
 
 def test_no_trial_is_begun_after_the_time_but_those_begun_are_finished(tmp_path):
     settings = SearchSettings(trials=6, time_budget=10)
     made = oracle(KINDS["random"], tmp_path, max_trials=6, seed=1)
-    over = search_oracle.keep_within(made, settings, seconds_spent=11)
+    over = keep_within(made, settings, seconds_spent=11)
     trial = made.create_trial("tuner0")
     assert trial.status == "RUNNING"  # the first one always is: there must be a result
     assert made.create_trial("tuner1").status == "STOPPED"

@@ -13,9 +13,10 @@ import numpy as np
 
 from tfkd import data, losses, tuning
 from tfkd.distiller import Distiller
-from tfkd.runs import preparation, search_oracle
+from tfkd.runs import preparation
 from tfkd.runs.directory import WORK
-from tfkd.runs.search_directory import TEACHER, TRIALS
+from tfkd.runs.search import oracle
+from tfkd.runs.search.directory import TEACHER, TRIALS
 from tfkd.runs.search_settings import student_option
 from tfkd.runs.settings import SettingsError
 from tfkd.runs.training import EVALUATION_BATCH
@@ -161,7 +162,7 @@ def tuner(ground, directory, watcher=None):
         watcher: object with `epoch(trial, epoch)` and `update(now)`, or None.
     """
     settings = ground.settings
-    search_oracle.write_safely()
+    oracle.write_safely()
     kind = TUNERS[settings.tuner]
     how_many = {"max_trials": settings.trials}
     if settings.tuner == "hyperband":

@@ -16,10 +16,11 @@ import keras
 import pytest
 
 from tfkd import evaluation
-from tfkd.runs import DistillSettings, SearchSettings, distill, search, searching
+from tfkd.runs import DistillSettings, SearchSettings, distill
 from tfkd.runs.preparation import load_data
-from tfkd.runs.search_directory import SearchDirectory
-from tfkd.runs.search_trials import prepare
+from tfkd.runs.search import running, search
+from tfkd.runs.search.directory import SearchDirectory
+from tfkd.runs.search.trials import prepare
 from tfkd.tuning import trials
 
 VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
@@ -161,7 +162,7 @@ def test_a_student_that_moves_and_trials_that_diverge(small, tmp_path):
         search_student_options={"width": "0.25,0.5"},
     )
     ground, directory = ground_of(settings, tmp_path / "grid")
-    rows = searching.train_trials(ground, directory)
+    rows = running.train_trials(ground, directory)
     tried = {(r["values"]["learning_rate"], r["values"]["student_width"]): r for r in rows}
     assert {key: own["status"] for key, own in tried.items()} == {
         (0.01, 0.25): "COMPLETED",
@@ -192,7 +193,7 @@ def test_two_workers_one_of_them_killed_finish_all_trials(searched, small, tmp_p
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    rows = searching.train_trials(ground, directory)
+    rows = running.train_trials(ground, directory)
     killer.join()
     assert len(killed) == 1
     assert children() == []

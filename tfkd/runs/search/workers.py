@@ -18,7 +18,7 @@ from keras_tuner.src import protos
 from keras_tuner.src.distribute import oracle_chief, oracle_client
 
 from tfkd.runs.directory import WORK
-from tfkd.runs.search_directory import SETTINGS
+from tfkd.runs.search.directory import SETTINGS
 
 LOOPBACK = "127.0.0.1"
 VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")

@@ -8,9 +8,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from tensorboard.plugins.hparams import api as hparams
 
-from tfkd.runs import search_report
 from tfkd.runs.directory import write_text
-from tfkd.runs.search_directory import RESULTS, TENSORBOARD, TRIALS
+from tfkd.runs.search import report
+from tfkd.runs.search.directory import RESULTS, TENSORBOARD, TRIALS
 from tfkd.tuning import trials
 
 SECONDS = 1.0  # between looks at the trials' files
@@ -23,7 +23,7 @@ class Screen:
 
     Args:
         directory: `SearchDirectory`.
-        ground: `tfkd.runs.search_trials.Ground`.
+        ground: `tfkd.runs.search.trials.Ground`.
 
     Attributes:
         rows: of the trials as far as they are, see `tfkd.tuning.trials`.
@@ -75,9 +75,9 @@ class Screen:
             self._ended.add(row["trial"])
             log(row, self.directory / TENSORBOARD, self.settings.objective)
             if self._live is None:
-                self.say(search_report.line(row, self.settings))
+                self.say(report.line(row, self.settings))
         if new:
-            text = search_report.results_csv(self.rows, self.settings)
+            text = report.results_csv(self.rows, self.settings)
             write_text(self.directory / RESULTS, text)
         self._show()
 
@@ -85,7 +85,7 @@ class Screen:
         if self._live is None:
             return
         hidden = max(0, len(self.rows) - SHOWN)
-        table = search_report.table(self.rows[hidden:], self.settings)
+        table = report.table(self.rows[hidden:], self.settings)
         self._live.update(Group(table, self._state()), refresh=True)
 
     def _state(self):
