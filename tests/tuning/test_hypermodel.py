@@ -27,7 +27,7 @@ def test_one_trace_serves_every_trial_over_weights(hypermodel, tuner, traces, se
 
 
 def test_first_trial_is_the_published_baseline(hypermodel, tuner, search):
-    found = search(tuning.baseline_first(tuner(hypermodel(**FREE), max_trials=1)), epochs=1)
+    found = search(tuner(hypermodel(**FREE), max_trials=1), epochs=1)
     settings = DistillSettings()
     assert found.get_best_hyperparameters()[0].values == {
         "student_loss_weight": settings.student_loss_weight,
@@ -93,7 +93,7 @@ def test_bayesian_optimization(hypermodel, tuner, traces, search):
     weights = tuning.Choice([0.1, 0.3, 0.6, 0.9])
     made = tuner(
         hypermodel(student_loss_weight=weights),
-        keras_tuner.BayesianOptimization,
+        tuning.BayesianOptimization,
         num_initial_points=2,
         max_trials=3,
     )
@@ -115,7 +115,7 @@ def test_hyperband_goes_on_from_weights_and_optimizer(hypermodel, tuner, traces,
         def __deepcopy__(self, memo):
             return self
 
-    made = tuning.baseline_first(tuner(hypermodel(), keras_tuner.Hyperband, max_epochs=2, factor=2))
+    made = tuner(hypermodel(), tuning.Hyperband, max_epochs=2, factor=2)
     (x, y), validation = examples
     made.search(x, y, batch_size=32, validation_data=validation, verbose=0, callbacks=[Begin()])
     rows = tuning.trials(made.project_dir)
@@ -208,9 +208,9 @@ def test_a_best_model_can_be_saved(hypermodel, tuner, tmp_path, search, examples
     )
 
 
-def test_checkpoints_hold_no_teacher(hypermodel, tuner, search):
+def test_the_checkpoints_of_kerastuners_own_tuners_hold_no_teacher(hypermodel, tuner, search):
     big = keras.Sequential([keras.Input((8,)), keras.layers.Dense(333), keras.layers.Dense(4)])
-    found = search(tuner(hypermodel(teacher=big), max_trials=2), epochs=1)
+    found = search(tuner(hypermodel(teacher=big), keras_tuner.RandomSearch, max_trials=2), epochs=1)
     for row in tuning.trials(found.project_dir):
         with h5py.File(f"{found.get_trial_dir(row['trial'])}/checkpoint.weights.h5") as file:
             paths = []
@@ -277,7 +277,7 @@ def test_a_trial_that_diverges_fails_and_the_search_goes_on(hypermodel, tuner, t
     settings = {"student_loss_weight": 0.5, "learning_rate": rates}
     made = tuner(
         hypermodel(optimizer=keras.optimizers.SGD, **settings),
-        keras_tuner.GridSearch,
+        tuning.GridSearch,
         max_trials=3,
     )
     search(made)

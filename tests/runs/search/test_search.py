@@ -94,7 +94,7 @@ def test_a_search_leaves_what_it_promises(searched, small):
     rows = record["trials"]
     assert [row["status"] for row in rows] == ["COMPLETED"] * 3
     assert rows[0]["values"] == {"student_loss_weight": 0.1, "temperature": 4.0}
-    assert [line["trial"] for line in lines(out)] == ["0", "1", "2"]
+    assert [line["trial"] for line in lines(out)] == ["0000", "0001", "0002"]
     for line, row in zip(lines(out), rows, strict=True):
         assert float(line["temperature"]) == row["values"]["temperature"]
         assert float(line["val_accuracy"]) == row["mean"]["val_accuracy"] == row["score"]
@@ -103,7 +103,7 @@ def test_a_search_leaves_what_it_promises(searched, small):
     executions = list((out / "tensorboard").glob("*/execution0/events.*"))
     assert len(executions) == 3
     # The teacher's weights are in no checkpoint of a trial.
-    sizes = [path.stat().st_size for path in (out / "trials").glob("*/checkpoint.weights.h5")]
+    sizes = [path.stat().st_size for path in (out / "trials").glob("*/checkpoint.npz")]
     assert len(sizes) == 3 and max(sizes) == min(sizes)
 
 
@@ -135,7 +135,7 @@ def test_killed_in_a_trial_and_continued_to_the_same_trials(searched, small, tmp
     with open(tmp_path / "said.txt", "wb") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)
     deadline = time.monotonic() + 240
-    while not (out / "trials/trial_1/trial.json").exists() and time.monotonic() < deadline:
+    while not (out / "trials/trial_0001/trial.json").exists() and time.monotonic() < deadline:
         assert process.poll() is None, (tmp_path / "said.txt").read_text()
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -185,7 +185,7 @@ def test_two_workers_one_of_them_killed_finish_all_trials(searched, small, tmp_p
         deadline = time.monotonic() + 240
         while not killed and time.monotonic() < deadline:
             time.sleep(0.005)
-            if (directory / "trials/trial_1/trial.json").exists():  # both are at work, or were
+            if (directory / "trials/trial_0001/trial.json").exists():  # both are at work, or were
                 for pid in children():
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)

@@ -1,13 +1,14 @@
 """The order of a search: teacher, stored knowledge, trials, final students, report."""
 
 import json
+import math
 import os
 
 import grpc
 
 from tfkd.runs import distillation, preparation
 from tfkd.runs.directory import WORK, RunDirectory, copy, write_text
-from tfkd.runs.search import oracle, report, trials, workers
+from tfkd.runs.search import report, trials, workers
 from tfkd.runs.search.directory import BEST, DEFAULTS, SETTINGS, TEACHER, TRIALS
 from tfkd.runs.search.progress import Screen
 from tfkd.tuning import trials as trials_of
@@ -69,13 +70,16 @@ def train_trials(ground, directory, chief=False):
         tuner = trials.tuner(ground, directory, screen)
         processes = settings.workers or 1
         spent = sum(row["seconds"] for row in trials_of(project)) / processes
-        over = oracle.keep_within(tuner.oracle, settings, spent)
-        tuner.save()
+        oracle = tuner.oracle
+        oracle.verbose = 0
+        oracle.limit(settings.trials, (settings.time_budget or math.inf) - spent)
+        for note in oracle.notes:
+            screen.say(note)
         if chief:
-            workers.serve(tuner.oracle, over, screen)
+            workers.serve(oracle, screen)
         elif settings.workers:
-            workers.supervise(tuner.oracle, over, screen, directory, settings.workers)
-        elif not over():
+            workers.supervise(oracle, screen, directory, settings.workers)
+        elif not oracle.over:
             trials.run(tuner, ground)
     return screen.rows
 

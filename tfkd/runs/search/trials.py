@@ -3,7 +3,6 @@
 import contextlib
 import io
 import math
-import time
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,7 +14,6 @@ from tfkd import data, losses, tuning
 from tfkd.distiller import Distiller
 from tfkd.runs import preparation
 from tfkd.runs.directory import WORK
-from tfkd.runs.search import oracle
 from tfkd.runs.search.directory import TEACHER, TRIALS
 from tfkd.runs.search_settings import student_option
 from tfkd.runs.settings import SettingsError
@@ -23,13 +21,12 @@ from tfkd.runs.training import EVALUATION_BATCH
 from tfkd.teachers.cache import TeacherCache
 
 TUNERS = {
-    "random": keras_tuner.RandomSearch,
-    "bayesian": keras_tuner.BayesianOptimization,
-    "hyperband": keras_tuner.Hyperband,
-    "grid": keras_tuner.GridSearch,
+    "random": tuning.RandomSearch,
+    "bayesian": tuning.BayesianOptimization,
+    "hyperband": tuning.Hyperband,
+    "grid": tuning.GridSearch,
 }
 CACHE_BYTES = 4e9  # unless `views` says otherwise
-IDLE_SECONDS = 0.05
 
 
 class Ground(NamedTuple):
@@ -162,24 +159,22 @@ def tuner(ground, directory, watcher=None):
         watcher: object with `epoch(trial, epoch)` and `update(now)`, or None.
     """
     settings = ground.settings
-    oracle.write_safely()
-    kind = TUNERS[settings.tuner]
-    how_many = {"max_trials": settings.trials}
+    how_many = {}
     if settings.tuner == "hyperband":
         how_many = {"max_epochs": settings.epochs}
-    arguments = {
-        "objective": tuning.objective(settings.objective),
-        "seed": settings.seed + 1,  # KerasTuner takes 0 for no seed
-        "executions_per_trial": settings.executions,
-        "max_consecutive_failed_trials": 10**9,  # failures are recorded, and stop nothing
-        "directory": str(directory.path),
-        "project_name": TRIALS,
-    }
-    watched = type(f"Watched{kind.__name__}", (_Watched, kind), {})
     with contextlib.redirect_stdout(io.StringIO()):
-        made = watched(hypermodel(ground), **how_many, **arguments)
-    made.watcher = watcher
-    return tuning.baseline_first(made)
+        made = TUNERS[settings.tuner](
+            hypermodel(ground),
+            tuning.objective(settings.objective),
+            seed=settings.seed + 1,  # KerasTuner takes 0 for no seed
+            executions_per_trial=settings.executions,
+            max_consecutive_failed_trials=10**9,  # failures are recorded, and stop nothing
+            directory=str(directory.path),
+            project_name=TRIALS,
+            **how_many,
+        )
+    made.watcher, made.worker_timeout = watcher, settings.worker_timeout
+    return made
 
 
 def run(made, ground):
@@ -210,24 +205,6 @@ def run(made, ground):
             validation_steps=-(-sizes["validation"] // EVALUATION_BATCH),
         )
     except keras_tuner.errors.FatalError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
         raise ValueError(f"The search cannot go on: {error}") from error
-
-
-class _Watched:
-    """Mixin of a tuner: tells a watcher what happens."""
-
-    watcher = None
-
-    def pre_create_trial(self):
-        if self._is_worker():
-            time.sleep(IDLE_SECONDS)  # KerasTuner asks without a pause while the chief has nothing
-
-    def on_epoch_end(self, trial, model, epoch, logs=None):
-        super().on_epoch_end(trial, model, epoch, logs)
-        if self.watcher is not None:
-            self.watcher.epoch(trial.trial_id, epoch + 1)
-
-    def on_trial_end(self, trial):
-        super().on_trial_end(trial)
-        if self.watcher is not None:
-            self.watcher.update(now=True)

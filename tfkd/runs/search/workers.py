@@ -11,14 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent import futures
 
 import grpc
-from keras_tuner.src import protos
-from keras_tuner.src.distribute import oracle_chief, oracle_client
 
 from tfkd.runs.directory import WORK
 from tfkd.runs.search.directory import SETTINGS
+from tfkd.tuning import tuners
 
 LOOPBACK = "127.0.0.1"
 VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
@@ -28,36 +26,35 @@ MOST_DEATHS = 3  # of workers, without a trial that ended in between
 POLL = 0.2  # seconds
 
 
-def serve(oracle, over, screen):
+def serve(oracle, screen):
     """Is the chief of workers on other hosts, until all trials are over.
 
     Args:
-        oracle: KerasTuner's oracle.
-        over: function () -> bool, whether there is nothing left to hand out.
+        oracle: of one of `tfkd.tuning`'s tuners.
         screen: what shows the trials.
     """
     ip, port = os.environ["KERASTUNER_ORACLE_IP"], os.environ["KERASTUNER_ORACLE_PORT"]
-    if over():
+    if oracle.over:
         return
-    with _served(oracle, ip, port) as (_, servicer):
+    with _served(oracle, ip, port) as (_, all_left):
         screen.say(f"Waiting for workers at {ip}:{port}.")
-        while not (servicer.stop_triggered and oracle_chief.exit_chief(oracle)):
+        while not all_left():
             time.sleep(POLL)
             screen.update()
 
 
-def supervise(oracle, over, screen, directory, workers):
+def supervise(oracle, screen, directory, workers):
     """Starts workers on this machine and sees that all trials are finished.
 
     Args:
-        oracle, over, screen: as for `serve`.
+        oracle, screen: as for `serve`.
         directory: `SearchDirectory`, whose search.toml the workers read.
         workers: how many.
 
     Raises:
         ChildProcessError: workers keep dying.
     """
-    if over():
+    if oracle.over:
         return
     logs = directory / WORK / "workers"
     logs.mkdir(parents=True, exist_ok=True)
@@ -83,12 +80,11 @@ def supervise(oracle, over, screen, directory, workers):
 
 
 def find_chief(timeout):
-    """Waits until the chief answers, and makes KerasTuner wait no longer than this later on.
+    """Waits until the chief answers.
 
     Raises:
         TimeoutError: it does not.
     """
-    oracle_client.TIMEOUT = timeout
     with grpc.insecure_channel(chief_address()) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout)
@@ -125,25 +121,10 @@ def end_with_parent():
 
 @contextlib.contextmanager
 def _served(oracle, ip, port):
-    """Answers workers meanwhile; gives (port, servicer).
-
-    Raises:
-        OSError: the address cannot be listened on.
-    """
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
-    servicer = oracle_chief.OracleServicer(oracle)
-    protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
+    """Answers workers meanwhile; gives (port, function: whether none is left)."""
+    server, bound, left = tuners.serve(oracle, ip, port)
     try:
-        # KerasTuner knows no TLS: for private networks only.
-        bound = server.add_insecure_port(f"{ip}:{port}")
-    except RuntimeError as error:
-        raise OSError(
-            f"Cannot listen on {ip}:{port} (KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT): it is "
-            "taken, or no address of this host."
-        ) from error
-    server.start()
-    try:
-        yield bound, servicer
+        yield bound, left
     finally:
         server.stop(grace=1).wait()
 

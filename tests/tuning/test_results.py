@@ -1,12 +1,14 @@
-"""What trials ended in, as files."""
+"""What trials ended in, as files; Pareto fronts of them."""
 
+import itertools
 import json
 import math
 
+import numpy as np
 import pytest
 
-from tfkd.tuning import mean_and_std, trials
-from tfkd.tuning.records import Executions
+from tfkd.tuning import mean_and_std, pareto, trials
+from tfkd.tuning.results import Executions
 
 
 def trial(directory, name, status="COMPLETED", score=0.5, message=None):
@@ -58,3 +60,37 @@ def test_failed_running_and_half_written_trials(tmp_path):
 def test_mean_and_std():
     assert mean_and_std([2.0]) == (2.0, None)
     assert mean_and_std([1.0, 3.0]) == (2.0, pytest.approx(math.sqrt(2)))
+
+
+def row(accuracy, parameters):
+    return {"accuracy": accuracy, "parameters": parameters}
+
+
+def test_what_nothing_beats_stays_the_smallest_first():
+    rows = [row(0.9, 300), row(0.8, 100), row(0.85, 400), row(0.7, 100), row(0.8, 200)]
+    assert pareto(rows, "accuracy", "parameters") == [row(0.8, 100), row(0.9, 300)]
+
+
+def test_of_equal_rows_the_first_stays():
+    rows = [{**row(0.8, 100), "trial": name} for name in "ab"]
+    assert pareto(rows, "accuracy", "parameters") == rows[:1]
+
+
+def test_rows_without_a_figure_are_left_out():
+    rows = [row(None, 1), row(float("nan"), 2), row(0.5, None), row(0.4, 9), {}]
+    assert pareto(rows, "accuracy", "parameters") == [row(0.4, 9)]
+    assert pareto([], "accuracy", "parameters") == []
+
+
+def test_agrees_with_the_definition_on_random_rows():
+    random = np.random.default_rng(0)
+    rows = [row(int(a), int(p)) for a, p in random.integers(0, 12, size=(60, 2))]
+
+    def beats(one, other):
+        no_worse = one["accuracy"] >= other["accuracy"] and one["parameters"] <= other["parameters"]
+        return no_worse and one != other
+
+    front = pareto(rows, lambda r: r["accuracy"], lambda r: r["parameters"])
+    expected = [r for r in rows if not any(beats(other, r) for other in rows)]
+    assert {tuple(r.values()) for r in front} == {tuple(r.values()) for r in expected}
+    assert all(a["parameters"] < b["parameters"] for a, b in itertools.pairwise(front))
