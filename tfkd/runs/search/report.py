@@ -12,7 +12,7 @@ from rich.table import Table
 import tfkd
 from tfkd import evaluation
 from tfkd.runs import preparation, report
-from tfkd.runs.directory import write_json, write_text
+from tfkd.runs.directory import RunDirectory, write_json, write_text
 from tfkd.runs.search.directory import (
     BEST,
     BEST_SETTINGS,
@@ -21,10 +21,10 @@ from tfkd.runs.search.directory import (
     PICTURE,
     RECORD,
     RESULTS,
-    SETTINGS,
     TEACHER,
 )
 from tfkd.runs.search.picture import plot_search
+from tfkd.runs.search.record import portable
 from tfkd.runs.search_settings import OBJECTIVES, SearchSettings, student_option
 from tfkd.tuning import mean_and_std, pareto
 
@@ -138,44 +138,41 @@ def front_of(rows, settings, info):
     return pareto(rows, maximize=good, minimize=SIZES[settings.pareto])
 
 
-def write(directory, ground, rows, winner, runs, inputs):
+def write(directory, setup, rows, winner, runs, inputs):
     """Writes what a finished search holds, search.json last, and prints it.
 
     Args:
         directory: `SearchDirectory`.
-        ground: `tfkd.runs.search.trials.Ground`.
+        setup: `tfkd.runs.search.trials.TrialSetup`.
         rows: of the trials.
         winner: the best of them.
         runs: {name of a final run's directory: its `DistillSettings`}, all finished.
-        inputs: fingerprints of data and teacher.
+        inputs: `Inputs` of the search.
 
     Returns:
         dict, the content of search.json.
     """
-    settings, splits = ground.settings, ground.splits
+    settings, splits = setup.settings, setup.splits
     front = front_of(rows, settings, splits.info)
     write_text(directory / RESULTS, results_csv(rows, settings, front))
     teacher = (directory / TEACHER).resolve()
     for row in front:
         own = settings.final(row["values"], teacher)
         write_text(directory / FRONT / f"trial-{row['trial']}.toml", own.to_toml())
-    plot_search(rows, settings, ground.space, front, directory / PICTURE)
+    plot_search(rows, settings, setup.space, front, directory / PICTURE)
     write_text(directory / BEST_SETTINGS, runs[BEST].to_toml())
-    records = {
-        name: json.loads((directory / name / "run.json").read_text(encoding="utf-8"))
-        for name in runs
-    }
+    records = {name: RunDirectory(directory / name).finished_run()[0] for name in runs}
     figures = _final_figures(records)
     record = {
         "tfkd": tfkd.__version__,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": records[BEST]["versions"],
         "machine": records[BEST]["machine"],
-        "settings": settings.to_dict(),
-        "inputs": inputs,
-        "data": records[BEST]["data"],
+        "settings": portable(settings),
+        "inputs": inputs.model_dump(),
+        "data": {**records[BEST]["data"], "name": inputs.data.name},
         "trials_asked_for": settings.trials,
-        "views": ground.train.manifest["views"],
+        "views": setup.train.manifest["views"],
         "trials": [_without_history(row) for row in rows],
         "best": {"trial": winner["trial"], "values": winner["values"]},
         "pareto": [row["trial"] for row in front],
@@ -192,7 +189,7 @@ def write(directory, ground, rows, winner, runs, inputs):
 
 def show_finished(directory, record):
     """Prints a search that was finished before; returns its record."""
-    settings = SearchSettings.from_toml(directory / SETTINGS)
+    settings = SearchSettings.from_dict(record["settings"])
     Console().print(f"The search in {directory.path} was finished before.", highlight=False)
     show(directory, record, settings)
     return record

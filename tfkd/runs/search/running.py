@@ -1,87 +1,182 @@
 """The order of a search: teacher, stored knowledge, trials, final students, report."""
 
-import json
+import contextlib
+import errno
 import math
 import os
+import shutil
 
 import grpc
+from rich.console import Console
 
 from tfkd.runs import distillation, preparation
 from tfkd.runs.directory import WORK, RunDirectory, copy, write_text
 from tfkd.runs.search import report, trials, workers
-from tfkd.runs.search.directory import BEST, DEFAULTS, SETTINGS, TEACHER, TRIALS
-from tfkd.runs.search.progress import Screen
+from tfkd.runs.search.directory import BEST, DEFAULTS, INPUTS, SETTINGS, TEACHER, TRIALS
+from tfkd.runs.search.progress import Progress
+from tfkd.runs.search.record import inputs_of, portable
+from tfkd.runs.temporary import temporary_files_in
 from tfkd.tuning import trials as trials_of
+from tfkd.tuning.reuse import weights_hash
+
+# Less than this is no room for any model.
+NO_ROOM = 100_000  # bytes
 
 
 def run(settings, directory, overwrite=False):
-    """See `tfkd.runs.search`; the settings and the directory were looked at already."""
+    """See `tfkd.runs.search.search`; the settings and the directory were looked at already."""
     name = _tuner_id()
     if name is not None and "chief" not in name:
         return _work(settings, directory)
-    prepared = preparation.prepare(settings.distillation)
-    inputs = distillation.inputs_of(settings, prepared.splits.info)
-    with directory.locked():
-        # Once more, now that nobody else can write here.
-        directory.check_free(settings, overwrite=overwrite)
-        record = None if overwrite else directory.record()
-        if record is not None and record["trials_asked_for"] >= settings.trials:
-            return report.show_finished(directory, record)
-        if overwrite:
-            directory.clear()
-        work = distillation.Work(directory / WORK, settings.distillation, prepared)
-        _begin(work, inputs, record)
-        write_text(directory / SETTINGS, settings.to_toml())
-        if not (directory / TEACHER).exists():
-            work.part(distillation.TEACHER, work.train_teacher)
-            copy(work.model_path(distillation.TEACHER), directory / TEACHER)
-        work.console.rule("trials")
-        ground = trials.prepare(settings, directory, prepared.splits)
-        rows = train_trials(ground, directory, chief=name is not None)
-        best = report.best(rows, settings)
-        runs = _final(settings, directory, work, rows, best)
-        result = report.write(directory, ground, rows, best, runs, inputs)
-        directory.drop_work()
-        return result
+    with temporary_files_in(directory.path):
+        prepared = preparation.prepare(settings.distillation)
+        with directory.locked(), _full_disk_named(directory):
+            # Once more, now that nobody else can write here.
+            directory.check_free(settings, overwrite=overwrite)
+            if overwrite:
+                directory.clear()
+            record = _finished(directory)
+            if record is not None and record["trials_asked_for"] >= settings.trials:
+                return report.show_finished(directory, record)
+            return _search(settings, directory, prepared, chief=name is not None)
 
 
-def _begin(work, inputs, record):
-    """Refuses to go on with other data or another teacher than those that the search began with."""
-    if record is not None:  # goes on after its end, with more trials: its work is gone
-        work.path.mkdir(parents=True, exist_ok=True)
-        kept = json.dumps(record["inputs"])
-        write_text(work.path / "inputs.json", kept)
-    work.begin(inputs)
+def _search(settings, directory, prepared, chief):
+    work = distillation.Work(directory / WORK, settings.distillation, prepared)
+    inputs = _begin(directory, settings, prepared.splits.info)
+    inputs = _teacher(settings, directory, work, inputs)
+    work.console.rule("trials")
+    setup = trials.prepare(settings, directory, prepared.splits)
+    rows = train_trials(setup, directory, chief)
+    best = report.best(rows, settings)
+    runs = _final(settings, directory, work, rows, best)
+    result = report.write(directory, setup, rows, best, runs, inputs)
+    directory.drop_work()
+    return result
 
 
-def train_trials(ground, directory, chief=False):
+def _finished(directory):
+    """The record of a finished search; None where there is none, or none that can be used."""
+    try:
+        return directory.record()
+    except ValueError as error:
+        say(f"{error} It is written anew from the trials and the final students.")
+        return None
+
+
+def _begin(directory, settings, info):
+    """Keeps with what the search begins; returns these `Inputs`.
+
+    Raises:
+        ValueError: data or teacher are others than those that it was begun with.
+    """
+    inputs, kept = inputs_of(settings, info), directory.inputs()
+    if kept is not None:
+        _check_unchanged(kept, inputs)
+        inputs = kept
+    _keep(directory, inputs)
+    write_text(directory / SETTINGS, settings.to_toml())
+    return inputs
+
+
+def _teacher(settings, directory, work, inputs):
+    """Copies or trains the teacher unless a whole one is there; returns `Inputs` with its weights.
+
+    Raises:
+        ValueError: it is not the one with which the search was begun.
+    """
+    path = directory / TEACHER
+    if path.exists():
+        try:
+            preparation.load_model(path)
+        except ValueError as error:
+            say(f"{error} It is made again.")
+            path.unlink()
+    if not path.exists() and settings.teacher_is_file:
+        copy(settings.teacher, path)
+    elif not path.exists():
+        work.part(distillation.TEACHER, work.train_teacher)
+        copy(work.model_path(distillation.TEACHER), path)
+    weights = weights_hash(preparation.load_model(path))
+    teacher = inputs.teacher.model_copy(update={"weights": weights})
+    found = inputs.model_copy(update={"teacher": teacher})
+    _check_unchanged(inputs, found)
+    _keep(directory, found)
+    return found
+
+
+def _check_unchanged(kept, found):
+    changed = kept.changed(found)
+    if changed:
+        raise ValueError(
+            f"Since the search was begun the {' and the '.join(changed)} changed: what it trained "
+            "so far would not fit the rest. Put it back, or start anew with --overwrite."
+        )
+
+
+def _keep(directory, inputs):
+    write_text(directory / INPUTS, inputs.model_dump_json(indent=2) + "\n")
+
+
+def say(text):
+    Console().print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+@contextlib.contextmanager
+def _full_disk_named(directory):
+    """Turns whatever a full disk makes libraries raise into one sentence on what to do.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if not full and shutil.disk_usage(directory.path).free >= NO_ROOM:
+            raise
+        raise OSError(
+            f'The disk of "{directory.path}" is full. Free some space and go on with the same '
+            f"command, or tfkd search --config {directory / SETTINGS} --out {directory.path}: what "
+            "has ended is kept."
+        ) from error
+
+
+def train_trials(setup, directory, chief=False):
     """Trains what trials are left.
 
     Args:
-        ground: `tfkd.runs.search.trials.Ground`.
+        setup: `tfkd.runs.search.trials.TrialSetup`.
         directory: `SearchDirectory`.
         chief: whether workers on other hosts do it.
 
     Returns:
         list of all trials' rows, see `tfkd.tuning.trials`.
     """
-    settings, project = ground.settings, directory / TRIALS
-    with Screen(directory, ground) as screen:
-        tuner = trials.tuner(ground, directory, screen)
+    settings, project = setup.settings, directory / TRIALS
+    with Progress(directory, setup) as progress:
+        tuner = trials.tuner(setup, directory, progress)
         processes = settings.workers or 1
         spent = sum(row["seconds"] for row in trials_of(project)) / processes
         oracle = tuner.oracle
         oracle.verbose = 0
         oracle.limit(settings.trials, (settings.time_budget or math.inf) - spent)
-        for note in oracle.notes:
-            screen.say(note)
+        told = _tell(oracle, progress)
         if chief:
-            workers.serve(oracle, screen)
+            workers.serve(oracle, progress)
         elif settings.workers:
-            workers.supervise(oracle, screen, directory, settings.workers)
+            workers.supervise(oracle, progress, directory, settings.workers)
         elif not oracle.over:
-            trials.run(tuner, ground)
-    return screen.rows
+            trials.run(tuner, setup)
+        _tell(oracle, progress, told)
+    return [row for row in progress.rows if row["trial"] in oracle.trials]
+
+
+def _tell(oracle, progress, told=0):
+    """Says what could not be used of what was there before; returns how much is said."""
+    for note in oracle.notes[told:]:
+        progress.say(note)
+    return len(oracle.notes)
 
 
 def _work(settings, directory):
@@ -94,10 +189,11 @@ def _work(settings, directory):
             "system that all hosts see."
         )
     directory.check_same(settings)
-    splits = preparation.load_data(settings)
-    ground = trials.prepare(settings, directory, splits, build=False)
     try:
-        trials.run(trials.tuner(ground, directory), ground)
+        with temporary_files_in(directory.path), _full_disk_named(directory):
+            splits = preparation.load_data(settings)
+            setup = trials.prepare(settings, directory, splits, build=False)
+            trials.run(trials.tuner(setup, directory), setup)
     except grpc.RpcError as error:
         if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
             raise workers.unreachable(settings.worker_timeout) from None
@@ -129,7 +225,13 @@ def _final(settings, directory, work, rows, best):
 def _other(target, settings):
     """Whether a run is of other settings: more trials have found better ones."""
     path = target / "run.toml"
-    return path.exists() and type(settings).from_toml(path) != settings
+    if not path.exists():
+        return False
+    try:
+        return portable(type(settings).from_toml(path)) != portable(settings)
+    except ValueError as error:
+        say(f"{error} These final students are trained again.")
+        return True
 
 
 def _lend_alone(work, settings, target):
