@@ -5,6 +5,8 @@ import csv
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -93,8 +95,10 @@ def contents(out):
             found[name] = path.read_text().replace(str(out), "OUT")
         elif path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
-                parts = set(archive.namelist()) - {"metadata.json"}
-                found[name] = {part: archive.read(part) for part in parts}
+                weights = archive.read("model.weights.h5")
+                # Keras names shared objects by their addresses in memory.
+                config = re.sub(rb'"shared_object_id": \d+', b"", archive.read("config.json"))
+                found[name] = weights, config
         else:
             found[name] = path.read_bytes()
     return found
@@ -199,6 +203,80 @@ def test_killed_at_random_moments_and_continued_it_leaves_the_same(
     assert figures(record["trials"]) == figures(searched[1]["trials"])
     assert differences(out, searched[0]) == []
     assert list(temporary.iterdir()) == []
+
+
+def test_damaged_files_are_named_and_searched_past_to_the_same(searched, small, tmp_path, capsys):
+    out = tmp_path / "damaged"
+    shutil.copytree(searched[0], out)
+    damaged = {
+        "search.json": b"",
+        "search.toml": b"",
+        "teacher.keras": (out / "teacher.keras").read_bytes()[:-100],
+        "trials/trial_0001/trial.json": (out / "trials/trial_0001/trial.json").read_bytes()[:50],
+    }
+    for name, content in damaged.items():
+        (out / name).write_bytes(content)
+    record = search(small, out)
+    said = capsys.readouterr().out
+    assert all(str(out / name) in said for name in damaged if name != "search.toml")
+    assert figures(record["trials"]) == figures(searched[1]["trials"])
+    assert differences(out, searched[0]) == []
+
+
+def test_a_search_means_the_same_elsewhere_and_refuses_another_teacher(searched, small, tmp_path):
+    out, teacher = tmp_path / "moved", tmp_path / "elsewhere/teacher.keras"
+    shutil.copytree(searched[0], out)
+    for name in ("search.json", "inputs.json"):
+        text = (out / name).read_text()
+        assert str(searched[0]) not in text and os.path.dirname(small.teacher) not in text
+    teacher.parent.mkdir()
+    shutil.copyfile(small.teacher, teacher)
+    here = replace(small, teacher=str(teacher))
+    assert search(here, out) == searched[1]
+    other = keras.models.load_model(teacher)
+    other.set_weights([weights + 1 for weights in other.get_weights()])
+    other.save(teacher)
+    with pytest.raises(ValueError, match="the teacher changed"):
+        search(replace(here, trials=4), out)
+    shutil.copyfile(small.teacher, teacher)
+    shutil.copyfile(teacher, out / "teacher.keras")
+    other.save(out / "teacher.keras")
+    with pytest.raises(ValueError, match="the teacher changed"):
+        search(replace(here, trials=4), out)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A function that mounts or enlarges a disk of so many kB; gives its path."""
+    path = tmp_path / "disk"
+    path.mkdir()
+
+    def sized(kilobytes):
+        again = "remount," if os.path.ismount(path) else ""
+        options = f"{again}size={kilobytes}k"
+        mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
+        try:
+            done = subprocess.run(mount, capture_output=True, text=True)
+        except FileNotFoundError:
+            pytest.skip("no mount command")
+        if done.returncode:
+            pytest.skip(f"nothing can be mounted here: {done.stderr}")
+        return path
+
+    yield sized
+    if os.path.ismount(path):
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_full_disk_is_said_and_the_same_command_goes_on(searched, small, small_disk):
+    out = small_disk(200) / "out"
+    with pytest.raises(OSError, match="is full. Free some space and go on with the same command"):
+        search(small, out)
+    names = {path.name for path in out.rglob("*") if path.name.startswith(".")}
+    assert names <= {".work", ".lock"}
+    small_disk(20_000)
+    search(small, out)
+    assert differences(out, searched[0]) == []
 
 
 def test_a_student_that_moves_and_trials_that_diverge(small, tmp_path):
