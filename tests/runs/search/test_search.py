@@ -79,6 +79,10 @@ def timeless(content):
     return [timeless(value) for value in content] if isinstance(content, list) else content
 
 
+def without_folders(text):
+    return re.sub('"/[^"]*/', '"', text)
+
+
 def contents(out):
     """{file: what it holds}, without times: two searches of the same settings have the same."""
     found = {}
@@ -87,12 +91,12 @@ def contents(out):
         if ".tfevents." in name:  # its name and every entry hold a time
             found[str(path.relative_to(out).parent)] = "events"
         elif path.suffix == ".json":
-            found[name] = timeless(json.loads(path.read_text().replace(str(out), "OUT")))
+            found[name] = timeless(json.loads(without_folders(path.read_text())))
         elif path.suffix == ".csv":
             rows = csv.DictReader(path.read_text().splitlines())
             found[name] = [timeless(row) for row in rows]
         elif path.suffix == ".toml":
-            found[name] = path.read_text().replace(str(out), "OUT")
+            found[name] = without_folders(path.read_text())
         elif path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
                 weights = archive.read("model.weights.h5")

@@ -223,15 +223,21 @@ def _final(settings, directory, work, rows, best):
 
 
 def _other(target, settings):
-    """Whether a run is of other settings: more trials have found better ones."""
+    """Whether a run is of other settings: more trials have found better ones.
+
+    Where the search only moved, the run is told its teacher's new place.
+    """
     path = target / "run.toml"
     if not path.exists():
         return False
     try:
-        return portable(type(settings).from_toml(path)) != portable(settings)
+        kept = type(settings).from_toml(path)
     except ValueError as error:
         say(f"{error} These final students are trained again.")
         return True
+    if kept != settings and portable(kept) == portable(settings):
+        write_text(path, settings.to_toml())
+    return portable(kept) != portable(settings)
 
 
 def _lend_alone(work, settings, target):
