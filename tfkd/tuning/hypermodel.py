@@ -16,6 +16,7 @@ from tfkd.tuning.reuse import (
     AdjustableOptimizer,
     AskedHyperparameters,
     ReusableDistiller,
+    uses_global_generator,
     weights_hash,
 )
 
@@ -169,7 +170,8 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         history = model.fit(*args, **kwargs)
         seconds = time.perf_counter() - start
         if reusable is not None:
-            self._unused = [*self._unused, (asked, reusable)][-KEPT:]
+            if reusable.repeatable and not uses_global_generator():
+                self._unused = [*self._unused, (asked, reusable)][-KEPT:]
             self._in_use = None
         figures, failure = history.history, divergence.message
         epoch = objectives.best_epoch(wanted, figures) if failure is None else None

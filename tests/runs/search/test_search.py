@@ -199,7 +199,7 @@ def test_killed_at_random_moments_and_continued_it_leaves_the_same(
             time.sleep(0.005)
         if kill:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(chance.uniform(0, 20))
+                process.wait(chance.uniform(2, 30))
         assert process.poll() in (None, 0), (tmp_path / "said.txt").read_text()
         process.send_signal(signal.SIGKILL)
         process.wait()
