@@ -91,7 +91,7 @@ def test_a_step_with_random_numbers_of_its_own_serves_one_training(
         return keras.Model(inputs, keras.layers.Dense(4)(Noise(draw)(inputs)))
 
     found = search(tuner(hypermodel(student), max_trials=2), epochs=1)
-    assert len(traces) == 2
+    assert len({id(distiller) for distiller in traces}) == 2
     row = tuning.trials(found.project_dir)[-1]
     alone = hypermodel(student)
     model = alone.build(found.oracle.get_trial(row["trial"]).hyperparameters.copy())
