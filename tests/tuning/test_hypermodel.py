@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd import Distiller, losses, tuning
+from tfkd import Distiller, losses, metrics, tuning
 from tfkd.runs.distill_settings import DistillSettings
 
 TOP_2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top_2")
+HINT = losses.FeatureDistillation("mse", "features", "hidden")
 FREE = {
     "student_loss_weight": tuning.Range(0.0, 1.0),
     "temperature": tuning.Range(1.0, 16.0, log=True),
@@ -265,12 +266,12 @@ def test_stored_knowledge_needs_no_teacher(hypermodel, tuner, teacher, traces, e
     given = [
         losses.LogitsDistillation(2.0),
         losses.FeatureDistillation("mse", "features", "hidden"),
-        losses.TeacherAgreement(),
     ]
     settings = {
         "teacher": None,
         "given": given,
-        "distillation_loss_weights": [1.0, 0.1, 0.0],
+        "distillation_loss_weights": [1.0, 0.1],
+        "teacher_metrics": [metrics.TeacherAgreement()],
         "knowledge_shapes": {"output": (None, 4), "features": (None, 3)},
     }
     found = tuner(hypermodel(**settings), objective=tuning.objective("val_teacher_agreement"))
@@ -330,7 +331,7 @@ def test_a_trial_that_diverges_fails_and_the_search_goes_on(hypermodel, tuner, t
         ({"distillation_loss_weights": [1.0, 1.0]}, "one weight for each of the 1"),
         ({"student": keras.Sequential()}, "must be a function"),
         ({"given": []}, "at least one loss"),
-        ({"given": [losses.TeacherAgreement()], "temperature": 4}, "none of the distillation"),
+        ({"given": [HINT], "temperature": 4}, "none of the distillation"),
     ],
 )
 def test_what_is_refused_at_construction(settings, words, hypermodel):
@@ -349,8 +350,8 @@ def test_what_is_refused_at_construction(settings, words, hypermodel):
     ],
 )
 def test_objectives_that_are_refused(objective, words, hypermodel, tuner, search):
-    given = [losses.LogitsDistillation(), losses.TeacherAgreement()]
-    model = hypermodel(given=given, temperature=tuning.Range(1, 8))
+    compared = [metrics.TeacherAgreement()]
+    model = hypermodel(temperature=tuning.Range(1, 8), teacher_metrics=compared)
     with pytest.raises(keras_tuner.errors.FatalValueError, match=words):
         search(tuner(model, objective=objective))
 

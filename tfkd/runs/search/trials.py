@@ -10,7 +10,7 @@ import keras
 import keras_tuner
 import numpy as np
 
-from tfkd import data, losses, tuning
+from tfkd import data, losses, metrics, tuning
 from tfkd.distiller import Distiller
 from tfkd.runs import preparation
 from tfkd.runs.directory import WORK
@@ -86,7 +86,8 @@ def prepare(settings, directory, splits, build=True):
         terms.append((loss, replace(space[name], name=name) if name in space else number))
     agreement = settings.objective == "val_teacher_agreement"
     if agreement:
-        terms.append((losses.TeacherAgreement(), 0.0))
+        if not any(isinstance(loss, losses.LogitsDistillation) for loss, _ in terms):
+            terms.append((losses.LogitsDistillation(), 0.0))  # so that the outputs are stored
         distiller = Distiller(teacher, student, [loss for loss, _ in terms])
     path = directory / WORK / "cache" if settings.cache is None else settings.cache
     train, validation = f"{path}/train", f"{path}/validation"
@@ -140,6 +141,7 @@ def hypermodel(setup):
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
             keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy", from_logits=True),
         ],
+        teacher_metrics=[metrics.TeacherAgreement()] if setup.validation else [],
         student_loss_weight=space.get("student_loss_weight", settings.student_loss_weight),
         distillation_loss_weights=[weight for _, weight in setup.terms],
         temperature=space.get("temperature"),
