@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfkd import Distiller, losses, tuning
-from tfkd.runs.distill_settings import DistillSettings
+from tfkd.settings import DistillSettings
 
 TOP_2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top_2")
 FREE = {

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -17,10 +16,10 @@ import pytest
 
 from tfkd import evaluation
 from tfkd.runs import DistillSettings, SearchSettings, distill
-from tfkd.runs.preparation import load_data
 from tfkd.runs.search import running, search
 from tfkd.runs.search.directory import SearchDirectory
 from tfkd.runs.search.trials import prepare
+from tfkd.runs.tasks import load_data
 from tfkd.tuning import trials
 
 VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
@@ -35,6 +34,7 @@ def small(tmp_path_factory):
     keras.Model(image, keras.layers.Dense(10)(pixels)).save(path)
     return SearchSettings(
         teacher=str(path),
+        any_teacher=True,  # it was never trained
         student="resnet",
         student_options={"depth": 8, "width": 0.25},
         limit=128,
@@ -85,9 +85,9 @@ def ground_of(settings, out):
 def test_a_search_leaves_what_it_promises(searched, small):
     out, record = searched
     names = {path.name for path in out.iterdir()}
-    assert names - {"defaults"} == {
+    assert names == {
         *("search.toml", "search.json", "results.csv", "search.png", "best.toml"),
-        *("teacher.keras", "trials", "tensorboard", "best"),
+        *("teacher.keras", "teacher.json", "trials", "tensorboard", "best"),
     }
     assert SearchSettings.from_toml(out / "search.toml") == small
     assert json.loads((out / "search.json").read_text()) == record
@@ -99,7 +99,7 @@ def test_a_search_leaves_what_it_promises(searched, small):
         assert float(line["temperature"]) == row["values"]["temperature"]
         assert float(line["val_accuracy"]) == row["mean"]["val_accuracy"] == row["score"]
     assert record["final_seeds"] == [4]  # the trials' seed was 3
-    assert set(record["figures"]) <= {"teacher", "student alone", "defaults", "searched"}
+    assert set(record["figures"]) <= {"teacher", "alone", "defaults", "searched"}
     executions = list((out / "tensorboard").glob("*/execution0/events.*"))
     assert len(executions) == 3
     # The teacher's weights are in no checkpoint of a trial.
@@ -111,7 +111,7 @@ def test_best_toml_reruns_to_the_reported_figures(searched, tmp_path):
     out, record = searched
     again = distill(DistillSettings.from_toml(out / "best.toml"), tmp_path / "again")
     (reported,) = record["figures"]["searched"]
-    (found,) = again["figures"]["student distilled"]
+    (found,) = again["figures"]["distilled"]
     assert reported == {name: found[name] for name in reported}
 
 
@@ -121,7 +121,7 @@ def test_the_same_command_again_changes_nothing_and_another_is_refused(searched,
     assert search(small, out) == record
     assert (out / "search.json").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="another search: epochs: 1, not 2.*--overwrite"):
-        search(replace(small, epochs=2), out)
+        search(small.replace(epochs=2), out)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="no search"):
         search(small, tmp_path)
@@ -153,8 +153,7 @@ def test_killed_in_a_trial_and_continued_to_the_same_trials(searched, small, tmp
 
 def test_a_student_that_moves_and_trials_that_diverge(small, tmp_path):
     """A grid over rate and width: what fails is recorded, and the search goes on."""
-    settings = replace(
-        small,
+    settings = small.replace(
         tuner="grid",
         trials=4,
         student_options={"depth": 8},
@@ -177,7 +176,7 @@ def test_a_student_that_moves_and_trials_that_diverge(small, tmp_path):
 
 
 def test_two_workers_one_of_them_killed_finish_all_trials(searched, small, tmp_path):
-    settings = replace(small, workers=2)
+    settings = small.replace(workers=2)
     ground, directory = ground_of(settings, tmp_path / "shared")
     killed = []
 
@@ -219,7 +218,7 @@ def test_a_worker_without_a_chief_says_where_it_looked(small, tmp_path, monkeypa
     for name, value in zip(VARIABLES, ("tuner0", "127.0.0.1", str(port)), strict=True):
         monkeypatch.setenv(name, value)
     with pytest.raises(TimeoutError, match=f"No chief answers at 127.0.0.1:{port} within 0.5 s"):
-        search(replace(small, worker_timeout=0.5), tmp_path / "out")
+        search(small.replace(worker_timeout=0.5), tmp_path / "out")
     monkeypatch.delenv("KERASTUNER_ORACLE_PORT")
     with pytest.raises(ValueError, match="but not KERASTUNER_ORACLE_PORT"):
         search(small, tmp_path / "out")

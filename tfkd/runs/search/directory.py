@@ -4,14 +4,14 @@ import json
 import shutil
 
 from tfkd.runs.directory import WORK, RunDirectory
-from tfkd.runs.search_settings import SearchSettings
+from tfkd.settings import SearchSettings
 
 # KerasTuner's own directory, TensorBoard's logs, and the runs of the final students.
-TRIALS, TENSORBOARD, BEST, DEFAULTS, FRONT = "trials", "tensorboard", "best", "defaults", "pareto"
+TRIALS, TENSORBOARD, BEST, FRONT = "trials", "tensorboard", "best", "pareto"
 RECORD, SETTINGS, RESULTS, PICTURE = "search.json", "search.toml", "results.csv", "search.png"
 BEST_SETTINGS, TEACHER = "best.toml", "teacher.keras"
-FILES = (RECORD, SETTINGS, RESULTS, PICTURE, BEST_SETTINGS, TEACHER)
-FOLDERS = (TRIALS, TENSORBOARD, BEST, DEFAULTS, FRONT)
+FILES = (RECORD, SETTINGS, RESULTS, PICTURE, BEST_SETTINGS, TEACHER, "teacher.json")
+FOLDERS = (TRIALS, TENSORBOARD, BEST, FRONT)
 
 
 class SearchDirectory(RunDirectory):
@@ -20,9 +20,6 @@ class SearchDirectory(RunDirectory):
     Args:
         path: the directory; need not exist.
     """
-
-    def __init__(self, path):
-        super().__init__(path, SearchSettings)
 
     @property
     def finished(self):
@@ -45,7 +42,7 @@ class SearchDirectory(RunDirectory):
         """
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f'"{self.path}" is a file; expected a directory for the search.')
-        teacher = settings.teacher_is_file and self.path.resolve() / TEACHER
+        teacher = settings.teacher_is_given and self.path.resolve() / TEACHER
         if overwrite and settings.teacher == str(teacher):
             raise ValueError(
                 f'--overwrite would remove the teacher "{settings.teacher}". Give another --out, '
@@ -54,7 +51,7 @@ class SearchDirectory(RunDirectory):
         if self.begun:
             if not overwrite:
                 self.check_same(settings)
-        elif self.path.is_dir() and any(p.name != WORK for p in self.path.iterdir()):
+        elif self.path.is_dir() and any(p.name != WORK for p in self._entries()):
             raise FileExistsError(
                 f'"{self.path}" holds files that are no search. Give a new or empty directory as '
                 "--out."

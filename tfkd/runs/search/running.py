@@ -5,12 +5,16 @@ import math
 import os
 
 import grpc
+from rich.console import Console
 
-from tfkd.runs import distillation, preparation
-from tfkd.runs.directory import WORK, RunDirectory, copy, write_text
+from tfkd.files import write_json, write_text
+from tfkd.runs import engine
+from tfkd.runs.directory import WORK, RunDirectory
+from tfkd.runs.rows import distill_table, search_table
 from tfkd.runs.search import report, trials, workers
-from tfkd.runs.search.directory import BEST, DEFAULTS, SETTINGS, TEACHER, TRIALS
+from tfkd.runs.search.directory import BEST, SETTINGS, TEACHER, TRIALS
 from tfkd.runs.search.progress import Screen
+from tfkd.runs.tasks import Prepared, load_data
 from tfkd.tuning import trials as trials_of
 
 
@@ -19,8 +23,8 @@ def run(settings, directory, overwrite=False):
     name = _tuner_id()
     if name is not None and "chief" not in name:
         return _work(settings, directory)
-    prepared = preparation.prepare(settings.distillation)
-    inputs = distillation.inputs_of(settings, prepared.splits.info)
+    prepared = Prepared(distill_table(settings.distillation))
+    inputs, splits = prepared.inputs, prepared.data[0]
     with directory.locked():
         # Once more, now that nobody else can write here.
         directory.check_free(settings, overwrite=overwrite)
@@ -29,29 +33,31 @@ def run(settings, directory, overwrite=False):
             return report.show_finished(directory, record)
         if overwrite:
             directory.clear()
-        work = distillation.Work(directory / WORK, settings.distillation, prepared)
-        _begin(work, inputs, record)
+        _begin(directory / WORK / "inputs.json", inputs, record)
         write_text(directory / SETTINGS, settings.to_toml())
-        if not (directory / TEACHER).exists():
-            work.part(distillation.TEACHER, work.train_teacher)
-            copy(work.model_path(distillation.TEACHER), directory / TEACHER)
-        work.console.rule("trials")
-        ground = trials.prepare(settings, directory, prepared.splits)
+        engine.Trainings(directory, prepared).train_teachers()
+        Console().rule("trials")
+        ground = trials.prepare(settings, directory, splits)
         rows = train_trials(ground, directory, chief=name is not None)
         best = report.best(rows, settings)
-        runs = _final(settings, directory, work, rows, best)
-        result = report.write(directory, ground, rows, best, runs, inputs)
+        final = _final(settings, directory, best)
+        result = report.write(directory, ground, rows, best, final, inputs)
         directory.drop_work()
         return result
 
 
-def _begin(work, inputs, record):
+def _begin(path, inputs, record):
     """Refuses to go on with other data or another teacher than those that the search began with."""
-    if record is not None:  # goes on after its end, with more trials: its work is gone
-        work.path.mkdir(parents=True, exist_ok=True)
-        kept = json.dumps(record["inputs"])
-        write_text(work.path / "inputs.json", kept)
-    work.begin(inputs)
+    kept = record["inputs"] if record is not None else inputs
+    if record is None and path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    changed = [name for name in inputs if kept.get(name) != inputs[name]]
+    if changed:
+        raise ValueError(
+            f"Since the search was begun the {' and the '.join(changed)} changed: what it trained "
+            "so far would not fit the rest. Put it back, or start anew with --overwrite."
+        )
+    write_json(path, inputs)
 
 
 def train_trials(ground, directory, chief=False):
@@ -94,7 +100,7 @@ def _work(settings, directory):
             "system that all hosts see."
         )
     directory.check_same(settings)
-    splits = preparation.load_data(settings)
+    splits = load_data(settings)
     ground = trials.prepare(settings, directory, splits, build=False)
     try:
         trials.run(trials.tuner(ground, directory), ground)
@@ -104,48 +110,19 @@ def _work(settings, directory):
         raise
 
 
-def _final(settings, directory, work, rows, best):
-    """Trains the final students, as `tfkd distill` does: of the best trial and of the defaults.
+def _final(settings, directory, best):
+    """Trains the final students as one run: alone, of the defaults and of the best trial.
 
     Returns:
-        {BEST: `DistillSettings`, DEFAULTS: the same}; the latter only where it differs.
+        `tfkd.runs.record.Record`.
     """
     teacher = (directory / TEACHER).resolve()
-    first = settings.final({}, teacher)
-    runs = {BEST: settings.final(best["values"], teacher)}
-    if runs[BEST] != first:
-        runs[DEFAULTS] = first
-    for name, own in runs.items():
-        work.console.rule(f"final students: {name}")
-        target = RunDirectory(directory / name)
-        if _other(target, own):
-            target.clear()
-        if not target.finished:
-            _lend_alone(work, own, target)
-        distillation.run(own, target, resume=target.begun)
-    return runs
-
-
-def _other(target, settings):
-    """Whether a run is of other settings: more trials have found better ones."""
-    path = target / "run.toml"
-    return path.exists() and type(settings).from_toml(path) != settings
-
-
-def _lend_alone(work, settings, target):
-    """The student alone is the same whatever the losses' weights: it is trained once for both."""
-    shared = distillation.Work(work.path / "alone" / _key(settings), settings, work.prepared)
-    for seed in settings.all_seeds:
-        part = distillation.part_name(seed, "alone")
-        shared.part(part, shared.train_student, seed, "alone", title=f"student alone, seed {seed}")
-        for suffix in (".keras", ".json"):
-            copy(shared.path / f"{part}{suffix}", target / WORK / f"{part}{suffix}")
-
-
-def _key(settings):
-    """A directory's name for what decides how a student alone is trained."""
-    options = sorted(settings.student_options.items())
-    return "-".join([f"{settings.learning_rate:g}", *(f"{k}_{v}" for k, v in options)])
+    searched, defaults = (settings.final(values, teacher) for values in (best["values"], {}))
+    target = RunDirectory(directory / BEST)
+    if (target / "run.toml").exists() and target.settings() != searched:
+        target.clear()  # more trials have found better ones
+    table = search_table(searched, defaults)
+    return engine.run(table, target, resume=target.begun)
 
 
 def _tuner_id():
