@@ -135,6 +135,15 @@ def test_symbolic_inputs_have_the_structure_of_the_shapes():
     }
 
 
+def test_how_many_axes_the_values_of_a_loss_have():
+    y, p = tf.zeros((2, 3, 3)), tf.zeros((2, 3, 3, 4))
+    sparse = keras.losses.SparseCategoricalCrossentropy()
+    assert _keras.rank_of_values(sparse, y, p) == 3
+    by_image = _keras.wrapped_loss(lambda y, p: ops.sum(p, axis=(1, 2, 3)), "by_image")
+    assert _keras.rank_of_values(by_image, y, p) == 1
+    assert _keras.spec_of(keras.KerasTensor((None, 2))) == tf.TensorSpec((None, 2), tf.float32)
+
+
 def test_a_loss_is_scaled_for_replicas_as_keras_does():
     values = tf.constant([1.0, 3.0])
     assert float(_keras.reduce_weighted_values(values, tf.constant([1.0, 0.5]))) == 1.25

@@ -6,6 +6,7 @@ versions of Keras that setup.cfg admits.
 
 import keras
 import tensorflow as tf
+from keras.src.backend import compute_output_spec
 from keras.src.losses.loss import reduce_weighted_values, unscale_loss_for_distribution
 from keras.src.losses.losses import LossFunctionWrapper
 from keras.src.utils.naming import to_snake_case
@@ -53,6 +54,11 @@ def symbolic_of_shapes(shapes):
     )
 
 
+def spec_of(tensor):
+    """The `tf.TensorSpec` of a `keras.KerasTensor`."""
+    return tf.TensorSpec(tensor.shape, tensor.dtype)
+
+
 def takes_training(layer):
     """Whether the layer's `call` has an argument `training`."""
     return getattr(layer, "_call_has_training_arg", True)
@@ -89,6 +95,15 @@ def wraps_function(thing):
 def wrapped_loss(function, name, **settings):
     """A `keras.losses.Loss` of a plain function (y_true, y_pred, **settings)."""
     return LossFunctionWrapper(function, name=name, **settings)
+
+
+def rank_of_values(loss, y_true, y_pred):
+    """How many axes the values of a loss have before they are reduced, the batch's included."""
+    symbols = [
+        keras.KerasTensor(t.shape, keras.backend.standardize_dtype(t.dtype))
+        for t in (y_true, y_pred)
+    ]
+    return len(compute_output_spec(loss.call, *symbols).shape)
 
 
 def settings_of(loss):

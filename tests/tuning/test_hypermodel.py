@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfkd import Distiller, losses, metrics, tuning
-from tfkd.runs.distill_settings import DistillSettings
+from tfkd.settings import DistillSettings
 
 TOP_2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top_2")
 HINT = losses.FeatureDistillation("mse", "features", "hidden")

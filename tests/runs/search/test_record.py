@@ -1,7 +1,6 @@
 """What a search keeps of itself: checked when read, and the same on any machine."""
 
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -107,26 +106,24 @@ def test_settings_name_data_and_teacher_and_no_place(tmp_path):
     settings = SearchSettings(
         data="/home/me/photos", data_dir="/data", teacher=str(teacher), cache="/tmp/cache"
     )
-    elsewhere = replace(settings, data="/mnt/photos", data_dir="/mnt", cache=None)
+    elsewhere = settings.replace(data="/mnt/photos", data_dir="/mnt", cache=None)
     assert portable(settings) == portable(elsewhere)
     assert (portable(settings)["data"], portable(settings)["teacher"]) == ("photos", teacher.name)
-    inputs = inputs_of(settings, INFO)
+    inputs = inputs_of(settings, INFO, "sha256:file")
     text = inputs.model_dump_json()
     assert str(tmp_path) not in text and "/home" not in text and "/data" not in text
-    assert Inputs.model_validate_json(text) == inputs == inputs_of(elsewhere, INFO)
+    assert Inputs.model_validate_json(text) == inputs
+    assert inputs == inputs_of(elsewhere, INFO, "sha256:file")
 
 
-def test_what_changed_is_named(tmp_path):
-    teacher = tmp_path / "teacher.keras"
-    teacher.write_bytes(b"weights")
-    settings = SearchSettings(teacher=str(teacher))
-    begun = inputs_of(settings, INFO)
-    assert begun.changed(begun) == []
+def test_what_changed_is_named():
+    settings = SearchSettings()
+    begun = inputs_of(settings, INFO, "sha256:file")
+    assert begun.changed(begun) == [] == begun.changed(inputs_of(settings, INFO))
     other_data = SimpleNamespace(name=INFO.name, fingerprint="sha256:other")
-    assert begun.changed(inputs_of(settings, other_data)) == ["data"]
-    teacher.write_bytes(b"others")
-    assert begun.changed(inputs_of(settings, INFO)) == ["teacher"]
-    assert begun.changed(inputs_of(settings, other_data)) == ["data", "teacher"]
+    assert begun.changed(inputs_of(settings, other_data, "sha256:file")) == ["data"]
+    assert begun.changed(inputs_of(settings, INFO, "sha256:other")) == ["teacher"]
+    assert begun.changed(inputs_of(settings, other_data, "sha256:other")) == ["data", "teacher"]
     known = begun.teacher.model_copy(update={"weights": "sha256:1"})
     other = begun.teacher.model_copy(update={"weights": "sha256:2"})
     known, other = (begun.model_copy(update={"teacher": own}) for own in (known, other))
@@ -141,7 +138,7 @@ def test_a_directory_goes_on_with_the_same_settings_only_wherever_it_lies(tmp_pa
     inputs = inputs_of(settings, SimpleNamespace(name="digits", fingerprint="sha256:data"))
     (tmp_path / "inputs.json").write_text(inputs.model_dump_json())
     (tmp_path / "search.toml").write_text("")  # written anew by whoever goes on
-    directory.check_free(replace(settings, data_dir="/elsewhere", trials=99, workers=2))
+    directory.check_free(settings.replace(data_dir="/elsewhere", trials=99, workers=2))
     with pytest.raises(ValueError, match="another search: epochs: 5, not 6; seed: 0, not 1"):
-        directory.check_free(replace(settings, epochs=6, seed=1))
-    directory.check_free(replace(settings, epochs=6), overwrite=True)
+        directory.check_free(settings.replace(epochs=6, seed=1))
+    directory.check_free(settings.replace(epochs=6), overwrite=True)

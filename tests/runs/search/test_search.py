@@ -15,7 +15,6 @@ import tempfile
 import threading
 import time
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -23,10 +22,10 @@ import pytest
 
 from tfkd import evaluation
 from tfkd.runs import DistillSettings, SearchSettings, distill
-from tfkd.runs.preparation import load_data
 from tfkd.runs.search import running, search
 from tfkd.runs.search.directory import SearchDirectory
 from tfkd.runs.search.trials import prepare
+from tfkd.runs.tasks import load_data
 
 VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
@@ -41,6 +40,7 @@ def small(tmp_path_factory):
     keras.Model(image, keras.layers.Dense(10)(pixels)).save(path)
     return SearchSettings(
         teacher=str(path),
+        any_teacher=True,  # it was never trained
         student="resnet",
         student_options={"depth": 8, "width": 0.25},
         limit=128,
@@ -135,9 +135,9 @@ def setup_of(settings, out):
 def test_a_search_leaves_what_it_promises(searched, small):
     out, record = searched
     names = {path.name for path in out.iterdir()}
-    assert names - {"defaults"} == {
+    assert names == {
         *("search.toml", "search.json", "results.csv", "search.png", "best.toml"),
-        *("teacher.keras", "trials", "tensorboard", "best", "inputs.json"),
+        *("teacher.keras", "teacher.json", "inputs.json", "trials", "tensorboard", "best"),
     }
     assert SearchSettings.from_toml(out / "search.toml") == small
     assert json.loads((out / "search.json").read_text()) == record
@@ -149,7 +149,7 @@ def test_a_search_leaves_what_it_promises(searched, small):
         assert float(line["temperature"]) == row["values"]["temperature"]
         assert float(line["val_accuracy"]) == row["mean"]["val_accuracy"] == row["score"]
     assert record["final_seeds"] == [4]  # the trials' seed was 3
-    assert set(record["figures"]) <= {"teacher", "student alone", "defaults", "searched"}
+    assert set(record["figures"]) <= {"teacher", "alone", "defaults", "searched"}
     executions = list((out / "tensorboard").glob("*/execution0/events.*"))
     assert len(executions) == 3
     # The teacher's weights are in no checkpoint of a trial.
@@ -161,7 +161,7 @@ def test_best_toml_reruns_to_the_reported_figures(searched, tmp_path):
     out, record = searched
     again = distill(DistillSettings.from_toml(out / "best.toml"), tmp_path / "again")
     (reported,) = record["figures"]["searched"]
-    (found,) = again["figures"]["student distilled"]
+    (found,) = again["figures"]["distilled"]
     assert reported == {name: found[name] for name in reported}
 
 
@@ -171,7 +171,7 @@ def test_the_same_command_again_changes_nothing_and_another_is_refused(searched,
     assert search(small, out) == record
     assert (out / "search.json").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="another search: epochs: 1, not 2.*--overwrite"):
-        search(replace(small, epochs=2), out)
+        search(small.replace(epochs=2), out)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="no search"):
         search(small, tmp_path)
@@ -235,18 +235,18 @@ def test_a_search_means_the_same_elsewhere_and_refuses_another_teacher(searched,
         assert str(searched[0]) not in text and os.path.dirname(small.teacher) not in text
     teacher.parent.mkdir()
     shutil.copyfile(small.teacher, teacher)
-    here = replace(small, teacher=str(teacher))
+    here = small.replace(teacher=str(teacher))
     assert search(here, out) == searched[1]
     other = keras.models.load_model(teacher)
     other.set_weights([weights + 1 for weights in other.get_weights()])
     other.save(teacher)
     with pytest.raises(ValueError, match="the teacher changed"):
-        search(replace(here, trials=4), out)
+        search(here.replace(trials=4), out)
     shutil.copyfile(small.teacher, teacher)
     shutil.copyfile(teacher, out / "teacher.keras")
     other.save(out / "teacher.keras")
     with pytest.raises(ValueError, match="the teacher changed"):
-        search(replace(here, trials=4), out)
+        search(here.replace(trials=4), out)
 
 
 @pytest.fixture
@@ -285,8 +285,7 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on(searched, small, small
 
 def test_a_student_that_moves_and_trials_that_diverge(small, tmp_path):
     """A grid over rate and width: what fails is recorded, and the search goes on."""
-    settings = replace(
-        small,
+    settings = small.replace(
         tuner="grid",
         trials=4,
         student_options={"depth": 8},
@@ -309,7 +308,7 @@ def test_a_student_that_moves_and_trials_that_diverge(small, tmp_path):
 
 
 def test_two_workers_one_of_them_killed_finish_all_trials(searched, small, tmp_path):
-    settings = replace(small, workers=2)
+    settings = small.replace(workers=2)
     setup, directory = setup_of(settings, tmp_path / "shared")
     killed = []
 
@@ -351,7 +350,7 @@ def test_a_worker_without_a_chief_says_where_it_looked(small, tmp_path, monkeypa
     for name, value in zip(VARIABLES, ("tuner0", "127.0.0.1", str(port)), strict=True):
         monkeypatch.setenv(name, value)
     with pytest.raises(TimeoutError, match=f"No chief answers at 127.0.0.1:{port} within 0.5 s"):
-        search(replace(small, worker_timeout=0.5), tmp_path / "out")
+        search(small.replace(worker_timeout=0.5), tmp_path / "out")
     monkeypatch.delenv("KERASTUNER_ORACLE_PORT")
     with pytest.raises(ValueError, match="but not KERASTUNER_ORACLE_PORT"):
         search(small, tmp_path / "out")

@@ -3,8 +3,8 @@
 Nothing here imports TensorFlow before settings, files and directory have been checked.
 """
 
-from tfkd.runs.quiet import import_tensorflow
 from tfkd.runs.search.directory import SearchDirectory
+from tfkd.runs.tensorflow_output import import_tensorflow
 
 __all__ = ["search"]
 

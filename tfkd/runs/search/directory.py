@@ -4,15 +4,16 @@ import shutil
 
 from tfkd.runs.directory import RunDirectory
 from tfkd.runs.search.record import Inputs, portable, read_record
-from tfkd.runs.search_settings import FREE, SearchSettings
+from tfkd.settings import SearchSettings
+from tfkd.settings.search import FREE
 from tfkd.tuning.results import read_json
 
 # KerasTuner's own directory, TensorBoard's logs, and the runs of the final students.
-TRIALS, TENSORBOARD, BEST, DEFAULTS, FRONT = "trials", "tensorboard", "best", "defaults", "pareto"
+TRIALS, TENSORBOARD, BEST, FRONT = "trials", "tensorboard", "best", "pareto"
 RECORD, SETTINGS, RESULTS, PICTURE = "search.json", "search.toml", "results.csv", "search.png"
 BEST_SETTINGS, TEACHER, INPUTS = "best.toml", "teacher.keras", "inputs.json"
-FILES = (INPUTS, RECORD, SETTINGS, RESULTS, PICTURE, BEST_SETTINGS, TEACHER)
-FOLDERS = (TRIALS, TENSORBOARD, BEST, DEFAULTS, FRONT)
+FILES = (INPUTS, RECORD, SETTINGS, RESULTS, PICTURE, BEST_SETTINGS, TEACHER, "teacher.json")
+FOLDERS = (TRIALS, TENSORBOARD, BEST, FRONT)
 
 
 class SearchDirectory(RunDirectory):
@@ -21,9 +22,6 @@ class SearchDirectory(RunDirectory):
     Args:
         path: the directory; need not exist.
     """
-
-    def __init__(self, path):
-        super().__init__(path, SearchSettings)
 
     @property
     def finished(self):
@@ -69,7 +67,7 @@ class SearchDirectory(RunDirectory):
         """
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f'"{self.path}" is a file; expected a directory for the search.')
-        teacher = settings.teacher_is_file and self.path.resolve() / TEACHER
+        teacher = settings.teacher_is_given and self.path.resolve() / TEACHER
         if overwrite and settings.teacher == str(teacher):
             raise ValueError(
                 f'--overwrite would remove the teacher "{settings.teacher}". Give another --out, '

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from tfkd.files import written
-from tfkd.runs.search_settings import OBJECTIVES
+from tfkd.settings.search import OBJECTIVES
 from tfkd.tuning import Range
 
 COLUMNS = 3

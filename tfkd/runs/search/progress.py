@@ -8,7 +8,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from tensorboard.plugins.hparams import api as hparams
 
-from tfkd.runs.directory import write_text
+from tfkd.files import write_text
 from tfkd.runs.search import report
 from tfkd.runs.search.directory import RESULTS, TENSORBOARD, TRIALS
 from tfkd.tuning import trials

@@ -5,7 +5,6 @@ of them says so. Data and teacher are known by name and fingerprint, so that bot
 same on any machine.
 """
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -114,22 +113,19 @@ def read_record(path):
     return json.loads(Path(path).read_bytes())
 
 
-def inputs_of(settings, info):
+def inputs_of(settings, info, teacher=None):
     """The `Inputs` of a search that begins now.
 
     Args:
         settings: `SearchSettings`.
         info: `tfkd.data.DataInfo`.
+        teacher: fingerprint of the teacher's file, where one is given.
     """
-    file = None
-    if settings.teacher_is_file:
-        digest = hashlib.sha256(Path(settings.teacher).read_bytes()).hexdigest()
-        file = f"sha256:{digest}"
     values = portable(settings)
     return Inputs(
         settings=values,
         data=Data(name=values["data"], fingerprint=info.fingerprint),
-        teacher=Teacher(name=values["teacher"], file=file),
+        teacher=Teacher(name=values["teacher"], file=teacher),
     )
 
 

@@ -11,12 +11,11 @@ from rich.table import Table
 
 import tfkd
 from tfkd import evaluation
-from tfkd.runs import preparation, report
-from tfkd.runs.directory import RunDirectory, write_json, write_text
+from tfkd.files import write_json, write_text
+from tfkd.runs import models, report
+from tfkd.runs.rows import DEFAULTS, SEARCHED
 from tfkd.runs.search.directory import (
-    BEST,
     BEST_SETTINGS,
-    DEFAULTS,
     FRONT,
     PICTURE,
     RECORD,
@@ -25,11 +24,10 @@ from tfkd.runs.search.directory import (
 )
 from tfkd.runs.search.picture import plot_search
 from tfkd.runs.search.record import portable
-from tfkd.runs.search_settings import OBJECTIVES, SearchSettings, student_option
+from tfkd.settings.search import OBJECTIVES, SearchSettings, student_option
 from tfkd.tuning import mean_and_std, pareto
 
 COMPLETED = "COMPLETED"
-ALONE, DEFAULT_ROW, SEARCHED = "student alone", "defaults", "searched"
 # Of the final students. Latencies of different runs were not measured in turns: not compared here.
 COMPARED = ("accuracy", "cross_entropy", "calibration_error", "agreement", "parameters")
 SIZES = {"parameters": "parameters", "latency": "latency_ms"}
@@ -138,7 +136,7 @@ def front_of(rows, settings, info):
     return pareto(rows, maximize=good, minimize=SIZES[settings.pareto])
 
 
-def write(directory, setup, rows, winner, runs, inputs):
+def write(directory, setup, rows, winner, final, inputs):
     """Writes what a finished search holds, search.json last, and prints it.
 
     Args:
@@ -146,7 +144,7 @@ def write(directory, setup, rows, winner, runs, inputs):
         setup: `tfkd.runs.search.trials.TrialSetup`.
         rows: of the trials.
         winner: the best of them.
-        runs: {name of a final run's directory: its `DistillSettings`}, all finished.
+        final: `tfkd.runs.record.Record` of the final students.
         inputs: `Inputs` of the search.
 
     Returns:
@@ -160,27 +158,29 @@ def write(directory, setup, rows, winner, runs, inputs):
         own = settings.final(row["values"], teacher)
         write_text(directory / FRONT / f"trial-{row['trial']}.toml", own.to_toml())
     plot_search(rows, settings, setup.space, front, directory / PICTURE)
-    write_text(directory / BEST_SETTINGS, runs[BEST].to_toml())
-    records = {name: RunDirectory(directory / name).finished_run()[0] for name in runs}
-    figures = _final_figures(records)
+    write_text(directory / BEST_SETTINGS, settings.final(winner["values"], teacher).to_toml())
+    figures = {
+        name: [{key: seed[key] for key in COMPARED if key in seed} for seed in own]
+        for name, own in final.figures.items()
+    }
     record = {
         "tfkd": tfkd.__version__,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": records[BEST]["versions"],
-        "machine": records[BEST]["machine"],
+        "versions": final.versions,
+        "machine": final.machine,
         "settings": portable(settings),
         "inputs": inputs.model_dump(),
-        "data": {**records[BEST]["data"], "name": inputs.data.name},
+        "data": {**final.data[0].model_dump(), "name": inputs.data.name},
         "trials_asked_for": settings.trials,
         "views": setup.train.manifest["views"],
         "trials": [_without_history(row) for row in rows],
         "best": {"trial": winner["trial"], "values": winner["values"]},
         "pareto": [row["trial"] for row in front],
         "seconds_of_trials": round(sum(row["seconds"] for row in rows), 3),
-        "final_seeds": runs[BEST].all_seeds,
+        "final_seeds": final.seeds,
         "figures": figures,
         "searched_minus_defaults": _difference(figures),
-        "searched_minus_alone": report.difference(records[BEST]["figures"]),
+        "searched_minus_alone": final.gains[SEARCHED],
     }
     write_json(directory / RECORD, record)
     show(directory, record, settings)
@@ -189,7 +189,7 @@ def write(directory, setup, rows, winner, runs, inputs):
 
 def show_finished(directory, record):
     """Prints a search that was finished before; returns its record."""
-    settings = SearchSettings.from_dict(record["settings"])
+    settings = SearchSettings(**record["settings"])
     Console().print(f"The search in {directory.path} was finished before.", highlight=False)
     show(directory, record, settings)
     return record
@@ -223,26 +223,13 @@ def difference_line(paired):
     """The sentence about searched weights against the defaults, whichever way it came out."""
     if paired is None:
         return "The defaults themselves were the best trial: searching found nothing better."
-    text = report.difference_line(paired)
-    return text.replace("Distilled minus alone", "Searched minus defaults")
-
-
-def _final_figures(records):
-    own = records[BEST]["figures"]
-    rows = {"teacher": own["teacher"], ALONE: own["student alone"]}
-    if DEFAULTS in records:
-        rows[DEFAULT_ROW] = records[DEFAULTS]["figures"]["student distilled"]
-    rows[SEARCHED] = own["student distilled"]
-    return {
-        name: [{key: seed[key] for key in COMPARED if key in seed} for seed in figures]
-        for name, figures in rows.items()
-    }
+    return report.gain_line("Searched", paired, DEFAULTS)
 
 
 def _difference(figures):
-    if DEFAULT_ROW not in figures:
+    if DEFAULTS not in figures:
         return None
-    pairs = zip(figures[SEARCHED], figures[DEFAULT_ROW], strict=True)
+    pairs = zip(figures[SEARCHED], figures[DEFAULTS], strict=True)
     paired = [searched["accuracy"] - default["accuracy"] for searched, default in pairs]
     mean, std = mean_and_std(paired)
     return {"accuracy": paired, "mean": mean, **({} if std is None else {"std": std})}
@@ -254,7 +241,7 @@ def _time(rows, settings, info):
 
     owns = [settings.of_trial(row["values"]) for row in rows]
     students = {key(own): own for own in owns}
-    students = {name: preparation.build("student", own, info) for name, own in students.items()}
+    students = {name: models.build("student", own, info) for name, own in students.items()}
     times = evaluation.latencies(students, info.image_shape)
     for row, own in zip(rows, owns, strict=True):
         row["latency_ms"] = times[key(own)]["latency_ms"]

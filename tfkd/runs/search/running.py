@@ -1,7 +1,6 @@
 """The order of a search: teacher, stored knowledge, trials, final students, report."""
 
 import contextlib
-import errno
 import math
 import os
 import shutil
@@ -9,18 +8,18 @@ import shutil
 import grpc
 from rich.console import Console
 
-from tfkd.runs import distillation, preparation
-from tfkd.runs.directory import WORK, RunDirectory, copy, write_text
+from tfkd.files import FULL, NO_ROOM, write_text
+from tfkd.runs import engine, models
+from tfkd.runs.directory import SETTINGS as RUN_SETTINGS
+from tfkd.runs.directory import RunDirectory
+from tfkd.runs.rows import distill_table, search_table
 from tfkd.runs.search import report, trials, workers
-from tfkd.runs.search.directory import BEST, DEFAULTS, INPUTS, SETTINGS, TEACHER, TRIALS
+from tfkd.runs.search.directory import BEST, INPUTS, SETTINGS, TEACHER, TRIALS
 from tfkd.runs.search.progress import Progress
 from tfkd.runs.search.record import inputs_of, portable
+from tfkd.runs.tasks import Prepared, load_data
 from tfkd.runs.temporary import temporary_files_in
 from tfkd.tuning import trials as trials_of
-from tfkd.tuning.reuse import weights_hash
-
-# Less than this is no room for any model.
-NO_ROOM = 100_000  # bytes
 
 
 def run(settings, directory, overwrite=False):
@@ -29,7 +28,7 @@ def run(settings, directory, overwrite=False):
     if name is not None and "chief" not in name:
         return _work(settings, directory)
     with temporary_files_in(directory.path):
-        prepared = preparation.prepare(settings.distillation)
+        prepared = Prepared(distill_table(settings.distillation))
         with directory.locked(), _full_disk_named(directory):
             # Once more, now that nobody else can write here.
             directory.check_free(settings, overwrite=overwrite)
@@ -42,15 +41,17 @@ def run(settings, directory, overwrite=False):
 
 
 def _search(settings, directory, prepared, chief):
-    work = distillation.Work(directory / WORK, settings.distillation, prepared)
-    inputs = _begin(directory, settings, prepared.splits.info)
-    inputs = _teacher(settings, directory, work, inputs)
-    work.console.rule("trials")
-    setup = trials.prepare(settings, directory, prepared.splits)
+    splits = prepared.data[0]
+    begun = inputs_of(settings, splits.info, prepared.teachers[0].fingerprint)
+    inputs = _begin(directory, settings, begun)
+    engine.Trainings(directory, prepared).train_teachers()
+    inputs = _check_teacher(directory, inputs)
+    Console().rule("trials")
+    setup = trials.prepare(settings, directory, splits)
     rows = train_trials(setup, directory, chief)
     best = report.best(rows, settings)
-    runs = _final(settings, directory, work, rows, best)
-    result = report.write(directory, setup, rows, best, runs, inputs)
+    final = _final(settings, directory, best)
+    result = report.write(directory, setup, rows, best, final, inputs)
     directory.drop_work()
     return result
 
@@ -64,13 +65,13 @@ def _finished(directory):
         return None
 
 
-def _begin(directory, settings, info):
+def _begin(directory, settings, inputs):
     """Keeps with what the search begins; returns these `Inputs`.
 
     Raises:
         ValueError: data or teacher are others than those that it was begun with.
     """
-    inputs, kept = inputs_of(settings, info), directory.inputs()
+    kept = directory.inputs()
     if kept is not None:
         _check_unchanged(kept, inputs)
         inputs = kept
@@ -79,25 +80,13 @@ def _begin(directory, settings, info):
     return inputs
 
 
-def _teacher(settings, directory, work, inputs):
-    """Copies or trains the teacher unless a whole one is there; returns `Inputs` with its weights.
+def _check_teacher(directory, inputs):
+    """Returns the `Inputs` with the fingerprint of the teacher's weights.
 
     Raises:
-        ValueError: it is not the one with which the search was begun.
+        ValueError: it is not the teacher with which the search was begun.
     """
-    path = directory / TEACHER
-    if path.exists():
-        try:
-            preparation.load_model(path)
-        except ValueError as error:
-            say(f"{error} It is made again.")
-            path.unlink()
-    if not path.exists() and settings.teacher_is_file:
-        copy(settings.teacher, path)
-    elif not path.exists():
-        work.part(distillation.TEACHER, work.train_teacher)
-        copy(work.model_path(distillation.TEACHER), path)
-    weights = weights_hash(preparation.load_model(path))
+    weights = models.weights_fingerprint(models.load_model(directory / TEACHER))
     teacher = inputs.teacher.model_copy(update={"weights": weights})
     found = inputs.model_copy(update={"teacher": teacher})
     _check_unchanged(inputs, found)
@@ -132,7 +121,7 @@ def _full_disk_named(directory):
     try:
         yield
     except Exception as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        full = getattr(error, "errno", None) in FULL
         if not full and shutil.disk_usage(directory.path).free >= NO_ROOM:
             raise
         raise OSError(
@@ -191,7 +180,7 @@ def _work(settings, directory):
     directory.check_same(settings)
     try:
         with temporary_files_in(directory.path), _full_disk_named(directory):
-            splits = preparation.load_data(settings)
+            splits = load_data(settings)
             setup = trials.prepare(settings, directory, splits, build=False)
             trials.run(trials.tuner(setup, directory), setup)
     except grpc.RpcError as error:
@@ -200,26 +189,18 @@ def _work(settings, directory):
         raise
 
 
-def _final(settings, directory, work, rows, best):
-    """Trains the final students, as `tfkd distill` does: of the best trial and of the defaults.
+def _final(settings, directory, best):
+    """Trains the final students as one run: alone, of the defaults and of the best trial.
 
     Returns:
-        {BEST: `DistillSettings`, DEFAULTS: the same}; the latter only where it differs.
+        `tfkd.runs.record.Record`.
     """
     teacher = (directory / TEACHER).resolve()
-    first = settings.final({}, teacher)
-    runs = {BEST: settings.final(best["values"], teacher)}
-    if runs[BEST] != first:
-        runs[DEFAULTS] = first
-    for name, own in runs.items():
-        work.console.rule(f"final students: {name}")
-        target = RunDirectory(directory / name)
-        if _other(target, own):
-            target.clear()
-        if not target.finished:
-            _lend_alone(work, own, target)
-        distillation.run(own, target, resume=target.begun)
-    return runs
+    searched, defaults = (settings.final(values, teacher) for values in (best["values"], {}))
+    target = RunDirectory(directory / BEST)
+    if _other(target, searched):
+        target.clear()
+    return engine.run(search_table(searched, defaults), target, resume=target.begun)
 
 
 def _other(target, settings):
@@ -227,33 +208,16 @@ def _other(target, settings):
 
     Where the search only moved, the run is told its teacher's new place.
     """
-    path = target / "run.toml"
-    if not path.exists():
+    if not (target / RUN_SETTINGS).exists():
         return False
     try:
-        kept = type(settings).from_toml(path)
+        kept = target.settings()
     except ValueError as error:
-        say(f"{error} These final students are trained again.")
+        say(f"{error} The final students are trained again.")
         return True
     if kept != settings and portable(kept) == portable(settings):
-        write_text(path, settings.to_toml())
+        write_text(target / RUN_SETTINGS, settings.to_toml())
     return portable(kept) != portable(settings)
-
-
-def _lend_alone(work, settings, target):
-    """The student alone is the same whatever the losses' weights: it is trained once for both."""
-    shared = distillation.Work(work.path / "alone" / _key(settings), settings, work.prepared)
-    for seed in settings.all_seeds:
-        part = distillation.part_name(seed, "alone")
-        shared.part(part, shared.train_student, seed, "alone", title=f"student alone, seed {seed}")
-        for suffix in (".keras", ".json"):
-            copy(shared.path / f"{part}{suffix}", target / WORK / f"{part}{suffix}")
-
-
-def _key(settings):
-    """A directory's name for what decides how a student alone is trained."""
-    options = sorted(settings.student_options.items())
-    return "-".join([f"{settings.learning_rate:g}", *(f"{k}_{v}" for k, v in options)])
 
 
 def _tuner_id():

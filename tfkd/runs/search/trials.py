@@ -12,12 +12,13 @@ import numpy as np
 
 from tfkd import data, losses, metrics, tuning
 from tfkd.distiller import Distiller
-from tfkd.runs import preparation
+from tfkd.runs import models
 from tfkd.runs.directory import WORK
+from tfkd.runs.rows import distillation_terms
 from tfkd.runs.search.directory import TEACHER, TRIALS
-from tfkd.runs.search_settings import student_option
-from tfkd.runs.settings import SettingsError
 from tfkd.runs.training import EVALUATION_BATCH
+from tfkd.settings import SettingsError
+from tfkd.settings.search import student_option
 from tfkd.teachers.cache import TeacherCache
 
 TUNERS = {
@@ -65,22 +66,20 @@ def prepare(settings, directory, splits, build=True):
     space, base = settings.space, settings.distillation
     # A loss of weight 0 is left out, but where the weight moves it only starts there.
     moving = {name for name in ("logits_weight", "hint_weight") if name in space}
-    base = replace(base, **{name: getattr(base, name) or 1.0 for name in moving})
-    teacher = preparation.load_model(directory / TEACHER)
-    student = preparation.build("student", base, splits.info)
-    hints = preparation.hint_pairs(base, teacher, student)
-    if not hints and "hint_weight" in space:
+    base = base.replace(**{name: getattr(base, name) or 1.0 for name in moving})
+    teacher = models.load_model(directory / TEACHER)
+    student = models.build("student", base, splits.info)
+    weighed = distillation_terms(base, teacher, student)
+    if not any(loss.name.startswith("hint") for loss, _ in weighed) and "hint_weight" in space:
         if "hint_weight" in settings.search:
             raise SettingsError(
                 'search moves hint_weight, but hints="auto" found no stages to pair. Name the '
                 'layers: hints = ["teacher_layer:student_layer"].'
             )
         del space["hint_weight"]
-    distiller = preparation.distiller(base, teacher, student, hints)
+    distiller = Distiller(teacher, student, [loss for loss, _ in weighed])
     terms = []
-    for loss, number in zip(
-        distiller.distillation_losses, distiller.distillation_loss_weights, strict=True
-    ):
+    for loss, number in weighed:
         name = "hint_weight" if loss.name.startswith("hint") else "logits_weight"
         # One weight for all hints.
         terms.append((loss, replace(space[name], name=name) if name in space else number))
@@ -127,7 +126,7 @@ def hypermodel(setup):
             )
             for name, values in settings.student_choices.items()
         }
-        return preparation.build("student", settings.of_trial(moved), info)
+        return models.build("student", settings.of_trial(moved), info)
 
     def optimizer(rate):
         return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps))

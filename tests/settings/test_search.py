@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfkd.runs import DistillSettings, SearchSettings, SettingsError
+from tfkd.settings import DistillSettings, SearchSettings, SettingsError
 from tfkd.tuning import Choice, Range
 
 
@@ -75,8 +75,11 @@ def test_a_student_of_another_architecture_gets_no_width():
         ({"trials": 0}, "trials is 0"),
         ({"search": {"temprature": "1:8"}}, 'Did you mean "temperature"'),
         ({"search": {"temperature": "8:1"}}, "low must be less than high"),
-        ({"search": {"temperature": "-1:8"}}, "temperature is -1.0; expected a number above 0"),
-        ({"search": {"student_loss_weight": "0:2"}}, "student_loss_weight is 2.0; expected"),
+        ({"search": {"temperature": "-1:8"}}, "temperature is -1.0; it should be greater than 0"),
+        (
+            {"search": {"student_loss_weight": "0:2"}},
+            "student_loss_weight is 2.0; it should be less than",
+        ),
         ({"search": {"hint_weight": "0:1:log"}}, "low must be greater than 0"),
         ({"search": {"temperature": "5:8"}}, "It starts at the setting itself, temperature=4.0"),
         ({"search": {"temperature": "1:8:lin"}}, "expected LOW:HIGH, LOW:HIGH:log"),
@@ -84,7 +87,7 @@ def test_a_student_of_another_architecture_gets_no_width():
         ({"search": {"temperature": 4}}, "with one value nothing moves"),
         ({"search": {"hint_weight": "0.1:1"}, "hints": "none"}, 'but hints is "none"'),
         ({"pareto": "parameters"}, "every trial's student has the same"),
-        ({"pareto": "size", "search_student_options": {"width": "1,2"}}, 'no "size"'),
+        ({"pareto": "size", "search_student_options": {"width": "1,2"}}, "pareto is 'size'"),
         (
             {"student_options": {"width": 1.0}, "search_student_options": {"width": "0.1,0.2"}},
             "student_options has width=1.0, where the search starts",
@@ -93,7 +96,7 @@ def test_a_student_of_another_architecture_gets_no_width():
 )
 def test_what_cannot_be_is_refused_with_its_reason(values, message):
     with pytest.raises(SettingsError, match=message):
-        SearchSettings.from_dict(values)
+        SearchSettings(**values)
 
 
 def test_how_long_and_by_how_many_does_not_make_another_search():

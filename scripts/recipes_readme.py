@@ -1,18 +1,19 @@
-"""Writes the measured tables of README.md here from the `run.json` of finished runs.
+"""Writes the measured tables of tfkd/recipes/README.md from finished runs.
 
-    python -m tfkd.recipes.readme RUN_DIRECTORY...
+    python scripts/recipes_readme.py RUN_DIRECTORY...
 
 Sections keep the order of the arguments; what stood between the marks before is replaced.
 """
 
-import json
 import sys
 from pathlib import Path
 
-from tfkd.files import written
+from tfkd.files import write_text
+from tfkd.runs import RunDirectory
+from tfkd.runs.report import markdown
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-README = Path(__file__).with_name("README.md")
+README = Path(__file__).parents[1] / "tfkd" / "recipes" / "README.md"
 
 
 def filled(text, sections):
@@ -29,12 +30,8 @@ def filled(text, sections):
 
 
 def main(directories):
-    from tfkd.recipes.report import markdown
-
-    records = [json.loads((Path(path) / "run.json").read_text("utf-8")) for path in directories]
-    text = filled(README.read_text("utf-8"), [markdown(record) for record in records])
-    with written(README) as partial:
-        partial.write_text(text, "utf-8")
+    sections = [markdown(RunDirectory(path).record()) for path in directories]
+    write_text(README, filled(README.read_text("utf-8"), sections))
 
 
 if __name__ == "__main__":
