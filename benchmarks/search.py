@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tfkd.runs.quiet import import_tensorflow
+from tfkd.runs.tensorflow_output import import_tensorflow
 
 WAYS = {"keras": "keras.distillation, KerasTuner", "tfkd": "tfkd"}
 STUDENT = "modified_alexnet"

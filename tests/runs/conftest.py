@@ -1,19 +1,21 @@
 """One small finished run, shared by the tests that look at runs."""
 
-import pytest
+import os
 
+import pytest
+from small_runs import SMALL
+
+from tfkd import evaluation
 from tfkd.runs import DistillSettings, distill
 
-SMALL = {
-    "limit": 200,
-    "epochs": 2,
-    "teacher_epochs": 2,
-    "seeds": 1,
-    "seed": 3,
-    "learning_rate": 0.01,
-    "student_options": {"width": 0.05},
-    "teacher_options": {"depth": 8, "width": 0.5},
-}
+
+@pytest.fixture(scope="session", autouse=True)
+def short_timing():
+    """Latencies are no subject here."""
+    kept = evaluation.costs.SECONDS_PER_MODEL
+    evaluation.costs.SECONDS_PER_MODEL = 0.0
+    yield
+    evaluation.costs.SECONDS_PER_MODEL = kept
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +28,9 @@ def finished(small, tmp_path_factory):
     """(directory, record) of an undisturbed run."""
     out = tmp_path_factory.mktemp("runs") / "finished"
     return out, distill(small, out)
+
+
+@pytest.fixture
+def kills():
+    """How many kills a test of kills does: more with TFKD_KILLS."""
+    return int(os.environ.get("TFKD_KILLS", "2"))

@@ -1,10 +1,14 @@
 """A run directory is taken by one run, replaced only on request, and never half written."""
 
+import os
+import subprocess
+
+import keras
 import pytest
 
-from tfkd.files import written
+from tfkd import files
+from tfkd.files import write_text, written
 from tfkd.runs import DistillSettings, RunDirectory
-from tfkd.runs.directory import write_text
 
 SETTINGS = DistillSettings()
 
@@ -34,16 +38,16 @@ def test_nothing_to_resume_or_evaluate(tmp_path):
     with pytest.raises(FileNotFoundError, match="No run to resume"):
         directory.check_free(SETTINGS, resume=True)
     with pytest.raises(FileNotFoundError, match="holds no run"):
-        directory.finished_run()
+        directory.record()
     write_text(tmp_path / "new" / "run.toml", SETTINGS.to_toml())
     with pytest.raises(FileNotFoundError, match="not finished"):
-        directory.finished_run()
+        directory.record()
 
 
 def test_overwriting_the_own_teacher_is_refused(tmp_path):
     write_text(tmp_path / "run.toml", SETTINGS.to_toml())
     settings = DistillSettings(teacher=str(tmp_path / "teacher.keras"))
-    with pytest.raises(ValueError, match="would remove the teacher"):
+    with pytest.raises(ValueError, match="would remove .*teacher.keras"):
         RunDirectory(tmp_path).check_free(settings, overwrite=True)
 
 
@@ -73,3 +77,61 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
             raise RuntimeError
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, DistillSettings(student="./student.keras")])
+def test_a_model_elsewhere_may_be_used_when_a_run_is_replaced(tmp_path, settings):
+    write_text(tmp_path / "run.toml", settings.to_toml())
+    RunDirectory(tmp_path).check_free(settings, overwrite=True)
+
+
+def test_the_lock_leaves_nothing_behind(tmp_path):
+    out = tmp_path / "run"
+    with RunDirectory(out).locked():
+        assert (out / ".lock").exists()
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        OSError(122, "Disk quota exceeded"),
+        RuntimeError("Can't decrement id ref count (unable to close file)"),  # HDF5's way to say it
+        ValueError("zip archive is incomplete"),
+    ],
+)
+def test_a_full_disk_is_named_whatever_a_library_makes_of_it(tmp_path, monkeypatch, error):
+    path = tmp_path / "student.keras"
+    path.write_text("old")
+    monkeypatch.setattr(files, "_free_bytes", lambda path: 4096)
+    with pytest.raises(files.DiskFullError, match=f'disk of "{tmp_path}" is full: "student.keras"'):
+        with written(path) as partial:
+            partial.write_text("half of the n")
+            raise error
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["student.keras"]
+
+
+def test_an_error_on_a_disk_with_room_stays_what_it_is(tmp_path):
+    with pytest.raises(ValueError, match="no such thing"):
+        with written(tmp_path / "x"):
+            raise ValueError("no such thing")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_disk_that_is_really_full(tmp_path):
+    """Keras writes a model onto a file system without room for it."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        model = keras.Sequential([keras.Input((512,)), keras.layers.Dense(512)])
+        with pytest.raises(files.DiskFullError, match="Free some space"):
+            with written(small / "model.keras") as partial:
+                model.save(partial)
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)

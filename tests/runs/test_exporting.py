@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import urllib.request
-from dataclasses import replace
 from types import SimpleNamespace
 
 import keras
@@ -13,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfkd import cli, data
+from tfkd import data
 from tfkd.export import ExportCheckError, measure, open_exported, tflite
+from tfkd.files import write_json, write_text
 from tfkd.runs import (
     DistillSettings,
     ExportSettings,
@@ -26,10 +26,10 @@ from tfkd.runs import (
     exporting,
     serve_runs,
 )
-from tfkd.runs.directory import WORK, write_json, write_text
-from tfkd.runs.export_settings import QUANTIZATIONS
 from tfkd.runs.exports import bases, run_of
-from tfkd.runs.training import Outcome
+from tfkd.runs.record import Outcome, Training
+from tfkd.runs.tasks import sha256_of
+from tfkd.settings.export import QUANTIZATIONS
 
 
 class Ended(SimpleNamespace):
@@ -48,21 +48,24 @@ def linear(train, pool=1):
     return model
 
 
-def put_trainings(settings, work):
-    """What a run that was killed just before its end has in `.work/`, without the training."""
+def put_trainings(settings, out):
+    """What a run that was killed just before its end has, without the training."""
     train = data.load("digits", limit=settings.limit).train
-    work.mkdir(parents=True)
-    for part, pool in (("teacher", 1), ("seed3-alone", 4), ("seed3-distilled", 2)):
-        linear(train, pool).save(work / f"{part}.keras")
-        history = {"loss": [1.0], "val_accuracy": [0.5]}
-        write_json(work / f"{part}.json", Outcome(history, 1, 0.5, 1.0, 1.0)._asdict())
+    training = Training(epoch=1, accuracy=0.5, cross_entropy=1.0, seconds=1.0)
+    history = {"loss": [1.0], "val_accuracy": [0.5]}
+    for part, pool in (("teacher", 1), ("seeds/3/alone", 4), ("seeds/3/distilled", 2)):
+        path = out / f"{part}.keras"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        linear(train, pool).save(path)
+        outcome = Outcome(training=training, history=history, model_sha256=sha256_of(path))
+        write_json(path.with_suffix(".json"), outcome.model_dump())
 
 
 @pytest.fixture(scope="module")
 def ended(small, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "small"
-    settings = replace(small, export="int8,saved_model")
-    put_trainings(settings, out / WORK)
+    settings = small.replace(export="int8,saved_model")
+    put_trainings(settings, out)
     write_text(out / "run.toml", settings.to_toml())
 
     def fails(*arguments):
@@ -74,8 +77,6 @@ def ended(small, tmp_path_factory):
             distill(settings, out, resume=True)
     failed = json.loads((out / "run.json").read_text())
     files = sorted(path.name for path in out.iterdir())
-    (out / "run.json").unlink()  # as if it had been killed before its end
-    put_trainings(settings, out / WORK)
     record = distill(settings, out, resume=True)
     return Ended(
         out=out,
@@ -92,10 +93,11 @@ def test_a_failed_export_does_not_take_the_run_with_it(ended):
     assert f"tfkd export {ended.out} tries again" in ended.message
     assert ended.failed["export_failed"] == "int8 says something else."
     assert ended.files_after_failure == [
-        *("curves.png", "history.csv", "run.json", "run.toml", "seeds"),
-        *("student.keras", "student_alone.keras", "teacher.keras"),
+        *("curves.png", "figures.csv", "history.csv", "run.json", "run.toml", "seeds"),
+        *("student.keras", "table.md", "teacher.json", "teacher.keras"),
     ]
     assert "export_failed" not in ended.record
+    assert json.loads((ended.out / "run.json").read_text()) == ended.record
 
 
 def test_a_run_that_ends_in_an_export_holds_it_and_is_written_last(ended):
@@ -108,8 +110,6 @@ def test_a_run_that_ends_in_an_export_holds_it_and_is_written_last(ended):
         "TFLite int8": "student_int8.tflite",
     }
     assert Image.open(out / "export.png").format == "PNG"
-    newest = max((ended.out / "run.json", out / "export.json"), key=lambda p: p.stat().st_mtime_ns)
-    assert newest.name == "run.json"
     settings = DistillSettings.from_toml(ended.out / "run.toml")
     assert settings.exports == ("saved_model", "int8")
     manifest = json.loads((out / "saved_model/1/assets.extra/manifest.json").read_text())
@@ -123,7 +123,7 @@ def test_the_figures_are_those_of_the_run_and_of_the_files(ended):
     ]
     run = ended.record["figures"]
     assert figures["Keras teacher"]["accuracy"] == run["teacher"][0]["accuracy"]
-    assert figures["Keras student"]["accuracy"] == run["student distilled"][0]["accuracy"]
+    assert figures["Keras student"]["accuracy"] == run["distilled"][0]["accuracy"]
     assert figures["SavedModel"]["agreement"] == 1.0
     size = (ended.out / "export" / "student_int8.tflite").stat().st_size
     assert figures["TFLite int8"]["bytes"] == size
@@ -159,7 +159,7 @@ def test_evaluate_takes_exports(ended, name, capsys):
     assert list(rows) == ["teacher", "student", name.rpartition("/")[2]]
     *_, own = rows.values()
     assert (own["accuracy"], own["file_bytes"]) == (expected["accuracy"], expected["bytes"])
-    run = ended.record["figures"]["student distilled"][0]
+    run = ended.record["figures"]["distilled"][0]
     assert rows["student"]["agreement"] == run["agreement"]
     if key == "SavedModel":
         assert own["cross_entropy"] == pytest.approx(run["cross_entropy"], abs=1e-6)
@@ -274,6 +274,31 @@ def test_serve_prints_its_address_and_what_it_is_and_answers_there(ended):
     np.testing.assert_allclose(answer["logits"], expected, atol=1e-5)
 
 
+def test_another_row_and_data_that_moved(ended, tmp_path, monkeypatch):
+    unmeasured(monkeypatch)
+    settings = ExportSettings(format="saved_model")
+    record = export_run(ended.out, settings, tmp_path / "alone", check=False, row="alone")
+    assert record["row"] == "alone"
+    with open_exported(tmp_path / "alone/saved_model") as exported:
+        logits = exported.logits(np.full((1, 8, 8, 1), 3.0))
+    alone = keras.models.load_model(ended.out / "seeds/3/alone.keras")
+    np.testing.assert_allclose(logits, alone(np.full((1, 8, 8, 1), 3.0)), rtol=1e-4)
+    with pytest.raises(ValueError, match='no row "alnoe"'):
+        export_run(ended.out, settings, row="alnoe")
+    with pytest.raises(ValueError, match="has 1 data sets; given are 2"):
+        export_run(ended.out, settings, data=("digits", "digits"))
+    with pytest.raises(FileNotFoundError, match="give --data"):
+        evaluate_run(ended.out, data=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("text", ["", '{"run": 3', "[]"])
+def test_a_damaged_export_json_is_named(tmp_path, text):
+    (tmp_path / "student_int8.tflite").touch()
+    (tmp_path / "export.json").write_text(text)
+    with pytest.raises(ValueError, match='export.json" is damaged'):
+        run_of(tmp_path / "student_int8.tflite")
+
+
 def test_export_settings():
     assert QUANTIZATIONS == tflite.QUANTIZATIONS
     assert ExportSettings().quantizations == QUANTIZATIONS
@@ -282,8 +307,6 @@ def test_export_settings():
     assert given.quantizations == ("float32", "int8")
     assert ExportSettings.of(("saved_model",)).format == ("saved_model",)
     assert ExportSettings.of(("int8",)) == ExportSettings(format="tflite", quantization="int8")
-    assert DistillSettings(export=("none",)) == DistillSettings()
-    assert DistillSettings().exports == ()
 
 
 @pytest.mark.parametrize(
@@ -300,11 +323,3 @@ def test_export_settings():
 def test_export_settings_that_cannot_be(values, message):
     with pytest.raises(SettingsError, match=message):
         ExportSettings(**values)
-
-
-def test_no_check_reaches_the_export(monkeypatch):
-    calls = []
-    monkeypatch.setattr(cli, "export_run", lambda *values, **named: calls.append((values, named)))
-    arguments = ["export", "RUN", "--format", "tflite", "--no-check", "--keep", "3"]
-    cli.app(arguments, standalone_mode=False)
-    assert calls == [(("RUN", ExportSettings(format="tflite", keep=3), None), {"check": False})]

@@ -1,7 +1,6 @@
-"""A search that takes no time: tiny models, learnt numbers as data."""
+"""A search that takes no time: tiny models, random numbers as data."""
 
 import keras
-import keras_tuner
 import numpy as np
 import pytest
 
@@ -57,10 +56,10 @@ def hypermodel(teacher):
 
 @pytest.fixture
 def tuner(tmp_path):
-    """Makes a random search of a hypermodel in the test's own directory."""
+    """Makes a tuner of a hypermodel, a random search by default, in the test's own directory."""
 
-    def make(hypermodel, kind=keras_tuner.RandomSearch, objective="val_accuracy", **settings):
-        if kind in (keras_tuner.RandomSearch, keras_tuner.BayesianOptimization):
+    def make(hypermodel, kind=tuning.RandomSearch, objective="val_accuracy", **settings):
+        if kind not in (tuning.Hyperband, tuning.GridSearch):
             settings.setdefault("max_trials", 4)
         settings = {"project_name": "search", "directory": tmp_path, "seed": 0, **settings}
         return kind(hypermodel, objective=objective, **settings)

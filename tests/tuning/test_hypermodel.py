@@ -5,11 +5,13 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from tfkd import Distiller, losses, tuning
-from tfkd.runs.distill_settings import DistillSettings
+from tfkd import Distiller, losses, metrics, tuning
+from tfkd.settings import DistillSettings
 
 TOP_2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top_2")
+HINT = losses.FeatureDistillation("mse", "features", "hidden")
 FREE = {
     "student_loss_weight": tuning.Range(0.0, 1.0),
     "temperature": tuning.Range(1.0, 16.0, log=True),
@@ -27,7 +29,7 @@ def test_one_trace_serves_every_trial_over_weights(hypermodel, tuner, traces, se
 
 
 def test_first_trial_is_the_published_baseline(hypermodel, tuner, search):
-    found = search(tuning.baseline_first(tuner(hypermodel(**FREE), max_trials=1)), epochs=1)
+    found = search(tuner(hypermodel(**FREE), max_trials=1), epochs=1)
     settings = DistillSettings()
     assert found.get_best_hyperparameters()[0].values == {
         "student_loss_weight": settings.student_loss_weight,
@@ -66,6 +68,39 @@ def test_a_reused_trial_has_the_figures_of_a_new_one(schedule, hypermodel, tuner
         assert history == execution["history"]
 
 
+class Noise(keras.layers.Layer):
+    """Random numbers that no variable of the layer decides."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.draw = draw
+
+    def call(self, inputs, training=False):
+        return inputs + self.draw(keras.ops.shape(inputs)) if training else inputs
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [keras.random.normal, tf.random.normal, lambda shape: tf.random.uniform(shape, seed=3)],
+    ids=["keras", "tensorflow", "tensorflow with a seed"],
+)
+def test_a_step_with_random_numbers_of_its_own_serves_one_training(
+    draw, hypermodel, tuner, search, traces, examples
+):
+    def student():
+        inputs = keras.Input((8,))
+        return keras.Model(inputs, keras.layers.Dense(4)(Noise(draw)(inputs)))
+
+    found = search(tuner(hypermodel(student), max_trials=2), epochs=1)
+    assert len({id(distiller) for distiller in traces}) == 2
+    row = tuning.trials(found.project_dir)[-1]
+    alone = hypermodel(student)
+    model = alone.build(found.oracle.get_trial(row["trial"]).hyperparameters.copy())
+    (x, y), validation = examples
+    settings = {"epochs": 1, "batch_size": 32, "verbose": 0, "validation_data": validation}
+    assert alone.fit(None, model, x, y, **settings).history == row["executions"][0]["history"]
+
+
 def test_the_numbers_reach_the_model(hypermodel):
     hp = keras_tuner.HyperParameters()
     hp.values = {
@@ -93,7 +128,7 @@ def test_bayesian_optimization(hypermodel, tuner, traces, search):
     weights = tuning.Choice([0.1, 0.3, 0.6, 0.9])
     made = tuner(
         hypermodel(student_loss_weight=weights),
-        keras_tuner.BayesianOptimization,
+        tuning.BayesianOptimization,
         num_initial_points=2,
         max_trials=3,
     )
@@ -115,7 +150,7 @@ def test_hyperband_goes_on_from_weights_and_optimizer(hypermodel, tuner, traces,
         def __deepcopy__(self, memo):
             return self
 
-    made = tuning.baseline_first(tuner(hypermodel(), keras_tuner.Hyperband, max_epochs=2, factor=2))
+    made = tuner(hypermodel(), tuning.Hyperband, max_epochs=2, factor=2)
     (x, y), validation = examples
     made.search(x, y, batch_size=32, validation_data=validation, verbose=0, callbacks=[Begin()])
     rows = tuning.trials(made.project_dir)
@@ -208,9 +243,9 @@ def test_a_best_model_can_be_saved(hypermodel, tuner, tmp_path, search, examples
     )
 
 
-def test_checkpoints_hold_no_teacher(hypermodel, tuner, search):
+def test_the_checkpoints_of_kerastuners_own_tuners_hold_no_teacher(hypermodel, tuner, search):
     big = keras.Sequential([keras.Input((8,)), keras.layers.Dense(333), keras.layers.Dense(4)])
-    found = search(tuner(hypermodel(teacher=big), max_trials=2), epochs=1)
+    found = search(tuner(hypermodel(teacher=big), keras_tuner.RandomSearch, max_trials=2), epochs=1)
     for row in tuning.trials(found.project_dir):
         with h5py.File(f"{found.get_trial_dir(row['trial'])}/checkpoint.weights.h5") as file:
             paths = []
@@ -221,8 +256,6 @@ def test_checkpoints_hold_no_teacher(hypermodel, tuner, search):
 
 
 def test_stored_knowledge_needs_no_teacher(hypermodel, tuner, teacher, traces, examples):
-    import tensorflow as tf
-
     def stored(arrays):
         x, y = arrays
         known = {"output": teacher.predict(x, verbose=0), "features": np.ones((len(x), 3), "f4")}
@@ -233,12 +266,12 @@ def test_stored_knowledge_needs_no_teacher(hypermodel, tuner, teacher, traces, e
     given = [
         losses.LogitsDistillation(2.0),
         losses.FeatureDistillation("mse", "features", "hidden"),
-        losses.TeacherAgreement(),
     ]
     settings = {
         "teacher": None,
         "given": given,
-        "distillation_loss_weights": [1.0, 0.1, 0.0],
+        "distillation_loss_weights": [1.0, 0.1],
+        "teacher_metrics": [metrics.TeacherAgreement()],
         "knowledge_shapes": {"output": (None, 4), "features": (None, 3)},
     }
     found = tuner(hypermodel(**settings), objective=tuning.objective("val_teacher_agreement"))
@@ -256,8 +289,6 @@ def test_data_by_seed(hypermodel, tuner, examples):
     (x, y), validation = examples
 
     def train(seed):
-        import tensorflow as tf
-
         asked.append(seed)
         return tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64, seed=seed).batch(32)
 
@@ -277,7 +308,7 @@ def test_a_trial_that_diverges_fails_and_the_search_goes_on(hypermodel, tuner, t
     settings = {"student_loss_weight": 0.5, "learning_rate": rates}
     made = tuner(
         hypermodel(optimizer=keras.optimizers.SGD, **settings),
-        keras_tuner.GridSearch,
+        tuning.GridSearch,
         max_trials=3,
     )
     search(made)
@@ -300,7 +331,7 @@ def test_a_trial_that_diverges_fails_and_the_search_goes_on(hypermodel, tuner, t
         ({"distillation_loss_weights": [1.0, 1.0]}, "one weight for each of the 1"),
         ({"student": keras.Sequential()}, "must be a function"),
         ({"given": []}, "at least one loss"),
-        ({"given": [losses.TeacherAgreement()], "temperature": 4}, "none of the distillation"),
+        ({"given": [HINT], "temperature": 4}, "none of the distillation"),
     ],
 )
 def test_what_is_refused_at_construction(settings, words, hypermodel):
@@ -319,8 +350,8 @@ def test_what_is_refused_at_construction(settings, words, hypermodel):
     ],
 )
 def test_objectives_that_are_refused(objective, words, hypermodel, tuner, search):
-    given = [losses.LogitsDistillation(), losses.TeacherAgreement()]
-    model = hypermodel(given=given, temperature=tuning.Range(1, 8))
+    compared = [metrics.TeacherAgreement()]
+    model = hypermodel(temperature=tuning.Range(1, 8), teacher_metrics=compared)
     with pytest.raises(keras_tuner.errors.FatalValueError, match=words):
         search(tuner(model, objective=objective))
 

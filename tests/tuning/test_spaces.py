@@ -5,7 +5,7 @@ import math
 import keras_tuner
 import pytest
 
-from tfkd.runs.distill_settings import DistillSettings
+from tfkd.settings import DistillSettings
 from tfkd.tuning import Choice, Range, spaces
 
 

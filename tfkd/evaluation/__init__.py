@@ -10,11 +10,12 @@ from tfkd.evaluation.early_exit import (
     plot_early_exit,
 )
 from tfkd.evaluation.multiply_adds import multiply_adds
-from tfkd.evaluation.prediction import predict
+from tfkd.evaluation.prediction import predict, prediction
 from tfkd.evaluation.scores import quality
-from tfkd.evaluation.tables import markdown, table
+from tfkd.evaluation.tables import MEASURES, markdown, table
 
 __all__ = [
+    "MEASURES",
     "cost",
     "early_exit_curve",
     "exit_accuracies",
@@ -26,6 +27,7 @@ __all__ = [
     "plot_curves",
     "plot_early_exit",
     "predict",
+    "prediction",
     "quality",
     "table",
 ]

@@ -21,6 +21,14 @@ def predict(model, dataset):
         ValueError: the dataset is empty, its elements are no batches of (images, labels), or the
             model's output has another shape.
     """
+    return prediction(model, dataset)()
+
+
+def prediction(model, dataset):
+    """`predict` of a model and a dataset as a function without arguments, compiled once.
+
+    Each call runs the model with the weights that it has then.
+    """
     element = dataset.element_spec
     if not isinstance(element, tuple) or len(element) < 2 or element[1].shape.rank != 1:
         raise ValueError(
@@ -34,23 +42,26 @@ def predict(model, dataset):
     def outputs(images):
         return model(images, training=False)
 
-    logits, labels = [], []
-    for batch in dataset:
-        output = outputs(batch[0])
-        if not tf.is_tensor(output) or output.shape.rank != 2 or len(output) != len(batch[1]):
+    def run():
+        logits, labels = [], []
+        for batch in dataset:
+            output = outputs(batch[0])
+            if not tf.is_tensor(output) or output.shape.rank != 2 or len(output) != len(batch[1]):
+                raise ValueError(
+                    f'Model "{model.name}" gave {_describe(output)} for {len(batch[1])} images; '
+                    "predict() needs one output of shape (batch, classes). Of a model with several "
+                    "outputs, make a keras.Model with the one to be evaluated."
+                )
+            logits.append(tf.cast(output, tf.float32).numpy())
+            labels.append(batch[1].numpy())
+        if not labels:
             raise ValueError(
-                f'Model "{model.name}" gave {_describe(output)} for {len(batch[1])} images; '
-                "predict() needs one output of shape (batch, classes). Of a model with several "
-                "outputs, make a keras.Model with the one to be evaluated."
+                "The dataset is empty: there is nothing to evaluate. Check the split's name and "
+                "any filter, take() or drop_remainder=True before this call."
             )
-        logits.append(tf.cast(output, tf.float32).numpy())
-        labels.append(batch[1].numpy())
-    if not labels:
-        raise ValueError(
-            "The dataset is empty: there is nothing to evaluate. Check the split's name and any "
-            "filter, take() or drop_remainder=True before this call."
-        )
-    return np.concatenate(logits), np.concatenate(labels)
+        return np.concatenate(logits), np.concatenate(labels)
+
+    return run
 
 
 def _describe(output):

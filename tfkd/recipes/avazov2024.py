@@ -20,30 +20,33 @@ convolutions make it light only if that head goes too. The default head is globa
 `--student-option head=fc` has 1024-512 units. A run reports the size of both.
 """
 
-from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import tfkd
-from tfkd.recipes.base import Recipe, RecipeSettings, System
-from tfkd.runs import hinting
-from tfkd.runs.settings import setting
+from tfkd.recipes import hints
+from tfkd.recipes.base import Recipe, System
+from tfkd.settings.base import Above0, AtLeast0, options
+from tfkd.settings.distill import AUTO, Hints
+from tfkd.settings.recipe import RecipeSettings
 
 
-@dataclass(frozen=True)
 class Avazov2024(RecipeSettings):
     """The paper gives no numbers; these are ours."""
 
-    student_options: dict = setting(
-        {"width": 0.25}, "Of the student, such as head=fc (repeatable).", flag="--student-option"
-    )
-    temperature: float = setting(4.0, "Softens both models' logits.", above=0)
-    label_weight: float = setting(0.5, "Weight of the loss on the labels.", minimum=0)
-    logits_weight: float = setting(0.5, "Weight of the distilled logits.", minimum=0)
-    hint_weight: float = setting(0.05, "Weight of each hint.", minimum=0)
-    hints: str | tuple = setting("auto", hinting.HELP)
+    recipe: ClassVar = "avazov2024"
 
-    def check(self):
-        super().check()
-        object.__setattr__(self, "hints", hinting.checked(self.hints))
+    student_options: options("--student-option", width=0.25)
+    """Of the student, such as head=fc (repeatable)."""
+    temperature: Above0 = 4.0
+    """Softens both models' logits."""
+    label_weight: AtLeast0 = 0.5
+    """Weight of the loss on the labels."""
+    logits_weight: AtLeast0 = 0.5
+    """Weight of the distilled logits."""
+    hint_weight: AtLeast0 = 0.05
+    """Weight of each hint."""
+    hints: Hints = AUTO
+    """auto, none, or TEACHER_LAYER:STUDENT_LAYER (repeatable)."""
 
 
 def build(settings, teacher, student):
@@ -53,16 +56,16 @@ def build(settings, teacher, student):
         losses.append(tfkd.losses.LogitsDistillation(settings.temperature))
         weights.append(settings.logits_weight)
     if settings.hint_weight:
-        hints = hinting.losses(hinting.pairs(settings.hints, teacher, student))
-        losses += hints
-        weights += [settings.hint_weight] * len(hints)
+        compared = hints.losses(hints.pairs(settings.hints, teacher, student))
+        losses += compared
+        weights += [settings.hint_weight] * len(compared)
     return System(student, losses, weights, settings.label_weight)
 
 
 def ablations(settings):
     return {
-        "logits only": replace(settings, hint_weight=0.0),
-        "hints only": replace(settings, logits_weight=0.0),
+        "logits only": settings.replace(hint_weight=0.0),
+        "hints only": settings.replace(logits_weight=0.0),
     }
 
 

@@ -3,39 +3,10 @@
 Nothing here imports TensorFlow before something is built.
 """
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import tfkd
-from tfkd.runs.settings import setting
-from tfkd.runs.training_settings import TrainingSettings
-
-
-@dataclass(frozen=True)
-class RecipeSettings(TrainingSettings):
-    """Data, models and budget of a recipe's run; a recipe adds its own temperature and weights."""
-
-    epochs: int = setting(15, "Epochs of each student.", minimum=1)
-    teacher_epochs: int = setting(15, "Epochs of a teacher that is trained.", minimum=1)
-    cache: str | None = setting(
-        None, "Keep the teacher's stored logits here, for other runs of these data and seeds."
-    )
-    plain_temperature: float = setting(
-        4.0,
-        "Temperature of the plain logit distillation that the recipe is compared with.",
-        above=0,
-    )
-    plain_weight: float = setting(
-        0.5, "Its weight of the logits; labels have the rest of 1.", minimum=0, maximum=1
-    )
-
-    def resolved(self):
-        settings = super().resolved()
-        if self.cache is None:
-            return settings
-        return replace(settings, cache=os.path.abspath(os.path.expanduser(self.cache)))
 
 
 class System(NamedTuple):
@@ -47,12 +18,14 @@ class System(NamedTuple):
         weights: a coefficient for each.
         label_weights: coefficient of the cross-entropy on the labels; of a student with several
             outputs {output: coefficient}.
+        source: what stands for the teacher (a `tfkd.teachers` source); None for the run's teacher.
     """
 
     student: Any
     losses: list
     weights: list
     label_weights: float | dict
+    source: Any = None
 
     def distiller(self, teacher):
         """The `tfkd.Distiller` of this sum; compile it with `self.loss` and `self.loss_weights`.
@@ -63,15 +36,14 @@ class System(NamedTuple):
         weights = [2.0 * weight for weight in self.weights]
         return tfkd.Distiller(teacher, self.student, self.losses, weights, student_loss_weight=0.5)
 
+    @property
+    def asks_teacher(self):
+        """Whether a loss reads anything of the teacher."""
+        return any(loss.taught_by == "teacher" for loss in self.losses)
+
     def model(self, teacher):
         """What is fitted: the distiller, or the student itself where only labels teach it."""
         return self.distiller(teacher) if self.losses else self.student
-
-    @property
-    def taught_by_logits_only(self):
-        """Whether nothing of the teacher is read but its logits, small enough to store."""
-        read = [loss.teacher_layer_name for loss in self.losses if loss.taught_by == "teacher"]
-        return bool(read) and all(name in (None, "output") for name in read)
 
     @property
     def loss(self):

@@ -22,53 +22,48 @@ weights=imagenet` starts both from ImageNet (a download, or the path of a weight
 shrink the images that the teacher sees at full size.
 """
 
-from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import tfkd
-from tfkd.recipes.base import Recipe, RecipeSettings, System
-from tfkd.runs import hinting
-from tfkd.runs.settings import SettingsError, setting
+from tfkd.recipes import hints
+from tfkd.recipes.base import Recipe, System
+from tfkd.settings.base import Above0, AtLeast0, Count, Share, options
+from tfkd.settings.distill import AUTO, NONE, Hints
+from tfkd.settings.recipe import RecipeSettings
+from tfkd.settings.training import Augmentation
 
-COSINES = ("logits", "probabilities", "features")
 
-
-@dataclass(frozen=True)
 class Sur2026(RecipeSettings):
     """The paper's networks; temperature and weights are ours. The budget is that of a smoke run."""
 
-    epochs: int = setting(3, "Epochs of each student.", minimum=1)
-    teacher_epochs: int = setting(1, "Epochs of a teacher that is trained.", minimum=1)
-    seeds: int = setting(1, "How many times the student is trained anew.", minimum=1)
+    recipe: ClassVar = "sur2026"
 
-    augment: str = setting("flip", "Augmentation: none, shift, crop, flip, crop_flip.")
-    teacher: str = setting("VGG16", "Model to train as teacher, or a .keras file.")
-    student: str = setting("MobileNetV2", "Model to train as student.")
-    student_options: dict = setting(
-        {"alpha": 0.35},
-        "Of the student's model, such as image_size=64 (repeatable).",
-        flag="--student-option",
-    )
-    temperature: float = setting(4.0, "Softens both models' logits.", above=0)
-    label_weight: float = setting(
-        0.5,
-        "Weight of the loss on the labels; distillation has the rest of 1.",
-        minimum=0,
-        maximum=1,
-    )
-    kl_share: float = setting(
-        0.5, "The KL divergence's share of distillation; cosine has the rest.", minimum=0, maximum=1
-    )
-    cosine_on: str = setting("logits", f"What the cosine compares: {', '.join(COSINES)}.")
-    hints: str | tuple = setting("none", hinting.HELP)
-    hint_weight: float = setting(0.05, "Weight of each hint.", minimum=0)
-
-    def check(self):
-        super().check()
-        object.__setattr__(self, "hints", hinting.checked(self.hints))
-        if self.cosine_on not in COSINES:
-            raise SettingsError(
-                f'cosine_on is "{self.cosine_on}"; expected one of {", ".join(COSINES)}.'
-            )
+    epochs: Count = 3
+    """Epochs of each student."""
+    teacher_epochs: Count = 1
+    """Epochs of a teacher that is trained."""
+    seeds: Count = 1
+    """How many times the student is trained anew."""
+    augment: Augmentation = "flip"
+    """Augmentation."""
+    teacher: str = "VGG16"
+    """Model to train as teacher, or a trained one: a .keras file, or package.module:function."""
+    student: str = "MobileNetV2"
+    """Model to train as student: a name, package.module:function, or a .keras file."""
+    student_options: options("--student-option", alpha=0.35)
+    """Of the student's model, such as image_size=64 (repeatable)."""
+    temperature: Above0 = 4.0
+    """Softens both models' logits."""
+    label_weight: Share = 0.5
+    """Weight of the loss on the labels; distillation has the rest of 1."""
+    kl_share: Share = 0.5
+    """The KL divergence's share of distillation; cosine has the rest."""
+    cosine_on: Literal["logits", "probabilities", "features"] = "logits"
+    """What the cosine compares."""
+    hints: Hints = NONE
+    """auto, none, or TEACHER_LAYER:STUDENT_LAYER (repeatable)."""
+    hint_weight: AtLeast0 = 0.05
+    """Weight of each hint."""
 
 
 def build(settings, teacher, student):
@@ -76,14 +71,14 @@ def build(settings, teacher, student):
     soft = 1.0 - settings.label_weight
     layers = (None, None)
     if settings.cosine_on == "features":
-        layers = hinting.pairs("auto", teacher, student)[-1]
+        layers = hints.pairs(AUTO, teacher, student)[-1]
     cosine = tfkd.losses.CosineDistillation(settings.cosine_on, settings.temperature, *layers)
     terms = [
         (tfkd.losses.LogitsDistillation(settings.temperature), soft * settings.kl_share),
         (cosine, soft * (1.0 - settings.kl_share)),
     ]
-    hints = hinting.losses(hinting.pairs(settings.hints, teacher, student))
-    terms += [(hint, settings.hint_weight) for hint in hints]
+    pairs = hints.pairs(settings.hints, teacher, student)
+    terms += [(hint, settings.hint_weight) for hint in hints.losses(pairs)]
     terms = [(loss, weight) for loss, weight in terms if weight]
     losses, weights = ([term[side] for term in terms] for side in (0, 1))
     return System(student, losses, weights, settings.label_weight)
@@ -92,9 +87,9 @@ def build(settings, teacher, student):
 def ablations(settings):
     """With "student alone" (none) and the recipe (both) the paper's own comparison, and hints."""
     return {
-        "KL only": replace(settings, kl_share=1.0),
-        "cosine only": replace(settings, kl_share=0.0),
-        "KL, cosine and hints": replace(settings, hints="auto"),
+        "KL only": settings.replace(kl_share=1.0),
+        "cosine only": settings.replace(kl_share=0.0),
+        "KL, cosine and hints": settings.replace(hints=AUTO),
     }
 
 

@@ -16,50 +16,41 @@ Without T² (225 here) the distillation would hardly move the student. `--ablate
 sweep: one training a temperature and one a weight; the validation column is what to choose by.
 """
 
-import math
-from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import tfkd
-from tfkd.recipes.base import Recipe, RecipeSettings, System
-from tfkd.runs.settings import SettingsError, setting
+from tfkd.recipes.base import Recipe, System
+from tfkd.settings.base import Above0, Numbers, SettingsError, Share
+from tfkd.settings.recipe import RecipeSettings
 
 
-@dataclass(frozen=True)
 class Umirzakova2024(RecipeSettings):
     """Temperature and weight as the paper found them; the sweep around them is ours."""
 
-    teacher: str = setting("streamlined_teacher", "Model to train as teacher, or a .keras file.")
-    student: str = setting("streamlined_student", "Model to train as student.")
-    learning_rate: float = setting(
-        0.001, "Adam's first learning rate; it falls to 0 along a cosine.", above=0
-    )
-    temperature: float = setting(15.0, "Softens both models' logits.", above=0)
-    distill_weight: float = setting(
-        0.7, "Weight of the distilled logits; labels have the rest of 1.", minimum=0, maximum=1
-    )
-    sweep_temperatures: tuple = setting(
-        (1.0, 5.0, 10.0, 20.0), "Temperatures that --ablate tries (repeatable)."
-    )
-    sweep_weights: tuple = setting(
-        (0.1, 0.4, 0.9), "Values of distill_weight that --ablate tries (repeatable)."
-    )
+    recipe: ClassVar = "umirzakova2024"
+
+    teacher: str = "streamlined_teacher"
+    """Model to train as teacher, or a .keras file."""
+    student: str = "streamlined_student"
+    """Model to train as student."""
+    learning_rate: Above0 = 0.001
+    """Adam's first learning rate; it falls to 0 along a cosine."""
+    temperature: Above0 = 15.0
+    """Softens both models' logits."""
+    distill_weight: Share = 0.7
+    """Weight of the distilled logits; labels have the rest of 1."""
+    sweep_temperatures: Numbers = (1.0, 5.0, 10.0, 20.0)
+    """Temperatures that --ablate tries (repeatable)."""
+    sweep_weights: Numbers = (0.1, 0.4, 0.9)
+    """Values of distill_weight that --ablate tries (repeatable)."""
 
     def check(self):
         super().check()
-        for name, maximum in (("sweep_temperatures", None), ("sweep_weights", 1.0)):
-            object.__setattr__(self, name, _numbers(name, getattr(self, name), maximum))
-
-
-def _numbers(name, values, maximum):
-    """The values of a sweep as floats, each above 0 and at most the maximum."""
-    try:
-        numbers = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
-        numbers = (0.0,)
-    if all(0 < number <= (maximum or math.inf) for number in numbers):
-        return numbers
-    at_most = f" and at most {maximum}" if maximum else ""
-    raise SettingsError(f"{name} is {list(values)}; expected numbers above 0{at_most}.")
+        for name, most in (("sweep_temperatures", float("inf")), ("sweep_weights", 1.0)):
+            values = getattr(self, name)
+            if not all(0 < value <= most for value in values):
+                at_most = f" and at most {most}" if most == 1 else ""
+                raise SettingsError(f"{name} is {list(values)}; expected numbers above 0{at_most}.")
 
 
 def build(settings, teacher, student):
@@ -72,11 +63,11 @@ def build(settings, teacher, student):
 def ablations(settings):
     """The sweep: the temperatures at the chosen weight, the weights at the chosen temperature."""
     temperatures = {
-        f"T = {value:g}": replace(settings, temperature=value)
+        f"T = {value:g}": settings.replace(temperature=value)
         for value in settings.sweep_temperatures
     }
     weights = {
-        f"weight {value:g}": replace(settings, distill_weight=value)
+        f"weight {value:g}": settings.replace(distill_weight=value)
         for value in settings.sweep_weights
     }
     return temperatures | weights

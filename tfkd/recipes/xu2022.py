@@ -16,39 +16,37 @@ b_k is self_weight for k < K and 0 for the deepest exit; no gradient goes into z
 they teach; W_k is there only where the widths differ. The epoch is chosen by the deepest exit.
 """
 
-from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import tfkd
-from tfkd.recipes.base import Recipe, RecipeSettings, System
-from tfkd.runs.settings import SettingsError, setting
+from tfkd.recipes.base import Recipe, System
+from tfkd.settings.base import Above0, AtLeast0, Count, SettingsError, Share, Texts, options
+from tfkd.settings.recipe import RecipeSettings
 
 DEEPEST = "output"
 
 
-@dataclass(frozen=True)
 class Xu2022(RecipeSettings):
     """The paper's weights are not public; these are ours, near those of "Be Your Own Teacher"."""
 
-    student: str = setting("resnet", "Model to give exits and to train as student.")
-    student_options: dict = setting(
-        {"depth": 8, "width": 0.5},
-        "Of the student's model, such as width=0.25 (repeatable).",
-        flag="--student-option",
-    )
-    exits: tuple = setting(
-        (), "Layers to put an exit after (repeatable); default: every stage but the last."
-    )
-    exit_features: int = setting(128, "Width of each exit's feature vector.", minimum=1)
-    temperature: float = setting(3.0, "Softens all logits.", above=0)
-    teacher_weight: float = setting(
-        0.3, "Weight of the teacher's logits at every exit.", minimum=0, maximum=1
-    )
-    self_weight: float = setting(
-        0.3, "Weight of the deepest exit's logits at every other exit.", minimum=0, maximum=1
-    )
-    feature_weight: float = setting(
-        0.001, "Weight of the deepest exit's features at every other exit.", minimum=0
-    )
+    recipe: ClassVar = "xu2022"
+
+    student: str = "resnet"
+    """Model to give exits and to train as student."""
+    student_options: options("--student-option", depth=8, width=0.5)
+    """Of the student's model, such as width=0.25 (repeatable)."""
+    exits: Texts = ()
+    """Layers to put an exit after (repeatable); default: every stage but the last."""
+    exit_features: Count = 128
+    """Width of each exit's feature vector."""
+    temperature: Above0 = 3.0
+    """Softens all logits."""
+    teacher_weight: Share = 0.3
+    """Weight of the teacher's logits at every exit."""
+    self_weight: Share = 0.3
+    """Weight of the deepest exit's logits at every other exit."""
+    feature_weight: AtLeast0 = 0.001
+    """Weight of the deepest exit's features at every other exit."""
 
     def check(self):
         super().check()
@@ -128,11 +126,11 @@ def last_features(network):
 
 
 def ablations(settings):
-    without_features = replace(settings, feature_weight=0.0)
+    without_features = settings.replace(feature_weight=0.0)
     return {
-        "teacher only": replace(without_features, self_weight=0.0),
-        "self only": replace(settings, teacher_weight=0.0),
-        "exits, labels only": replace(without_features, teacher_weight=0.0, self_weight=0.0),
+        "teacher only": without_features.replace(self_weight=0.0),
+        "self only": settings.replace(teacher_weight=0.0),
+        "exits, labels only": without_features.replace(teacher_weight=0.0, self_weight=0.0),
     }
 
 

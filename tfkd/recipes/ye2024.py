@@ -23,40 +23,41 @@ only where the ensemble is right.
 The branches are stripped at the end: what is deployed costs what the student alone costs.
 """
 
-from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+from cyclopts import Parameter
 
 import tfkd
-from tfkd.recipes.base import Recipe, RecipeSettings, System
-from tfkd.runs.settings import setting
+from tfkd.recipes.base import Recipe, System
+from tfkd.settings.base import Above0, AtLeast0, Count, Texts, options
+from tfkd.settings.recipe import RecipeSettings
 
 TRUNK = "output"
 
 
-@dataclass(frozen=True)
 class Ye2024(RecipeSettings):
     """The paper's numbers are not public; these are ours."""
 
-    student_options: dict = setting(
-        {"width": 0.25},
-        "Of the student's model, such as width=0.5 (repeatable).",
-        flag="--student-option",
-    )
-    forks: tuple = setting(
-        (), "Layers to fork at (repeatable); default: the last two stages before the end."
-    )
-    branches: int = setting(2, "Branches of each fork.", minimum=1)
-    branch_width: float = setting(
-        1.5, "A branch's channels, as a multiple of the trunk's.", above=0
-    )
-    temperature: float = setting(3.0, "Softens all logits.", above=0)
-    branch_weight: float = setting(0.3, "Weight of a branch's labels; the trunk's is 1.", minimum=0)
-    ensemble_weight: float = setting(0.3, "Weight of what ensembles teach.", minimum=0)
-    asymmetric: bool = setting(
-        True, "Whether only deeper groups teach shallower ones.", flag="--asymmetric/--symmetric"
-    )
-    selective: bool = setting(
-        True, "Whether groups teach and learn selectively.", flag="--selective/--unselective"
-    )
+    recipe: ClassVar = "ye2024"
+
+    student_options: options("--student-option", width=0.25)
+    """Of the student's model, such as width=0.5 (repeatable)."""
+    forks: Texts = ()
+    """Layers to fork at (repeatable); default: the last two stages before the end."""
+    branches: Count = 2
+    """Branches of each fork."""
+    branch_width: Above0 = 1.5
+    """A branch's channels, as a multiple of the trunk's."""
+    temperature: Above0 = 3.0
+    """Softens all logits."""
+    branch_weight: AtLeast0 = 0.3
+    """Weight of a branch's labels; the trunk's is 1."""
+    ensemble_weight: AtLeast0 = 0.3
+    """Weight of what ensembles teach."""
+    asymmetric: Annotated[bool, Parameter(negative="--symmetric")] = True
+    """Whether only deeper groups teach shallower ones."""
+    selective: Annotated[bool, Parameter(negative="--unselective")] = True
+    """Whether groups teach and learn selectively."""
 
 
 def build(settings, teacher, student):
@@ -113,10 +114,10 @@ def lessons(names, asymmetric):
 
 def ablations(settings):
     return {
-        "symmetric": replace(settings, asymmetric=False),
-        "asymmetric, unselective": replace(settings, selective=False),
-        "symmetric, unselective": replace(settings, asymmetric=False, selective=False),
-        "branches, labels only": replace(settings, ensemble_weight=0.0),
+        "symmetric": settings.replace(asymmetric=False),
+        "asymmetric, unselective": settings.replace(selective=False),
+        "symmetric, unselective": settings.replace(asymmetric=False, selective=False),
+        "branches, labels only": settings.replace(ensemble_weight=0.0),
     }
 
 

@@ -1,32 +1,40 @@
-"""One distillation run: settings in, a run directory and a table out.
+"""The engine's doors: settings in, a run directory and a table out.
 
-Nothing here imports TensorFlow before settings, file and directory have been checked.
+Nothing here imports TensorFlow before settings, files and directory have been checked.
 """
 
 import os
 
-from tfkd.runs.directory import RunDirectory
-from tfkd.runs.distill_settings import DistillSettings
-from tfkd.runs.export_settings import ExportSettings
-from tfkd.runs.exports import bases, is_export, run_of
-from tfkd.runs.quiet import import_tensorflow
-from tfkd.runs.search_directory import SearchDirectory
-from tfkd.runs.search_settings import SearchSettings
-from tfkd.runs.settings import Settings, SettingsError, setting
+from tfkd import recipes
+from tfkd.export.errors import ExportCheckError
+from tfkd.runs import exports
+from tfkd.runs.directory import EXPORT, EXPORT_RECORD, RECORD, RunDirectory
+from tfkd.runs.rows import compare_table, distill_table, recipe_table
+from tfkd.runs.tensorflow_output import import_tensorflow
+from tfkd.settings import (
+    CompareSettings,
+    DistillSettings,
+    ExportSettings,
+    SearchSettings,
+    Settings,
+    SettingsError,
+)
 
 __all__ = [
+    "CompareSettings",
     "DistillSettings",
     "ExportSettings",
     "RunDirectory",
     "SearchSettings",
     "Settings",
     "SettingsError",
+    "compare",
     "distill",
     "evaluate_run",
     "export_run",
-    "search",
+    "predict",
+    "run_recipe",
     "serve_runs",
-    "setting",
 ]
 
 
@@ -35,8 +43,8 @@ def distill(settings, out, overwrite=False, resume=False):
 
     The two students of a seed start from the same weights and see the same batches; of every
     training the epoch with the best validation accuracy is kept; the test split is read once, at
-    the end, for the table. What each training ended in is kept until the run is complete, so that
-    a run stopped at any moment can be resumed and ends in the same figures.
+    the end, for the table. Finished trainings and checkpoints of unfinished ones stay until the run
+    is complete, so that a run stopped at any moment can be resumed and ends in the same figures.
 
     Args:
         settings: `DistillSettings`.
@@ -55,16 +63,85 @@ def distill(settings, out, overwrite=False, resume=False):
         ExportCheckError: the export that `settings.export` asked for failed; the run is finished.
     """
     settings = settings.resolved()
-    settings.check_files()
+    record, directory = _run(distill_table(settings), out, overwrite, resume)
+    if settings.exports and not (directory / EXPORT / EXPORT_RECORD).exists():
+        from tfkd.runs import exporting
+
+        try:
+            exported = exporting.export(directory, record, ExportSettings.of(settings.exports))
+        except (ExportCheckError, ValueError) as error:
+            record = record.model_copy(update={"export_failed": str(error)})
+            record.write(directory / RECORD)
+            raise ExportCheckError(
+                f"The run in {directory.path} is finished, but its export failed: {error} "
+                f"tfkd export {directory.path} tries again."
+            ) from error
+        if record.export_failed:  # of an earlier attempt
+            record = record.model_copy(update={"export_failed": None})
+            record.write(directory / RECORD)
+        exporting.show(exported, steps=True)
+    return record.content()
+
+
+def run_recipe(name, settings, out, ablate=False, overwrite=False, resume=False):
+    """Trains the student alone, with plain logit distillation and by a recipe; compares them.
+
+    As `distill`, with these rows.
+
+    Args:
+        name: one of `tfkd.recipes.names()`.
+        settings: of the recipe's `settings` class.
+        out: the run directory, new or empty.
+        ablate: whether to train the paper's own comparison as well; a finished run resumed with it
+            trains what is missing.
+        overwrite, resume: as for `distill`.
+
+    Returns:
+        dict, the content of `run.json`.
+
+    Raises:
+        TypeError: settings of something else. Otherwise as `distill`.
+    """
+    recipe = recipes.get(name)
+    if not isinstance(settings, recipe.settings):
+        raise TypeError(
+            f"settings are {type(settings).__name__}; expected "
+            f'tfkd.recipes.get("{name}").settings(...), a {recipe.settings.__name__}.'
+        )
+    table = recipe_table(recipe, settings.resolved(), ablate)
+    return _run(table, out, overwrite, resume)[0].content()
+
+
+def compare(settings, out, overwrite=False, resume=False):
+    """Trains every student on every data set in every way, and prints one table with the gains.
+
+    As `distill`, with many rows: the gain of each is over the same student alone.
+
+    Args:
+        settings: `CompareSettings`.
+        out, overwrite, resume: as for `distill`.
+
+    Returns:
+        dict, the content of `run.json`.
+
+    Raises:
+        As `distill`; SettingsError where two rows would have one name.
+    """
+    return _run(compare_table(settings.resolved()), out, overwrite, resume)[0].content()
+
+
+def _run(table, out, overwrite, resume):
+    """(`Record`, `RunDirectory`) of a table's run."""
+    table.settings.check_files()
     directory = RunDirectory(out)
-    directory.check_free(settings, overwrite=overwrite, resume=resume)
+    directory.check_free(table.settings, overwrite=overwrite, resume=resume)
     import_tensorflow()
-    from tfkd.runs.distillation import run
+    from tfkd.runs.engine import run
 
-    return run(settings, directory, overwrite=overwrite, resume=resume)
+    return run(table, directory, overwrite=overwrite, resume=resume), directory
 
 
-def evaluate_run(path):
+def evaluate_run(path, data=(), data_dir=None):
     """Measures a finished run's models, or an export of one, on the test split and prints a table.
 
     Of a run every seed's students count: means and deviations are those of the run itself. An
@@ -73,31 +150,38 @@ def evaluate_run(path):
     Args:
         path: the run directory; or a `.tflite` file, a SavedModel's version or its base directory,
             as `tfkd export` writes them.
+        data, data_dir: where the run's data lies now, if it has moved; several data sets in the
+            run's order.
 
     Returns:
-        {"teacher", "student alone", "student distilled": list of dicts of figures, one a seed}; of
-        an export {"teacher", "student", name of the export: dict of figures}.
+        {row: list of dicts of figures, one a seed}; of an export {"teacher", "student", name of
+        the export: dict of figures}.
 
     Raises:
         FileNotFoundError: no finished run there, or its data or a model is missing.
         ValueError: the data is no longer that of the run, or a model file is damaged.
     """
-    exported = is_export(path) and not RunDirectory(path).begun
+    exported = exports.is_export(path) and not RunDirectory(path).begun
     if exported and not os.path.exists(os.path.expanduser(path)):
         raise FileNotFoundError(f'No file "{path}".')
-    directory = run_of(path) if exported else RunDirectory(path)
-    record, settings = directory.finished_run()
+    directory = exports.run_of(path) if exported else RunDirectory(path)
+    record = directory.record()
     import_tensorflow()
+    from tfkd.runs import report
+    from tfkd.runs.finished import load_run_data
+    from tfkd.runs.measuring import measure
+
+    splits = load_run_data(directory, record, data, data_dir)
     if exported:
         from tfkd.runs.exporting import evaluate_exported
 
-        return evaluate_exported(path, directory, record, settings)
-    from tfkd.runs.report import evaluate
+        return evaluate_exported(path, directory, record, splits[0])
+    figures = measure(directory, record, splits)
+    report.show(record.model_copy(update={"figures": figures}), directory)
+    return figures
 
-    return evaluate(directory, record, settings)
 
-
-def export_run(run, settings, out=None, check=True):
+def export_run(run, settings, out=None, check=True, row=None, data=(), data_dir=None):
     """Exports a finished run's student, checks and measures every export, and prints the table.
 
     Args:
@@ -106,6 +190,8 @@ def export_run(run, settings, out=None, check=True):
         out: directory to write to; default `export` in the run. A SavedModel becomes the next
             version below `saved_model/` there, a TFLite file replaces the one of its name.
         check: False leaves the checks out.
+        row: the row whose student is exported; by default `student.keras`.
+        data, data_dir: where the run's data lies now, if it has moved.
 
     Returns:
         dict, the content of `export.json`.
@@ -116,54 +202,38 @@ def export_run(run, settings, out=None, check=True):
         ValueError: the student cannot be exported, or the run's data or files changed.
     """
     directory = RunDirectory(run)
-    record, run_settings = directory.finished_run()
+    record = directory.record()
+    record.row(row)
     import_tensorflow()
     from tfkd.runs import exporting
-    from tfkd.runs.preparation import load_run_data
 
-    splits = load_run_data(directory, record, run_settings)
-    exported = exporting.export(directory, record, splits, settings, out, check)
+    given = {"row": row, "data": data, "data_dir": data_dir}
+    exported = exporting.export(directory, record, settings, out, check, **given)
     exporting.show(exported)
     return exported.record
 
 
-def search(settings, out, overwrite=False):
-    """Searches the weights of a distillation's losses, and trains final students with the best.
-
-    The teacher is trained (or loaded) and asked once; all trials learn from its stored answers.
-    Trials are compared on the validation split. With the best trial's settings, and with those that
-    the search started from, students of new seeds are trained exactly as `distill` does; only they
-    read the test split. Called again with the same settings it goes on where it was stopped; with
-    more trials it adds them.
-
-    In a process whose environment has KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and
-    KERASTUNER_ORACLE_PORT it is the chief ("chief" in its id) or a worker of a search over several
-    hosts that share `out`.
+def predict(model, paths, row=None, top=1, csv=None):
+    """Labels of image files, with probabilities, by a model of a run or an export; prints a table.
 
     Args:
-        settings: `SearchSettings`.
-        out: the search's directory: new, empty, or with this very search.
-        overwrite: replace a search that is there.
+        model: a run directory, or an export of a run.
+        paths: image files, or folders of them.
+        row: of a run, the row whose student answers; by default `student.keras`.
+        top: how many labels for each image.
+        csv: file to write instead of a table.
 
     Returns:
-        dict, the content of `search.json`; None in a worker.
+        list of dicts {"file", "label", "probability"}, the likeliest label of a file first.
 
     Raises:
-        ValueError: settings, files, data or models that do not fit together; another search in
-            `out`; no trial with a result.
-        FileExistsError: `out` holds something else, or another process writes there.
-        FileNotFoundError: data or a teacher file that is not there.
-        TimeoutError: a worker's chief does not answer.
-        ChildProcessError: local workers keep dying.
+        FileNotFoundError: no such run, export or image. ValueError: an image that cannot be read.
     """
-    settings = settings.resolved()
-    settings.check_files()
-    directory = SearchDirectory(out)
-    directory.check_free(settings, overwrite=overwrite)
-    import_tensorflow()
-    from tfkd.runs.searching import run
+    from tfkd.runs import predicting
 
-    return run(settings, directory, overwrite=overwrite)
+    question = predicting.look(model, paths, row)
+    import_tensorflow()
+    return predicting.answer(question, top, csv)
 
 
 def serve_runs(paths, files=None, host="127.0.0.1", rest_port=8501, grpc_port=8500):
@@ -181,7 +251,7 @@ def serve_runs(paths, files=None, host="127.0.0.1", rest_port=8501, grpc_port=85
     Raises:
         FileNotFoundError, ValueError: nothing there that can be served. OSError: a port is taken.
     """
-    models = bases(paths)
+    models = exports.bases(paths)
     import_tensorflow()
     from tfkd.export import serve, write_serving_files
 

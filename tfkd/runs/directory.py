@@ -1,31 +1,30 @@
-"""A run directory: what lies where, and how it gets there whole or not at all.
+"""A run directory: what lies where, and who may write there.
 
-While a run is under way, `.work/` holds what each finished training ended in; `run.json` is written
-last and makes the run a finished one.
+`run.json` is written last and makes the run a finished one. Each finished training leaves a model
+and, last, its record (`seeds/0/alone.keras` and `.json`); `.work/` holds what only an unfinished
+run needs: checkpoints and the teacher's stored answers.
 """
 
 import contextlib
-import fcntl
-import json
 import os
 import shutil
 from pathlib import Path
 
-from tfkd.files import written
-from tfkd.runs.distill_settings import DistillSettings
+from tfkd.files import locked
+from tfkd.runs.record import Record
+from tfkd.settings import DistillSettings, SettingsError
+from tfkd.settings.base import is_path, read_toml
 
+RECORD, SETTINGS = "run.json", "run.toml"
 # Everything that a run writes; --overwrite removes these and nothing else.
 RUN_FILES = (
-    *("run.json", "run.toml", "teacher.keras", "student.keras", "student_alone.keras"),
-    *("history.csv", "curves.png", "table.md", "figures.csv", "early_exit.png"),
+    *(RECORD, SETTINGS, "student.keras", "history.csv", "figures.csv", "table.md"),
+    *("curves.png", "early_exit.png"),
 )
 SEEDS, WORK = "seeds", ".work"
-# Where a recipe's run keeps every trained model.
-TRAININGS = "trainings"
 # What `tfkd export` writes below EXPORT, beside `student_*.tflite`.
 EXPORT, SAVED_MODEL = "export", "saved_model"
 EXPORT_RECORD, EXPORT_PICTURE = "export.json", "export.png"
-VARIANTS = ("alone", "distilled")
 
 
 class RunDirectory:
@@ -33,27 +32,25 @@ class RunDirectory:
 
     Args:
         path: the directory; need not exist.
-        settings_class: of the run's settings.
     """
 
-    def __init__(self, path, settings_class=DistillSettings):
+    def __init__(self, path):
         self.path = Path(os.path.expanduser(path))
-        self._settings_class = settings_class
 
     def __truediv__(self, name):
         return self.path / name
 
-    def student(self, seed, variant):
-        """Path of one seed's student, `variant` being "alone" or "distilled"."""
-        return self.path / SEEDS / str(seed) / f"{variant}.keras"
-
     @property
     def finished(self):
-        return (self / "run.json").exists()
+        return (self / RECORD).exists()
 
     @property
     def begun(self):
-        return self.finished or (self / "run.toml").exists() or (self / WORK).exists()
+        return self.finished or (self / SETTINGS).exists() or (self / WORK).exists()
+
+    def locked(self):
+        """Makes the directory and keeps other tfkd processes out of it meanwhile."""
+        return locked(self.path)
 
     def check_free(self, settings, overwrite=False, resume=False):
         """Raises unless a run of these settings may write here.
@@ -72,10 +69,10 @@ class RunDirectory:
             raise FileExistsError(f'"{self.path}" is a file; expected a directory for the run.')
         if resume:
             self._check_resumable(settings)
-        elif overwrite and self.path.resolve() in Path(settings.teacher).resolve().parents:
+        elif overwrite and (model := self._own_model(settings)):
             raise ValueError(
-                f'--overwrite would remove the teacher "{settings.teacher}". Give another --out, '
-                "or copy the teacher elsewhere first."
+                f'--overwrite would remove "{model}", which the run is to use. Give another --out, '
+                "or copy the model elsewhere first."
             )
         elif self.begun and not overwrite:
             unfinished = "" if self.finished else ", not finished"
@@ -83,66 +80,69 @@ class RunDirectory:
                 f'"{self.path}" already holds a run{unfinished}. Give another --out, or '
                 "--overwrite to replace it, or --resume to continue one that was interrupted."
             )
-        elif not self.begun and self.path.is_dir() and any(self.path.iterdir()):
+        elif not self.begun and self.path.is_dir() and any(self._entries()):
             raise FileExistsError(
                 f'"{self.path}" holds files that are no run. Give a new or empty directory as '
                 "--out."
             )
+
+    def _entries(self):
+        return (entry for entry in self.path.iterdir() if entry.name != ".lock")
+
+    def _own_model(self, settings):
+        """A model file of the settings that lies in this directory; None if there is none."""
+        values = [getattr(settings, role) for role in ("teacher", "student")]
+        texts = [text for own in values for text in ([own] if isinstance(own, str) else own)]
+        inside = (
+            text
+            for text in texts
+            if is_path(text) and self.path.resolve() in Path(text).resolve().parents
+        )
+        return next(inside, None)
 
     def _check_resumable(self, settings):
         if not self.begun:
             raise FileNotFoundError(
                 f'No run to resume in "{self.path}". Leave --resume out to start one.'
             )
-        if (self / "run.toml").exists():
-            differences = self._settings_class.from_toml(self / "run.toml").differences(settings)
+        if (self / SETTINGS).exists():
+            differences = self.settings(type(settings)).differences(settings)
             if differences:
                 raise ValueError(
                     f'The run in "{self.path}" has other settings: {"; ".join(differences)}. '
                     "Resume with the same ones, or start anew with --overwrite or another --out."
                 )
 
-    def finished_run(self):
-        """(content of run.json, settings) of a finished run.
+    def settings(self, kind=DistillSettings):
+        """The settings in run.toml; nothing that they name is imported here.
+
+        Raises:
+            ValueError: they are not of that kind.
+        """
+        try:
+            return kind.from_toml(self / SETTINGS, trust=True)
+        except SettingsError as error:
+            raise ValueError(
+                f'"{self / SETTINGS}" does not hold settings of this command: {error}'
+            ) from None
+
+    def record(self):
+        """The `Record` of a finished run.
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it is the run of a recipe, and another was expected.
+            ValueError: run.json is damaged, or of another version.
         """
         if not self.finished:
-            unfinished = "a run that is not finished; tfkd distill --resume continues it"
+            unfinished = "a run that is not finished; the same command with --resume continues it"
             raise FileNotFoundError(
                 f'"{self.path}" holds {unfinished if self.begun else "no run"}.'
             )
-        record = json.loads((self / "run.json").read_text(encoding="utf-8"))
-        if "recipe" in record and self._settings_class is DistillSettings:
-            raise ValueError(
-                f'"{self.path}" is a run of the recipe {record["recipe"]}: its figures are in '
-                f"table.md and run.json, its models in {TRAININGS}/. tfkd evaluate and tfkd export "
-                "take runs of tfkd distill (which has --recipe)."
-            )
-        return record, self._settings_class.from_toml(self / "run.toml")
+        return Record.read(self / RECORD)
 
-    @contextlib.contextmanager
-    def locked(self):
-        """Makes the directory and keeps other tfkd processes out of it meanwhile.
-
-        Raises:
-            FileExistsError: another process writes here.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise FileExistsError(
-                    f'Another tfkd process is writing into "{self.path}". Wait for it, or give '
-                    "another --out."
-                ) from None
-            yield
-        finally:
-            os.close(descriptor)
+    def model_path(self, part):
+        """Where the model of a training lies: "teacher", or "<seed>/<row>" below `seeds`."""
+        return self.path / (f"{part}.keras" if "/" not in part else f"{SEEDS}/{part}.keras")
 
     def clear(self):
         """Removes what a run wrote; killed half-way it leaves an unfinished run, no mixed one.
@@ -150,31 +150,32 @@ class RunDirectory:
         Versions of an exported SavedModel stay: a server may be reading them, and it would not
         notice if another model took the number of one that it has loaded.
         """
-        (self / "run.json").unlink(missing_ok=True)
+        (self / RECORD).unlink(missing_ok=True)
         self.drop_work()
         for name in RUN_FILES:
             (self / name).unlink(missing_ok=True)
-        for name in (SEEDS, TRAININGS):
-            shutil.rmtree(self / name, ignore_errors=True)
+        for path in (*self.path.glob("teacher*.keras"), *self.path.glob("teacher*.json")):
+            path.unlink()
+        shutil.rmtree(self / SEEDS, ignore_errors=True)
         for name in (EXPORT_RECORD, EXPORT_PICTURE):
             (self / EXPORT / name).unlink(missing_ok=True)
         for path in (self / EXPORT).glob("student_*.tflite"):
             path.unlink()
 
     def drop_work(self):
-        if (self / WORK).exists():
+        with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self / WORK)
 
 
-def write_text(path, text):
-    with written(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+def label_names_beside(path):
+    """The classes that the run a model file lies in was trained on; None where that is unknown."""
+    for folder in Path(path).resolve().parents[:3]:
+        if (folder / RECORD).exists():
+            with contextlib.suppress(ValueError, FileNotFoundError):
+                return tuple(Record.read(folder / RECORD).data[0].label_names)
+    return None
 
 
-def write_json(path, content):
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def copy(source, path):
-    with written(path) as partial:
-        shutil.copyfile(source, partial)
+def command_of(path):
+    """The settings in a run.toml as a dict, to see which command wrote it."""
+    return read_toml(Path(path) / SETTINGS)

@@ -20,22 +20,17 @@ from rich.console import Console
 from rich.table import Table
 
 import tfkd
-from tfkd import data, evaluation
+from tfkd import evaluation
+from tfkd.data import batches
 from tfkd.export import export_saved_model, export_tflite, measure, open_exported
 from tfkd.export.calibration import choose
 from tfkd.export.errors import ExportWarning
+from tfkd.files import full_disk_named, locked, write_json
 from tfkd.heads import Head
-from tfkd.runs.directory import (
-    EXPORT,
-    EXPORT_PICTURE,
-    EXPORT_RECORD,
-    SAVED_MODEL,
-    WORK,
-    RunDirectory,
-    write_json,
-)
-from tfkd.runs.preparation import Logits, load_model, load_run_data
-from tfkd.runs.quiet import silenced
+from tfkd.runs.directory import EXPORT, EXPORT_PICTURE, EXPORT_RECORD, SAVED_MODEL, WORK
+from tfkd.runs.finished import load_run_data, student_of
+from tfkd.runs.models import Logits, load_model
+from tfkd.runs.tensorflow_output import silenced
 from tfkd.runs.training import EVALUATION_BATCH
 from tfkd.runtime.versions import new_version
 
@@ -43,7 +38,7 @@ CALIBRATION_SEED = 0
 CHECK_IMAGES = 256
 HEAD = Head(labels="one_of_many")  # of a run's student: an image is of one class
 # What of run.json travels with a SavedModel.
-MANIFEST = ("tfkd", "finished", "versions", "settings", "inputs", "data", "kept_seed", "summary")
+MANIFEST = ("tfkd", "finished", "versions", "settings", "data", "teachers", "kept_seed", "summary")
 
 
 class Exported(NamedTuple):
@@ -54,17 +49,20 @@ class Exported(NamedTuple):
     path: Path
 
 
-def export(directory, record, splits, options, out=None, check=True):
+def export(directory, record, options, out=None, check=True, row=None, data=(), data_dir=None):
     """Exports a run's student.
+
+    Calibration images come from the run's training split, those to check with from validation, the
+    figures from test.
 
     Args:
         directory: `RunDirectory` with the models.
-        record: the content of its run.json.
-        splits: the run's `tfkd.data.Splits`: calibration images come from train, those to check
-            with from validation, the figures from test.
+        record: its `Record`.
         options: `ExportSettings`.
         out: directory to write to; default `export` in the run.
         check: False leaves the checks out.
+        row: the row whose student is exported; by default `student.keras`.
+        data, data_dir: where the run's data lies now, if it has moved.
 
     Returns:
         `Exported`.
@@ -73,19 +71,22 @@ def export(directory, record, splits, options, out=None, check=True):
         ExportCheckError: an export does not do what the student does; nothing is published.
         ValueError, OSError: what cannot be exported, or written.
     """
-    out = RunDirectory(out or directory / EXPORT)
-    if out.path.exists() and not out.path.is_dir():
-        raise FileExistsError(f'"{out.path}" is a file; expected a directory for the exports.')
-    student = load_model(directory / "student.keras")
-    teacher = _of_shape(load_model(directory / "teacher.keras"), splits.info.image_shape)
-    with out.locked():
+    out = Path(out or directory / EXPORT).expanduser()
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f'"{out}" is a file; expected a directory for the exports.')
+    own = record.row(row)
+    splits = load_run_data(directory, record, data, data_dir)[own.data]
+    student, _ = student_of(directory, record, row)
+    teacher = load_model(directory / record.teachers[own.teacher].file)
+    teacher = _of_shape(teacher, splits.info.image_shape)
+    with full_disk_named(out / WORK / "export"), _emptied(out), locked(out):
         stage = out / WORK
         shutil.rmtree(stage, ignore_errors=True)
         try:
-            manifest = {name: record[name] for name in MANIFEST}
+            manifest = {name: record.content()[name] for name in MANIFEST}
             notes = []
             staged = _write(student, splits, options, stage, manifest, check, notes)
-            test = data.batches(splits.test, EVALUATION_BATCH)
+            test = batches(splits.test, EVALUATION_BATCH)
             with silenced():
                 measured = measure.report(
                     student,
@@ -98,13 +99,21 @@ def export(directory, record, splits, options, out=None, check=True):
                 )
             files = _publish(staged, out, options.keep)
             os.replace(stage / EXPORT_PICTURE, out / EXPORT_PICTURE)
-            content = _content(directory, record, options, check, files, measured, notes)
+            content = _content(directory, record, own, options, check, files, measured, notes)
             write_json(out / EXPORT_RECORD, content)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                out.path.rmdir()  # only if it is empty: nothing was published
-    return Exported(content, measured, out.path)
+    return Exported(content, measured, out)
+
+
+@contextlib.contextmanager
+def _emptied(out):
+    """Removes a directory in the end, but only if it is empty: nothing was published."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            out.rmdir()
 
 
 def show(exported, console=None, steps=False):
@@ -121,13 +130,17 @@ def show(exported, console=None, steps=False):
     console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def evaluate_exported(path, directory, record, settings):
+def evaluate_exported(path, directory, record, splits):
     """See `tfkd.runs.evaluate_run`; `path` is an export of the run in `directory`."""
     path = Path(path).expanduser()
-    splits = load_run_data(directory, record, settings)
-    test = data.batches(splits.test, EVALUATION_BATCH)
-    models = {name: load_model(directory / f"{name}.keras") for name in ("teacher", "student")}
-    predicted = {name: evaluation.predict(Logits(model), test) for name, model in models.items()}
+    test = batches(splits.test, EVALUATION_BATCH)
+    images = next(iter(test))[0][:64]
+    student, student_file = student_of(directory, record)
+    files = {"teacher": directory / record.teachers[0].file, "student": student_file}
+    models = {"teacher": load_model(files["teacher"]), "student": student}
+    predicted = {
+        name: evaluation.predict(Logits(model, images), test) for name, model in models.items()
+    }
     try:
         with silenced(), open_exported(path) as exported:
             labels, size = exported.labels, exported.bytes
@@ -139,8 +152,7 @@ def evaluate_exported(path, directory, record, settings):
     for name, (logits, classes) in predicted.items():
         taught = None if name == "teacher" else predicted["teacher"][0]
         rows[name] = evaluation.quality(logits, classes, taught)
-        keras_file = directory / f"{name}.keras"
-        rows[name]["file_bytes"] = os.path.getsize(keras_file) if name in models else size
+        rows[name]["file_bytes"] = os.path.getsize(files[name]) if name in models else size
     title = f"{splits.info.name}: {splits.info.sizes['test']} test images"
     Console().print(evaluation.table(rows, title=title))
     return rows
@@ -200,21 +212,23 @@ def _publish(staged, out, keep):
         else:
             published[name] = out / path.name
             os.replace(path, published[name])
-    return {name: path.relative_to(out.path).as_posix() for name, path in published.items()}
+    return {name: path.relative_to(out).as_posix() for name, path in published.items()}
 
 
-def _content(directory, record, options, check, files, measured, notes):
+def _content(directory, record, row, options, check, files, measured, notes):
     """The content of export.json."""
+    data = record.data[row.data]
     return {
         "tfkd": tfkd.__version__,
         "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "run": str(directory.path.resolve()),
-        "versions": record["versions"],
-        "machine": record["machine"],
+        "row": row.name,
+        "versions": record.versions,
+        "machine": record.machine,
         "data": {
-            "name": record["data"]["name"],
-            "fingerprint": record["data"]["fingerprint"],
-            "test_images": record["data"]["sizes"]["test"],
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "test_images": data.sizes["test"],
         },
         "settings": options.to_dict(),
         "checked": check,

@@ -30,13 +30,26 @@ def run_of(path):
             return RunDirectory(folder)
     for folder in path.parents:
         if (folder / EXPORT_RECORD).exists():
-            record = json.loads((folder / EXPORT_RECORD).read_text(encoding="utf-8"))
-            return RunDirectory(record["run"])
+            return RunDirectory(_run_named_in(folder / EXPORT_RECORD))
     raise FileNotFoundError(
         f'No run belongs to "{path}": no directory above it holds a run.json or {EXPORT_RECORD}, '
         "so the data to evaluate it on is unknown. Give an export that tfkd export wrote, in its "
         "place."
     )
+
+
+def _run_named_in(path):
+    """The run that an export.json names.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["run"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f'"{path}" is damaged, so the run of the export is unknown. Make the export again.'
+        ) from None
 
 
 def bases(paths):

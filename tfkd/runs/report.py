@@ -1,4 +1,4 @@
-"""What a run leaves behind: models, history, picture, record; and its table."""
+"""What a run leaves behind: figures, table, history, picture, record; and what it says."""
 
 import csv
 import datetime
@@ -12,230 +12,284 @@ import tensorflow as tf
 from rich.console import Console
 
 import tfkd
-from tfkd import data, evaluation
-from tfkd.export.errors import ExportCheckError
-from tfkd.runs.directory import VARIANTS, copy, write_json, write_text
-from tfkd.runs.export_settings import ExportSettings
-from tfkd.runs.preparation import Logits, load_model, load_run_data
-from tfkd.runs.training import EVALUATION_BATCH
+from tfkd import evaluation
+from tfkd.files import copy, write_text, written
+from tfkd.runs.directory import RECORD
+from tfkd.runs.measuring import FEW, best_seed, gains, measure, part_of, summary
+from tfkd.runs.models import load_model
+from tfkd.runs.record import Data, Record, RowRecord, Teacher
+from tfkd.runs.rows import deployed, file_name
 
-ROWS = {"alone": "student alone", "distilled": "student distilled"}
 LIBRARIES = ("keras", "tensorflow", "numpy")
+# What a table of many rows shows; run.json and figures.csv hold everything.
+SHOWN = (
+    *("accuracy", "gain", "validation_accuracy", "agreement"),
+    *("parameters", "multiply_adds", "seconds"),
+)
 
 
-def write(directory, work, settings, splits, inputs, outcomes):
-    """Writes everything that a finished run holds, run.json last, and prints the table.
+def write(directory, trainings):
+    """Measures all models on the test split, once; writes run.json last; prints the table.
 
     Args:
         directory: `RunDirectory`.
-        work: the finished trainings; `work.model_path(part)` is a trained model's file.
-        settings: `DistillSettings`.
-        splits: `tfkd.data.Splits`; here the test split is read, once.
-        inputs: fingerprints of data and teacher.
-        outcomes: {part: `Outcome`}.
+        trainings: `tfkd.runs.engine.Trainings`, all done.
 
     Returns:
-        dict, the content of run.json.
-
-    Raises:
-        ExportCheckError: the export failed; everything else of the run is written.
+        `Record`.
     """
-    seeds = settings.all_seeds
-    kept = best_seed({seed: outcomes[f"seed{seed}-distilled"] for seed in seeds})
-    _copy_models(directory, work, seeds, kept)
-    histories = _histories(outcomes, seeds)
-    write_text(directory / "history.csv", _history_csv(histories, outcomes, settings))
-    curves = {name: [history for _, history in rows] for name, rows in histories.items()}
-    evaluation.plot_curves(curves, directory / "curves.png")
-    rows = measure(directory, seeds, kept, splits)
+    prepared, table, settings = trainings.prepared, trainings.table, trainings.settings
+    outcomes = {part: own.training for part, own in trainings.outcomes.items()}
+    rows = [_row_record(row, trainings) for row in table.rows]
+    main = table.main or _best_row(table, rows, settings.all_seeds, outcomes)
+    (main_row,) = (row for row in rows if row.name == main)
+    kept = best_seed({seed: outcomes[part_of(seed, main_row)] for seed in settings.all_seeds})
+    infos = [own.info for own in prepared.data]
+    teachers = [
+        Teacher(name=own.name, file=f"{own.part}.keras", fingerprint=own.fingerprint)
+        for own in prepared.teachers
+    ]
     record = {
-        **head(settings, inputs, splits.info, outcomes),
-        "kept_seed": kept,
-        "figures": rows,
-        "summary": summary(rows),
-        "distilled_minus_alone": difference(rows),
-    }
-    exported, failure = None, None
-    if settings.exports:
-        from tfkd.runs import exporting
-
-        try:
-            options = ExportSettings.of(settings.exports)
-            exported = exporting.export(directory, record, splits, options)
-        except (ExportCheckError, ValueError) as error:
-            failure = error  # hours of training are not held up by it
-            record["export_failed"] = str(error)
-    write_json(directory / "run.json", record)
-    show(rows, directory, record)
-    if exported:
-        exporting.show(exported, steps=True)
-    if failure:
-        raise ExportCheckError(
-            f"The run in {directory.path} is finished, but its export failed: {failure} "
-            f"tfkd export {directory.path} tries again."
-        ) from failure
-    return record
-
-
-def head(settings, inputs, info, outcomes):
-    """What the record of any run begins with: versions, machine, settings, data, trainings."""
-    return {
+        "kind": table.kind,
         "tfkd": tfkd.__version__,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": _versions(),
+        "command": table.command,
+        "versions": {"python": platform.python_version(), **{n: version(n) for n in LIBRARIES}},
         "machine": _machine(),
-        "settings": settings.to_dict(),
-        "inputs": inputs,
-        "data": _data_record(info),
+        "settings": without_paths(settings.to_dict()),
+        "data": [_data_record(info) for info in infos],
+        "teachers": teachers,
         "seeds": settings.all_seeds,
-        "trainings": {part: _without_history(outcome) for part, outcome in outcomes.items()},
-        "seconds": round(sum(outcome.seconds for outcome in outcomes.values()), 3),
+        "rows": rows,
+        "main": main,
+        "kept_seed": kept,
+        "knowledge": [own for task in prepared.tasks for own in task.plans],
+        "trainings": outcomes,
+        "seconds": round(sum(own.seconds for own in outcomes.values()), 3),
+        "figures": {},
+        "summary": {},
+        "gains": {},
+    }
+    record = Record(**record)
+    _write_student(directory, record)
+    figures = measure(directory, record, prepared.data)
+    notes, study = _of_recipe(table.recipe, trainings, record, directory)
+    record = record.model_copy(
+        update={
+            "figures": figures,
+            "summary": summary(figures),
+            "gains": gains(figures),
+            "notes": notes,
+            "study": study,
+        }
+    )
+    _write_histories(directory, record, trainings.outcomes)
+    write_text(directory / "figures.csv", _figures_csv(record))
+    write_text(directory / "table.md", markdown(record))
+    record.write(directory / RECORD)
+    return show(record, directory)
+
+
+def gain_line(line, gain, baseline):
+    """The sentence about a row against its baseline, whichever way it came out."""
+    points = [f"{100 * value:+.2f}" for value in gain["accuracy"]]
+    if len(points) == 1:
+        spread = "one seed: no spread to judge it by"
+        return f"{line} minus {baseline}: {points[0]} points of accuracy ({spread})."
+    mean = f"{100 * gain['mean']:+.2f} ± {100 * gain['std']:.2f} points of accuracy"
+    return f"{line} minus {baseline}, paired by seed: {mean} ({', '.join(points)})."
+
+
+def shown(record):
+    """The figures that stand in the table: of many rows only what they are judged by."""
+    few = len(record.figures) <= FEW
+    lines = record.figures if few else _first_lines(record)
+    names = evaluation.MEASURES if few else SHOWN
+    return {
+        line: [{key: own[key] for key in names if key in own} for own in record.figures[line]]
+        for line in lines
     }
 
 
-def evaluate(directory, record, settings):
-    """See `tfkd.runs.evaluate_run`."""
-    splits = load_run_data(directory, record, settings)
-    rows = measure(directory, record["seeds"], record["kept_seed"], splits)
-    show(rows, directory, record)
-    return rows
+def _first_lines(record):
+    """All lines of the main row, and the first of every other."""
+    lines, seen = [], set()
+    for line in record.figures:
+        row = max((r.name for r in record.rows if line.startswith(r.name)), key=len, default=line)
+        if row == record.main or row not in seen:
+            lines.append(line)
+        seen.add(row)
+    return lines
 
 
-def show_finished(directory):
-    """Prints the table of a run that was finished before; returns its record."""
-    record, _ = directory.finished_run()
-    Console().print(f"The run in {directory.path} was finished before.", highlight=False)
-    show(record["figures"], directory, record)
+def show(record, directory, first=None):
+    """Prints the table and what it says; returns the record."""
+    console = Console()
+    figures = shown(record)
+    lines = [first] if first else []
+    if len(record.figures) <= FEW:
+        console.print(evaluation.table(figures, title=_caption(record)))
+    else:
+        lines += [_caption(record), evaluation.markdown(figures, models_down=True)]
+    lines += [
+        *_said(record),
+        f"student.keras is {record.main}, seed {record.kept_seed}, chosen on the validation split.",
+    ]
+    lines.append(f"Run: {directory.path}")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     return record
 
 
-def best_seed(outcomes):
-    """The seed with the best validation accuracy; of equal ones the lower cross-entropy."""
-    return max(outcomes, key=lambda seed: (outcomes[seed].accuracy, -outcomes[seed].cross_entropy))
+def markdown(record):
+    """A section for a README: what was run, the table, what it says."""
+    names = ", ".join(own.name for own in record.data)
+    title = record.main if record.kind == "recipe" else record.kind
+    sections = [
+        f"### {title} on {names}",
+        f"```\n{record.command}\n```",
+        _caption(record) + ".",
+        evaluation.markdown(shown(record), models_down=True).rstrip(),
+        *_said(record, "- "),
+    ]
+    return "\n\n".join(sections) + "\n"
 
 
-def measure(directory, seeds, kept, splits):
-    """Figures of a run's saved models on the test split.
-
-    Returns:
-        {row: list of dicts, one a seed}. Latency is taken of the kept seed's models, in turns.
-    """
-    test = data.batches(splits.test, EVALUATION_BATCH)
-    teacher = load_model(directory / "teacher.keras")
-    teacher_logits, labels = evaluation.predict(Logits(teacher), test)
-    rows = {"teacher": [evaluation.quality(teacher_logits, labels)]}
-    files = {"teacher": [directory / "teacher.keras"]}
-    timed = {"teacher": teacher}
-    for variant in VARIANTS:
-        row = ROWS[variant]
-        files[row] = [directory.student(seed, variant) for seed in seeds]
-        students = [load_model(path) for path in files[row]]
-        logits = [evaluation.predict(Logits(student), test)[0] for student in students]
-        rows[row] = [evaluation.quality(own, labels, teacher_logits) for own in logits]
-        timed[row] = students[seeds.index(kept)]
-    times = evaluation.latencies(timed, splits.info.image_shape)
-    for row, figures in rows.items():
-        for own, path in zip(figures, files[row], strict=True):
-            own["parameters"] = timed[row].count_params()
-            own["file_bytes"] = os.path.getsize(path)
-        figures[0 if row == "teacher" else seeds.index(kept)].update(times[row])
-    return rows
+def _caption(record):
+    spread = "mean ± standard deviation" if len(record.seeds) > 1 else ""
+    seeds = f"{len(record.seeds)} seeds, {spread}" if spread else "1 seed"
+    counts = []
+    for own in record.data:
+        sizes = own.sizes
+        count = f"{own.name}: {sizes['train']:,} training, {sizes['validation']:,} validation and "
+        counts.append(count + f"{sizes['test']:,} test images")
+    return f"{'; '.join(counts)}; {seeds}"
 
 
-def summary(rows):
-    """{row: {figure: {"mean", "std"}}}, sample standard deviation, without it for one value."""
-    result = {}
-    for row, figures in rows.items():
-        names = list(dict.fromkeys(name for own in figures for name in own))
-        values = {name: [own[name] for own in figures if name in own] for name in names}
-        result[row] = {name: _mean_and_std(own) for name, own in values.items()}
-    return result
+def _said(record, bullet=""):
+    """Sentences: the gain of every line in points, seed by seed; the notes; the time."""
+    baselines = {row.name: row.baseline for row in record.rows}
+    lines = []
+    for line in shown(record):
+        if line in record.gains:
+            row = max((name for name in baselines if line.startswith(name)), key=len)
+            lines.append(bullet + gain_line(line, record.gains[line], baselines[row]))
+    time = f"Trainings took {record.seconds / 60:.1f} minutes on "
+    time += f"{record.machine['processors']} processors."
+    return ["\n".join(lines), *record.notes, time]
 
 
-def difference(rows):
-    """Test accuracy of distilled minus alone, seed by seed, with mean and standard deviation."""
-    alone, distilled = ([own["accuracy"] for own in rows[ROWS[variant]]] for variant in VARIANTS)
-    paired = [taught - own for taught, own in zip(distilled, alone, strict=True)]
-    return {"accuracy": paired, **_mean_and_std(paired)}
+def _row_record(row, trainings):
+    task = trainings.prepared.task(row)
+    base = trainings.settings.to_dict()
+    own = row.settings.to_dict()
+    return RowRecord(
+        name=row.name,
+        file=file_name(row.name),
+        baseline=row.baseline,
+        recipe=row.recipe,
+        data=task.data,
+        teacher=task.teacher_key,
+        settings=without_paths({k: v for k, v in own.items() if base.get(k) != v}),
+        knowledge=trainings.knowledge_of(row),
+    )
 
 
-def show(rows, directory, record):
-    """Prints the table, the paired difference, and where the run lies."""
-    console = Console()
-    info, seeds = record["data"], record["seeds"]
-    times = f"{len(seeds)} seeds, mean ± standard deviation" if len(seeds) > 1 else "1 seed"
-    title = f"{info['name']}: {info['sizes']['test']} test images, {times}"
-    console.print(evaluation.table(rows, title=title))
-    console.print(difference_line(difference(rows)), highlight=False, soft_wrap=True)
-    line = f"student.keras is seed {record['kept_seed']}, chosen on the validation split."
-    console.print(f"{line} Run: {directory.path}", highlight=False, soft_wrap=True, markup=False)
+def _best_row(table, rows, seeds, trainings):
+    """Of the first data set the distilled row with the best mean validation accuracy."""
+    taught = [row for row in rows if row.baseline is not None and row.data == 0]
+    return max(
+        taught, key=lambda row: statistics.fmean(trainings[part_of(s, row)].accuracy for s in seeds)
+    ).name
 
 
-def difference_line(paired):
-    """The sentence about distilled against alone, whichever way it came out."""
-    points = [f"{100 * value:+.2f}" for value in paired["accuracy"]]
-    if len(points) == 1:
-        spread = "one seed: no spread to judge it by"
-        return f"Distilled minus alone: {points[0]} points of accuracy ({spread})."
-    mean = f"{100 * paired['mean']:+.2f} ± {100 * paired['std']:.2f} points of accuracy"
-    return f"Distilled minus alone, paired by seed: {mean} ({', '.join(points)})."
+def _write_student(directory, record):
+    """student.keras: what the main row's kept seed deploys."""
+    row, path = record.row(), directory / "student.keras"
+    trained = directory.model_path(part_of(record.kept_seed, row))
+    if row.recipe is None:
+        copy(trained, path)
+        return
+    model = next(iter(deployed(row.recipe, load_model(trained)).values()))
+    with written(path) as partial:
+        model.save(partial)
 
 
-def _mean_and_std(values):
-    spread = {"std": statistics.stdev(values)} if len(values) > 1 else {}
-    return {"mean": statistics.fmean(values), **spread}
+def _of_recipe(recipe, trainings, record, directory):
+    """(notes, study) of a recipe's run."""
+    if recipe is None:
+        return [], None
+    splits, settings = trainings.prepared.data[0], trainings.settings
+    info, notes = splits.info, []
+    if recipe.notes:
+        notes += recipe.notes(settings, info.image_shape, info.num_classes)
+    if not recipe.study:
+        return notes, None
+    network = trainings.model(part_of(settings.seed, record.row(recipe.name)))
+    study, said = recipe.study(network, splits, directory)
+    return [*notes, *said], study
 
 
-def _copy_models(directory, work, seeds, kept):
-    copy(work.model_path("teacher"), directory / "teacher.keras")
-    for seed in seeds:
-        for variant in VARIANTS:
-            copy(work.model_path(f"seed{seed}-{variant}"), directory.student(seed, variant))
-    copy(directory.student(kept, "alone"), directory / "student_alone.keras")
-    copy(directory.student(kept, "distilled"), directory / "student.keras")
-
-
-def _histories(outcomes, seeds):
-    """{row: list of (part, history)}; an empty list for a teacher that was not trained here."""
-    teacher = [("teacher", outcomes["teacher"].history)] if outcomes["teacher"].history else []
-    rows = {"teacher": teacher}
-    for variant, row in ROWS.items():
-        parts = [f"seed{seed}-{variant}" for seed in seeds]
-        rows[row] = [(part, outcomes[part].history) for part in parts]
-    return rows
-
-
-def _history_csv(histories, outcomes, settings):
-    """One line an epoch: model, seed, epoch, whether it was kept, and every metric there is."""
-    metrics = dict.fromkeys(key for rows in histories.values() for _, own in rows for key in own)
+def _write_histories(directory, record, outcomes):
+    """history.csv, one line an epoch; curves.png of the teacher and the first rows."""
+    parts = {
+        own.file.removesuffix(".keras"): (own.file.removesuffix(".keras"), record.seeds[0])
+        for own in record.teachers
+    }
+    parts |= {part_of(seed, row): (row.name, seed) for row in record.rows for seed in record.seeds}
+    metrics = dict.fromkeys(name for part in parts for name in outcomes[part].history)
     text = io.StringIO()
-    lines = csv.DictWriter(text, ["model", "seed", "epoch", "kept", *metrics], lineterminator="\n")
+    columns = ["row", "seed", "epoch", "kept", *metrics]
+    lines = csv.DictWriter(text, columns, lineterminator="\n")
     lines.writeheader()
-    for row, parts in histories.items():
-        for (part, history), seed in zip(parts, settings.all_seeds, strict=False):
-            for index in range(len(history["loss"])):
-                epoch = {"model": row, "seed": seed, "epoch": index + 1}
-                epoch["kept"] = int(index + 1 == outcomes[part].epoch)
-                lines.writerow(epoch | {metric: history[metric][index] for metric in history})
+    curves = {}
+    for part, (row, seed) in parts.items():
+        own = outcomes[part]
+        epochs = len(own.history.get("loss", []))
+        if epochs:
+            curves.setdefault(row, []).append(own.history)
+        for index in range(epochs):
+            line = {"row": row, "seed": seed, "epoch": index + 1}
+            line["kept"] = int(index + 1 == own.training.epoch)
+            lines.writerow(line | {metric: own.history[metric][index] for metric in own.history})
+    write_text(directory / "history.csv", text.getvalue())
+    drawn = dict(list(curves.items())[:FEW])
+    evaluation.plot_curves(drawn, directory / "curves.png")
+
+
+def _figures_csv(record):
+    """One line a row and seed."""
+    names = dict.fromkeys(key for rows in record.figures.values() for own in rows for key in own)
+    text = io.StringIO()
+    lines = csv.DictWriter(text, ["row", "seed", *names], lineterminator="\n")
+    lines.writeheader()
+    for line, own in record.figures.items():
+        for seed, values in zip(record.seeds, own, strict=False):
+            lines.writerow({"row": line, "seed": seed} | values)
     return text.getvalue()
 
 
-def _without_history(outcome):
-    return {name: value for name, value in outcome._asdict().items() if name != "history"}
+def without_paths(settings):
+    """Settings as a record has them: data and models by name, folders of this machine left out."""
 
+    def named(value):
+        if isinstance(value, list):
+            return [named(own) for own in value]
+        return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value
 
-def _data_record(info):
     return {
-        "name": info.name,
-        "image_shape": list(info.image_shape),
-        "label_names": list(info.label_names),
-        "sizes": info.sizes,
-        "fingerprint": info.fingerprint,
+        name: named(value) for name, value in settings.items() if name not in ("data_dir", "cache")
     }
 
 
-def _versions():
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+def _data_record(info):
+    return Data(
+        name=os.path.basename(info.name),
+        image_shape=list(info.image_shape),
+        label_names=list(info.label_names),
+        sizes=info.sizes,
+        fingerprint=info.fingerprint,
+    )
 
 
 def _machine():

@@ -1,136 +1,237 @@
 """One training: the same budget and the same choice of epoch for teacher and students."""
 
 import math
+import sys
 import time
-from typing import NamedTuple
 
 import keras
+import numpy as np
+import tensorflow as tf
 
-from tfkd import compiling, data, fused
-from tfkd.data.pipeline import for_fit
-from tfkd.taps import OUTPUT
+from tfkd import data, evaluation, fused
+from tfkd.data.pipeline import batches_of
+from tfkd.runs.models import Logits, referred
 
 EVALUATION_BATCH = 256
+OUTPUT = "output"  # of a student with several, the one that is judged
+SGD_MOMENTUM = 0.9
 
 
-class Outcome(NamedTuple):
-    """What a training ended in.
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of integer labels, each smoothed over all classes (Szegedy et al. 2016)."""
 
-    Attributes:
-        history: {metric: one value an epoch}, as Keras's `History.history`.
-        epoch: the epoch that was kept, from 1.
-        accuracy: its validation accuracy, 0 to 1.
-        cross_entropy: its validation cross-entropy, nats.
-        seconds: wall time.
-    """
+    def __init__(self, smoothing, from_logits):
+        super().__init__(name="smoothed_crossentropy")
+        self.smoothing, self.from_logits = smoothing, from_logits
 
-    history: dict
-    epoch: int
-    accuracy: float
-    cross_entropy: float
-    seconds: float
+    def call(self, y_true, y_pred):
+        labels = keras.ops.one_hot(keras.ops.cast(y_true, "int32"), y_pred.shape[-1])
+        return keras.losses.categorical_crossentropy(
+            labels, y_pred, from_logits=self.from_logits, label_smoothing=self.smoothing
+        )
 
 
-class BestEpoch(keras.callbacks.Callback):
-    """Remembers the weights of the epoch with the best validation accuracy.
+class Epochs(keras.callbacks.Callback):
+    """After each epoch: validates, keeps the best weights, ends the training where it is to end.
 
     Small validation splits tie often: of equal accuracies the lower cross-entropy wins, then the
     earlier epoch.
 
     Args:
-        trained: the model whose weights count (a distiller's student).
-        output: of several outputs, the one whose validation figures count.
+        student: the model whose weights count.
+        validate: function () -> (accuracy, cross-entropy).
+        progress: `tfkd.runs.checkpoints.Progress`, which is brought up to date.
+        patience: epochs without a better one after which to stop, or None.
     """
 
-    def __init__(self, trained, output=None):
+    def __init__(self, student, validate, progress, patience=None):
         super().__init__()
-        self.trained = trained
-        self.prefix = f"val_{output}_" if output else "val_"
-        self.score = (-math.inf, -math.inf)
-        self.epoch = self.weights = None
+        self.student, self.validate = student, validate
+        self.progress, self.patience = progress, patience
+        self._since = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs):
-        accuracy, cross_entropy = (
-            logs[self.prefix + metric] for metric in ("accuracy", "cross_entropy")
-        )
-        values = (logs["loss"], cross_entropy)
-        if not all(map(math.isfinite, values)):
+        accuracy, cross_entropy = self.validate()
+        # Other callbacks see them, too.
+        logs |= {"val_accuracy": accuracy, "val_cross_entropy": cross_entropy}
+        if not math.isfinite(logs["loss"]) or not math.isfinite(cross_entropy):
             raise ValueError(
-                f"The training of {self.trained.name} diverged in epoch {epoch + 1}: its loss is "
+                f"The training of {self.student.name} diverged in epoch {epoch + 1}: its loss is "
                 "no longer finite. Lower learning_rate (or the weights of the losses)."
             )
-        score = (accuracy, -cross_entropy)
-        if score > self.score:
-            self.score, self.epoch = score, epoch + 1
-            self.weights = self.trained.get_weights()
+        now = time.perf_counter()
+        self.progress.seconds += now - self._since
+        self._since = now
+        self.progress.add(logs, (accuracy, -cross_entropy), self.student)
+        if self.over:
+            self.model.stop_training = True
+
+    @property
+    def over(self):
+        """Whether early stopping has ended the training."""
+        waited = self.progress.epochs - self.progress.best_epoch
+        return self.patience is not None and waited >= self.patience
 
 
-def train(model, trained, splits, settings, epochs, seed, label_weights=1.0, stored=None):
+class Saver(keras.callbacks.Callback):
+    """Writes a checkpoint after each epoch; the last of all callbacks."""
+
+    def __init__(self, checkpoint, progress):
+        super().__init__()
+        self.checkpoint, self.progress = checkpoint, progress
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.checkpoint.save(self.model, self.progress)
+
+
+class Validation:
+    """Accuracy and cross-entropy of a student on the validation split; no teacher is run.
+
+    Args:
+        student: the model.
+        dataset: unbatched, of (image, label).
+        output: of several outputs, the one that counts.
+    """
+
+    def __init__(self, student, dataset, output=None):
+        self._batches = data.batches(dataset, EVALUATION_BATCH)
+        images, _ = next(iter(self._batches))
+        self.logits = Logits(student, images[:64], output)
+        self._run = evaluation.prediction(self.logits, self._batches)
+
+    def __call__(self):
+        figures = evaluation.quality(*self._run())
+        return figures["accuracy"], figures["cross_entropy"]
+
+
+def examples(dataset, settings, seed, views, stored=None):
+    """Training batches of one seed: every row of the seed sees the same images in the same order.
+
+    The order follows from (seed, epoch). Of an augmented image there are `views` versions, the same
+    for all seeds, and epoch e shows version e % views: so what a teacher said of them is stored
+    once.
+
+    Args:
+        dataset: the unbatched training split.
+        settings: `TrainingSettings`.
+        seed: of the order.
+        views: versions of each image.
+        stored: `tfkd.TeacherCache` of these versions, or None.
+
+    Returns:
+        `tf.data.Dataset` of (images, labels), or with sample weights and knowledge, too.
+    """
+    if stored is not None:
+        return stored.dataset(dataset, settings.batch_size, seed=seed)
+    augment = data.augmentation(settings.augment)
+
+    def augmented(indices, epochs, images, labels):
+        if augment is not None:
+            view = data.view_seed(indices, epochs % views, settings.seed)
+            images = augment(images, view)
+        return images, labels
+
+    return batches_of(dataset, settings.batch_size, augmented, shuffle=True, seed=seed)
+
+
+def train(model, student, batches, validation, settings, epochs, seed, checkpoint, **labels):
     """Trains a model and chooses its best epoch on the validation split.
 
     Args:
         model: what is fitted: a model, or a `tfkd.Distiller`.
-        trained: the model whose weights are wanted: `model` itself, or the distiller's student.
-        splits: `tfkd.data.Splits`; test is not touched.
+        student: the model whose weights are wanted: `model` itself, or the distiller's student.
+        batches: of `examples`; new, so that its first iteration is epoch 0.
+        validation: the unbatched validation split.
         settings: `TrainingSettings`.
         epochs: number of epochs.
-        seed: of order, augmentation and dropout.
-        label_weights: weight of the loss on the labels; of a model with several outputs {output:
-            weight}, and the output named "output" chooses the epoch.
-        stored: `tfkd.TeacherCache` of this seed with a view for every epoch: the same batches, with
-            what the teacher says of them.
+        seed: of dropout and the like.
+        checkpoint: `Checkpoint` to go on from and to write.
+        **labels: `weights`, the weight of the loss on the labels (of a model with several outputs
+            {output: weight}, and the output named "output" chooses the epoch); `smoothing` of the
+            labels; `classes`, a weight for each class, or None.
 
     Returns:
-        (`Outcome`, weights of the chosen epoch as a list of arrays).
+        `Progress` of the finished training.
 
     Raises:
         ValueError: the loss is no longer finite.
     """
+    weights, several = labels["weights"], isinstance(labels["weights"], dict)
+    validate = Validation(student, validation, OUTPUT if several else None)
     keras.utils.set_random_seed(seed)
-    if stored is not None:
-        batches = stored.dataset(splits.train, settings.batch_size, seed=seed)
-    else:
-        augment = data.augmentation(settings.augment)
-        batches = data.batches(
-            splits.train, settings.batch_size, shuffle=True, augment=augment, seed=seed
-        )
-    steps = epochs * int(batches.cardinality())
-    rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
-    several = isinstance(label_weights, dict)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    metrics = [
-        keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-        keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy", from_logits=True),
-    ]
+    loss = _loss(labels["smoothing"], validate.logits.from_logits)
     model.compile(
-        keras.optimizers.Adam(rate),
-        dict.fromkeys(label_weights, loss) if several else loss,
-        loss_weights=label_weights,
-        metrics={OUTPUT: metrics} if several else metrics,
+        _optimizer(settings, epochs * len(batches)),
+        dict.fromkeys(weights, loss) if several else loss,
+        loss_weights=weights,
     )
-    validation = data.batches(splits.validation, EVALUATION_BATCH)
-    if several and model is trained:  # a distiller gives every output the labels by itself
-        batches, validation = (_for_each(label_weights, part) for part in (batches, validation))
-    best = BestEpoch(trained, OUTPUT if several else None)
+    model.optimizer.build(model.trainable_variables)
     # A distiller's student runs on the fused kernels; teacher and student alone get the same.
     if fused.faster():
-        fused.install(trained)
-    start = time.perf_counter()
+        fused.install(student)
+    progress = checkpoint.restore(model)
+    epoch_ends = Epochs(student, validate, progress, settings.early_stopping)
+    if epoch_ends.over or progress.epochs >= epochs:
+        return progress
+    for _ in range(progress.epochs):  # batches count their iterations
+        next(iter(batches))
+    steps = len(batches)
+    if labels["classes"] is not None:
+        batches = _weighted(batches, labels["classes"])
+    if several and model is student:  # a distiller gives every output the labels by itself
+        batches = _for_each_output(batches, weights)
+    own = [referred("callback", text) for text in settings.callback]
+    own = [c if isinstance(c, keras.callbacks.Callback) else c() for c in own]
     with fused.active():
-        if model is trained:  # a distiller does so by itself
-            compiling.make_variables(model, compiling.batch_of(batches), training=True)
-        history = model.fit(
-            **for_fit(batches, validation),
+        model.fit(
+            batches.repeat(),
+            steps_per_epoch=steps,
+            initial_epoch=progress.epochs,
             epochs=epochs,
-            callbacks=[best],
+            callbacks=[epoch_ends, *own, Saver(checkpoint, progress)],
             shuffle=False,  # the batches are shuffled already, and Keras would warn of that
-        ).history
-    seconds = time.perf_counter() - start
-    history = {metric: [float(value) for value in values] for metric, values in history.items()}
-    accuracy, negative = best.score
-    return Outcome(history, best.epoch, accuracy, -negative, round(seconds, 3)), best.weights
+            verbose=1 if sys.stdout.isatty() else 0,
+        )
+    return progress
 
 
-def _for_each(outputs, batches):
-    """The same batches with the labels for each of the named outputs."""
-    return batches.map(lambda images, labels: (images, dict.fromkeys(outputs, labels)))
+def _loss(smoothing, from_logits):
+    if smoothing:
+        return SmoothedCrossentropy(smoothing, from_logits)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+
+
+def _optimizer(settings, steps):
+    rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
+    config = {"learning_rate": rate, "weight_decay": settings.weight_decay or None}
+    if settings.optimizer == "sgd":
+        config["momentum"] = SGD_MOMENTUM
+    kind = type(keras.optimizers.get(settings.optimizer))
+    return kind(**config)
+
+
+def balanced_weights(labels, classes):
+    """A weight for each class, so that all count the same: examples / (classes · own examples)."""
+    counts = np.bincount(labels, minlength=classes)
+    return (len(labels) / (classes * np.maximum(counts, 1))).astype("float32")
+
+
+def _weighted(batches, classes):
+    """The same batches, each example weighed by its class."""
+    table = tf.constant(classes)
+
+    def weighted(images, labels, sample_weight=None, *knowledge):
+        weights = tf.gather(table, labels)
+        weights = weights if sample_weight is None else weights * sample_weight
+        return (images, labels, weights, *knowledge)
+
+    return batches.map(weighted)
+
+
+def _for_each_output(batches, outputs):
+    """The same batches with labels (and sample weights) for each of the named outputs."""
+
+    def repeated(images, *values):
+        return (images, *(dict.fromkeys(outputs, value) for value in values))
+
+    return batches.map(repeated)

@@ -8,13 +8,18 @@ import weakref
 import keras
 import keras_tuner
 
-from tfkd import checks, losses
+from tfkd import losses, validation
+from tfkd.coefficient import Coefficient
 from tfkd.distiller import Distiller
 from tfkd.tuning import objectives, spaces
-from tfkd.tuning.compiled import Compiled
-from tfkd.tuning.learning_rates import Rate
-from tfkd.tuning.records import Executions
-from tfkd.tuning.watching import Questions
+from tfkd.tuning.results import Executions
+from tfkd.tuning.reuse import (
+    AdjustableOptimizer,
+    AskedHyperparameters,
+    ReusableDistiller,
+    uses_global_generator,
+    weights_hash,
+)
 
 # How many compiled Distillers of different structure are kept for later trials.
 KEPT = 4
@@ -26,7 +31,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
     Works in every tuner of KerasTuner, chief and workers included. Its hyperparameters are
     "student_loss_weight", "temperature", "learning_rate" and, for each loss, "<loss name>_weight",
     as far as they are given as `Range` or `Choice`, and whatever the factories ask of `hp`
-    themselves. Their defaults are the published baseline; see `baseline_first`.
+    themselves. Their defaults are the published baseline; the tuners of `tfkd.tuning` begin there.
 
     Trials that differ in nothing but those numbers share one compiled Distiller: its variables are
     set back to what they were when it was new, the numbers assigned. The figures are those of a
@@ -45,6 +50,8 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         distillation_losses: list of losses, or function of `hp` that returns a new one.
         loss: the student's loss on the labels.
         metrics: metrics of the student, names or objects.
+        teacher_metrics: list of metrics that compare student and teacher, such as
+            `tfkd.metrics.TeacherAgreement()`.
         student_loss_weight, temperature, learning_rate: a number, `Range` or `Choice`.
             `temperature` is that of every loss that has one; None leaves the losses' own.
         distillation_loss_weights: list of the same, one for each loss; 1.0 by default.
@@ -67,6 +74,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         *,
         loss,
         metrics=("accuracy",),
+        teacher_metrics=(),
         student_loss_weight=spaces.STUDENT_LOSS_WEIGHT.baseline,
         distillation_loss_weights=None,
         temperature=None,
@@ -87,14 +95,15 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         if temperature is not None:
             spaces.TEMPERATURE.check(temperature)
         if not callable(distillation_losses):
-            distillation_losses = checks.losses(distillation_losses)
+            distillation_losses = validation.losses(distillation_losses)
             if temperature is not None and not _softening(map(losses.get, distillation_losses)):
                 raise ValueError(_NO_TEMPERATURE)
-            checks.weights(distillation_loss_weights, len(distillation_losses))
+            validation.weights(distillation_loss_weights, len(distillation_losses))
         for weight in distillation_loss_weights or ():
             spaces.LOSS_WEIGHT.check(weight)
         self._student, self._teacher, self._losses = student, teacher, distillation_losses
         self._loss, self._metrics, self._optimizer = loss, metrics, optimizer
+        self._teacher_metrics = list(teacher_metrics)
         self._student_loss_weight, self._temperature = student_loss_weight, temperature
         self._weights, self._learning_rate = distillation_loss_weights, learning_rate
         self._knowledge_shapes, self.seed = knowledge_shapes, seed
@@ -106,8 +115,8 @@ class DistillationHyperModel(keras_tuner.HyperModel):
                 "student_loss_weight, distillation_loss_weights, temperature or learning_rate as "
                 "tfkd.tuning.Range(low, high) or tfkd.tuning.Choice(values), or a student(hp)."
             )
-        self._shelf = []  # (Questions, Compiled) that nobody uses now, the latest last
-        self._handed = None  # the pair that the last `build` gave away
+        self._unused = []  # (AskedHyperparameters, ReusableDistiller), the latest last
+        self._in_use = None  # the pair that the last `build` gave away
         self._executions = weakref.WeakKeyDictionary()  # {hp of a trial: how many are done}
         self._checked = weakref.WeakKeyDictionary()  # {Distiller: objective that suits it}
 
@@ -117,8 +126,8 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         A Distiller is given to one caller at a time: only when a tuner has trained it through
         `fit` may a later trial be given it again.
         """
-        questions, compiled = self._handed = self._take(hp, self.seed + self._executions.get(hp, 0))
-        distiller = compiled.distiller
+        asked, reusable = self._in_use = self._take(hp, self.seed + self._executions.get(hp, 0))
+        distiller = reusable.distiller
         distiller.student_loss_weight = spaces.STUDENT_LOSS_WEIGHT.value(
             self._student_loss_weight, hp
         )
@@ -131,7 +140,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
                 spaces.LOSS_WEIGHT.value(weight, hp, f"{tracker.name}_weight")
                 for tracker, weight in zip(distiller.loss_trackers, self._weights, strict=True)
             ]
-        if not self._searches_numbers and not questions:
+        if not self._searches_numbers and not asked:
             raise keras_tuner.errors.FatalValueError(
                 "There is nothing to search: the factories asked nothing of hp, and every weight "
                 "is a plain number."
@@ -146,10 +155,10 @@ class DistillationHyperModel(keras_tuner.HyperModel):
                 not or that cannot compare trials.
             keras_tuner.errors.FailedTrialError: the training diverged.
         """
-        questions, compiled = self._handed or (None, None)
-        if compiled is None or compiled.distiller is not model:
-            compiled = None
-        seed = self.seed if compiled is None else compiled.seed
+        asked, reusable = self._in_use or (None, None)
+        if reusable is None or reusable.distiller is not model:
+            reusable = None
+        seed = self.seed if reusable is None else reusable.seed
         args, kwargs = _of_seed(seed, args, kwargs)
         tuner, trial = _tuner(kwargs.get("callbacks"))
         if tuner is None:
@@ -160,17 +169,26 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         execution = self._executions.pop(hp, 0)  # stays out if anything is raised
         divergence = objectives.Divergence(objectives.names(wanted))
         kwargs["callbacks"] = [*kwargs["callbacks"], divergence]
+        initial_weights = weights_hash(model.student)
         keras.utils.set_random_seed(seed)
         start = time.perf_counter()
         history = model.fit(*args, **kwargs)
         seconds = time.perf_counter() - start
-        if compiled is not None:
-            self._shelf = [*self._shelf, (questions, compiled)][-KEPT:]
-            self._handed = None
+        if reusable is not None:
+            if reusable.repeatable and not uses_global_generator():
+                self._unused = [*self._unused, (asked, reusable)][-KEPT:]
+            self._in_use = None
         figures, failure = history.history, divergence.message
         epoch = objectives.best_epoch(wanted, figures) if failure is None else None
         Executions(tuner.get_trial_dir(trial.trial_id)).add(
-            execution, seed, figures, seconds, model.student.count_params(), epoch, failure
+            execution,
+            seed,
+            figures,
+            seconds,
+            model.student.count_params(),
+            epoch,
+            failure,
+            initial_weights,
         )
         if failure is not None:
             raise keras_tuner.errors.FailedTrialError(failure)
@@ -179,27 +197,27 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         return history
 
     def _take(self, hp, seed):
-        """(Questions, Compiled) for the answers of `hp`, off the shelf or new."""
+        """(AskedHyperparameters, ReusableDistiller) for the answers of `hp`, used before or new."""
         rate = spaces.LEARNING_RATE.value(self._learning_rate, hp)
         make = functools.partial(self._new, hp, rate)
-        for pair in reversed(self._shelf):
-            questions, compiled = pair
-            if questions.same_answers(hp) and compiled.fits(rate):
-                self._shelf.remove(pair)
-                questions.repeat(hp)
-                compiled.reset(seed, rate, make)
+        for pair in reversed(self._unused):
+            asked, reusable = pair
+            if asked.same_answers(hp) and reusable.can_have(rate):
+                self._unused.remove(pair)
+                asked.repeat(hp)
+                reusable.reset(seed, rate, make)
                 return pair
-        questions = Questions()
-        with questions.listen(hp):
-            compiled = Compiled(make, seed)
-        return questions, compiled
+        asked = AskedHyperparameters()
+        with asked.record(hp):
+            reusable = ReusableDistiller(make, seed)
+        return asked, reusable
 
     def _new(self, hp, rate):
-        """(a built and compiled Distiller, its `Rate`)."""
+        """(a built and compiled Distiller, its `AdjustableOptimizer`)."""
         student = self._student(hp) if _asks(self._student) else self._student()
         given = self._losses(hp) if callable(self._losses) else self._own(self._losses)
-        given = checks.losses(given)
-        checks.weights(self._weights, len(given))
+        given = validation.losses(given)
+        validation.weights(self._weights, len(given))
         distiller = Distiller(self._teacher, student, given)
         if self._knowledge_shapes is not None:
             distiller.build_from_config({"knowledge_shapes": self._knowledge_shapes})
@@ -214,19 +232,25 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         others = [rate]
         if spaces.is_space(self._learning_rate):
             others = self._learning_rate.extremes
-        rates = Rate(self._optimizer, rate, next((r for r in others if r != rate), None))
+        other = next((value for value in others if value != rate), None)
+        adjustable = AdjustableOptimizer(self._optimizer, rate, other)
         metrics = keras.tree.map_structure(_copy, self._metrics)
         metrics = list(metrics) if isinstance(metrics, tuple) else metrics
-        distiller.compile(rates.optimizer, self._loss, metrics=metrics)
+        distiller.compile(
+            adjustable.optimizer,
+            self._loss,
+            metrics=metrics,
+            teacher_metrics=list(map(_copy, self._teacher_metrics)),
+        )
         distiller.optimizer.build(distiller.trainable_variables)
-        return distiller, rates
+        return distiller, adjustable
 
     def _own(self, given):
-        """Losses for one Distiller: those whose temperature will be set are copied."""
-        given = [losses.get(loss) for loss in given]
-        if self._temperature is None:
-            return given
-        return [_copy(loss) if _softening([loss]) else loss for loss in given]
+        """Losses for one Distiller: those that will be changed or own layers are copied."""
+        return [
+            _copy(loss) if _softening([loss]) or _may_own_layers(loss) else loss
+            for loss in map(losses.get, given)
+        ]
 
     def _check(self, wanted, model, args, kwargs):
         data = kwargs.get("validation_data")
@@ -253,8 +277,6 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         for tracker, loss in zip(
             distiller.loss_trackers, distiller.distillation_losses, strict=True
         ):
-            if isinstance(loss, losses.TeacherAgreement):
-                continue
             if spaces.is_space(self._temperature) and _softening([loss]):
                 changing[tracker.name] = "a loss at a temperature that is searched"
             elif callable(self._losses):
@@ -283,9 +305,13 @@ def _softening(given):
     for loss in given:
         while isinstance(getattr(loss, "loss", None), losses.DistillationLoss):
             loss = loss.loss
-        if isinstance(getattr(type(loss), "temperature", None), property):
+        if isinstance(getattr(type(loss), "temperature", None), Coefficient):
             found.append(loss)
     return found
+
+
+def _may_own_layers(loss):
+    return type(loss).build is not losses.DistillationLoss.build
 
 
 def _copy(given):

@@ -1,0 +1,113 @@
+"""The teacher is asked once: who shares its stored answers, how many views fit, what is said."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from small_runs import exact
+
+from tfkd.runs import distill, knowledge
+from tfkd.runs.record import Knowledge
+
+OUTPUT = {"output": [10]}
+HINTS = {"output": [10], "stage1_out": [4, 4, 8]}
+OTHER = {"stage2_out": [2, 2, 8]}
+EXAMPLES = 100
+
+
+def task(needs, epochs=6, augment="shift", key=0):
+    return SimpleNamespace(
+        key=key,
+        needs=dict(enumerate(needs)),
+        settings=SimpleNamespace(epochs=epochs, augment=augment),
+        augmented=augment != "none",
+        sizes={"train": EXAMPLES},
+    )
+
+
+def bytes_of(tensors, width):
+    return EXAMPLES * (width * sum(np.prod(shape) for shape in tensors.values()) + 8)
+
+
+ROOM = (1e12, "1 TB")
+
+
+def test_rows_share_the_smallest_number_of_stores():
+    plans = knowledge.plan(task([OUTPUT, HINTS, OUTPUT, HINTS]), ROOM)
+    assert [own.tensors for own in plans] == [HINTS]
+    plans = knowledge.plan(task([OUTPUT, OTHER, HINTS]), ROOM)
+    assert [own.tensors for own in plans] == [HINTS, OTHER]
+    assert [knowledge.store_for(own, plans) for own in (OUTPUT, HINTS, OTHER)] == [0, 0, 1]
+    assert knowledge.plan(task([]), ROOM) == []
+
+
+def test_as_many_views_as_fit_in_full_precision_where_all_do():
+    full, half = bytes_of(HINTS, 4), bytes_of(HINTS, 2)
+    for room, views, dtype in (
+        (6 * full, 6, "float32"),
+        (6 * full - 1, 6, "float16"),
+        (6 * half, 6, "float16"),
+        (6 * half - 1, 5, "float16"),
+        (half, 1, "float16"),
+    ):
+        (own,) = knowledge.plan(task([HINTS]), (room, "the room"))
+        assert (own.stored, own.views, own.dtype) == (True, views, dtype)
+        assert own.bytes == views * (full if dtype == "float32" else half) <= room
+    assert own.why == "1 of 6 views fit the room"
+    (own,) = knowledge.plan(task([HINTS]), (half - 1, "the room"))
+    assert (own.stored, own.views, own.bytes) == (False, 6, 0)
+    assert own.why.startswith("one view needs ") and own.why.endswith("but there is the room")
+    (own,) = knowledge.plan(task([HINTS], augment="none"), (full, "the room"))
+    assert (own.views, own.dtype, own.why) == (1, "float32", "images are not augmented")
+
+
+@pytest.mark.parametrize("views", [2, 0])
+def test_what_was_decided_when_the_run_began_stays(views):
+    """However much room there is when it goes on."""
+    room = (views * bytes_of(HINTS, 2), "little")
+    before = knowledge.plan(task([HINTS]), room)
+    assert knowledge.plan(task([HINTS]), ROOM, before) == before
+    (own,) = knowledge.plan(task([OUTPUT, HINTS], key=1), ROOM, before)  # another task
+    assert own.views == 6
+
+
+def test_the_budget_is_the_user_s_or_a_quarter_of_the_free_disk(tmp_path, monkeypatch):
+    assert knowledge.budget(SimpleNamespace(cache_gb=1.5), tmp_path) == (1.5e9, "--cache-gb 1.5")
+    usage = SimpleNamespace(free=8_000_000_000)
+    monkeypatch.setattr(knowledge.shutil, "disk_usage", lambda path: usage)
+    room, words = knowledge.budget(SimpleNamespace(cache_gb=None), tmp_path / "not/there/yet")
+    assert room == 2_000_000_000 and words == "2 GB, a quarter of the free disk"
+
+
+def test_stored_and_live_teachers_teach_the_same(finished, small, tmp_path, capsys):
+    """Seeds share one store. Without room the teacher answers live, and the run says so."""
+    given = {"teacher": str(finished[0] / "teacher.keras"), "teacher_options": {}}
+    settings = small.replace(**given, any_teacher=True, cache=str(tmp_path / "kept"))
+    settings = settings.replace(seeds=2, epochs=2)
+    stored = distill(settings, tmp_path / "stored")
+    (own,) = stored["knowledge"]
+    assert (own["stored"], own["views"], own["why"]) == (True, 2, "a view for every epoch")
+    assert [row["knowledge"] for row in stored["rows"]] == ["labels", "stored"]
+    (kept,) = (tmp_path / "kept").iterdir()
+    manifest = json.loads((kept / "manifest.json").read_text())
+    assert (manifest["examples"], manifest["views"]) == (200, 2)
+    files = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
+    live = distill(settings.replace(cache_gb=0.0, seeds=1), tmp_path / "live")
+    assert {path: path.stat().st_mtime_ns for path in kept.iterdir()} == files
+    assert [row["knowledge"] for row in live["rows"]] == ["labels", "live"]
+    said = capsys.readouterr().out
+    assert "stored, 2 views" in said and "live, in every epoch (one view needs" in said
+    assert exact(live)[0]["alone"] == exact(stored)[0]["alone"][:1]
+    a, b = (
+        json.loads((tmp_path / n / "seeds/3/distilled.json").read_text())
+        for n in ("stored", "live")
+    )
+    np.testing.assert_allclose(a["history"]["loss"], b["history"]["loss"], rtol=1e-3)
+    starts = [own["trainings"]["3/distilled"]["start"] for own in (stored, live)]
+    assert starts[0] == starts[1]
+
+
+def test_plans_are_checked_when_they_are_read():
+    with pytest.raises(ValueError):
+        Knowledge(task=0, tensors={}, stored=True, views="3", bytes=0, dtype="float32", why="")

@@ -1,0 +1,122 @@
+"""Runs of recipes on few digits: rows, what is deployed, ablations that are added."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+from small_runs import exact
+
+from tfkd import data, models, recipes
+from tfkd.runs import DistillSettings, distill, evaluate_run, run_recipe
+
+SMALL = {"limit": 128, "epochs": 1, "seeds": 1, "seed": 3, "any_teacher": True}
+
+
+@pytest.fixture(scope="module")
+def teacher_file(tmp_path_factory):
+    """A classifier of pixels with the stages that hints and exits need."""
+    keras.utils.set_random_seed(1)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.keras"
+    models.build("streamlined_student", (8, 8, 1), 10, width=0.1).save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def swept(teacher_file, tmp_path_factory):
+    """(settings, directory, record) of a run without ablations."""
+    settings = recipes.get("umirzakova2024").settings(
+        teacher=teacher_file,
+        student_options={"width": 0.05},
+        sweep_temperatures=(2,),
+        sweep_weights=(0.7,),  # the recipe's own: no training of its own
+        **SMALL,
+    )
+    out = tmp_path_factory.mktemp("runs") / "swept"
+    return settings, out, run_recipe("umirzakova2024", settings, out)
+
+
+def test_a_run_leaves_what_it_promises(swept):
+    settings, out, record = swept
+    assert {path.name for path in out.iterdir()} == {
+        *("run.toml", "run.json", "table.md", "figures.csv", "history.csv", "curves.png"),
+        *("teacher.keras", "teacher.json", "student.keras", "seeds"),
+    }
+    assert json.loads((out / "run.json").read_text()) == record
+    assert recipes.get("umirzakova2024").settings.from_toml(out / "run.toml") == settings
+    rows = ["alone", "logit distillation", "umirzakova2024"]
+    assert [row["name"] for row in record["rows"]] == rows
+    alone, recipe = (record["figures"][row][0] for row in (rows[0], rows[2]))
+    assert recipe["gain"] == recipe["accuracy"] - alone["accuracy"] and "gain" not in alone
+    with open(out / "figures.csv", newline="") as file:
+        lines = {line["row"]: line for line in csv.DictReader(file)}
+    assert float(lines["umirzakova2024"]["accuracy"]) == recipe["accuracy"]
+    table = (out / "table.md").read_text()
+    assert "--teacher teacher.keras --student-option width=0.05" in table
+    assert f"| umirzakova2024     | {100 * recipe['accuracy']:12.1f} |" in table
+    starts = {record["trainings"][f"3/{row['file']}"]["student_start"] for row in record["rows"]}
+    assert len(starts) == 1
+
+
+def test_it_is_evaluated_like_any_run(swept):
+    _, out, record = swept
+    assert exact({**record, "figures": evaluate_run(out)}) == exact(record)
+
+
+def test_a_resumed_run_adds_ablations_and_trains_nothing_twice(swept):
+    settings, out, record = swept
+    trained = {path: path.stat().st_mtime_ns for path in (out / "seeds/3").glob("*.json")}
+    again = run_recipe("umirzakova2024", settings, out, ablate=True, resume=True)
+    names = [row["name"] for row in again["rows"]]
+    assert names == [*(row["name"] for row in record["rows"]), "umirzakova2024: T = 2"]
+    assert {row: exact(again)[0][row] for row in record["figures"]} == exact(record)[0]
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
+    assert "--ablate" in again["command"] and "T = 2" in (out / "table.md").read_text()
+
+
+def test_exits_are_measured_one_by_one_and_in_votes(teacher_file, tmp_path):
+    settings = recipes.get("xu2022").settings(
+        teacher=teacher_file,
+        student="streamlined_student",
+        student_options={"width": 0.05},
+        exits=("stage1_out",),
+        exit_features=6,
+        class_weight="balanced",
+        **SMALL,
+    )
+    record = run_recipe("xu2022", settings, tmp_path / "run")
+    rows = [f"xu2022: {name}" for name in ("soft vote", "hard vote", "exit_1", "output")]
+    assert list(record["figures"]) == ["teacher", "alone", "logit distillation", *rows]
+    sizes = [record["figures"][row][0]["parameters"] for row in rows]
+    assert sizes[0] == sizes[1] > sizes[3] > sizes[2]
+    assert record["study"]["deepest_accuracy"] == record["figures"][rows[-1]][0]["accuracy"]
+    assert (tmp_path / "run" / "early_exit.png").exists()
+    student = keras.models.load_model(tmp_path / "run/student.keras")
+    images, labels = next(iter(data.load("digits", limit=128).test.batch(1000)))
+    right = np.argmax(student(images), axis=1) == labels.numpy()
+    assert right.mean() == record["figures"][rows[0]][0]["accuracy"]
+
+
+def test_distill_by_a_recipe_keeps_what_one_would_deploy(teacher_file, tmp_path):
+    settings = DistillSettings(
+        teacher=teacher_file,
+        student_options={"width": 0.05},
+        recipe="ye2024",
+        recipe_options={"branches": 1, "forks": ["stage2_out"]},
+        **SMALL,
+    )
+    record = distill(settings, tmp_path / "run")
+    student = keras.models.load_model(tmp_path / "run/student.keras")
+    alone = models.build("modified_alexnet", (8, 8, 1), 10, width=0.05)
+    assert [weight.path for weight in student.weights] == [w.path for w in alone.weights]
+    trainings = record["trainings"]
+    assert trainings["3/alone"]["student_start"] == trainings["3/distilled"]["student_start"]
+    assert [row["knowledge"] for row in record["rows"]] == ["labels", "labels"]  # no teacher needed
+
+
+def test_a_student_without_stages_is_refused_before_anything_is_written(teacher_file, tmp_path):
+    settings = recipes.get("xu2022").settings(teacher=teacher_file, exits=("stage7_out",), **SMALL)
+    with pytest.raises(ValueError, match="stage7_out"):
+        run_recipe("xu2022", settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,139 @@
+"""Which rows a command trains, and what each row's student learns from."""
+
+import keras
+import pytest
+
+from tfkd import models, recipes
+from tfkd.runs.rows import (
+    check_names,
+    compare_table,
+    distill_table,
+    distillation_terms,
+    distilled,
+    file_name,
+    recipe_table,
+    search_table,
+)
+from tfkd.settings import CompareSettings, DistillSettings, SettingsError
+
+
+@pytest.fixture(scope="module")
+def pair():
+    teacher = models.build("resnet", (8, 8, 1), 10, depth=8, width=0.25)
+    return teacher, models.build("modified_alexnet", (8, 8, 1), 10, width=0.05)
+
+
+def terms(pair, **settings):
+    made = distillation_terms(DistillSettings(**settings), *pair)
+    return {loss.name: (loss.teacher_layer_name, loss.student_layer_name, w) for loss, w in made}
+
+
+def test_hints_pair_stage_ends_from_the_deepest(pair):
+    logits = (None, None, 1.0)
+    assert terms(pair) == {
+        "logits_distillation": logits,
+        "hint1": ("stage1_out", "stage2_out", 0.1),
+        "hint2": ("stage2_out", "stage3_out", 0.1),
+        "hint3": ("stage3_out", "stage4_out", 0.1),
+    }
+    for none in ({"hints": "none"}, {"hint_weight": 0}):
+        assert terms(pair, **none) == {"logits_distillation": logits}
+    named = terms(pair, hints=("stage1_block1_add:conv1_relu",), logits_weight=0)
+    assert named == {"hint1": ("stage1_block1_add", "conv1_relu", 0.1)}
+
+
+def test_distillation_has_the_rest_of_what_labels_have(pair):
+    settings = DistillSettings(student_loss_weight=0.25, logits_weight=0.5, hint_weight=3)
+    system = distilled(settings, *pair)
+    assert system.label_weights == 0.25
+    assert system.weights == pytest.approx([0.375, 2.25, 2.25, 2.25])
+    assert system.asks_teacher and system.source is None
+
+
+def test_nothing_to_pair_and_no_logits(pair):
+    dense = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
+    )
+    with pytest.raises(SettingsError, match="found no stages"):
+        distillation_terms(DistillSettings(logits_weight=0), dense, pair[1])
+
+
+def names(table):
+    return [(row.name, row.baseline, row.recipe, row.fraction) for row in table.rows]
+
+
+def test_the_rows_of_each_command():
+    table = distill_table(DistillSettings(recipe="xu2022", recipe_options={"temperature": 5}))
+    assert names(table) == [("alone", None, None, 1.0), ("distilled", "alone", "xu2022", 1.0)]
+    assert table.main == "distilled" and table.rows[1].settings.temperature == 5
+    recipe = recipes.get("umirzakova2024")
+    settings = recipe.settings(sweep_temperatures=(2.0,), sweep_weights=(0.7,))
+    table = recipe_table(recipe, settings, ablate=True)
+    assert [row.name for row in table.rows] == [
+        *("alone", "logit distillation", "umirzakova2024", "umirzakova2024: T = 2")
+    ]
+    assert table.command == (
+        "tfkd recipes run umirzakova2024 --sweep-temperatures 2.0 --sweep-weights 0.7 --ablate"
+    )
+    first, best = DistillSettings(), DistillSettings(temperature=2)
+    assert [row.name for row in search_table(best, first).rows] == ["alone", "defaults", "searched"]
+    assert [row.name for row in search_table(first, first).rows] == ["alone", "searched"]
+
+
+def test_a_comparison_is_students_times_data_times_fractions_times_ways():
+    table = compare_table(
+        CompareSettings(
+            data=("digits", "/x/photos"),
+            fraction=(0.1, 1.0),
+            student=("resnet", "modified_alexnet width=0.25"),
+            setting=("hints=none",),
+            recipe=("ye2024",),
+        )
+    )
+    assert len(table.rows) == 2 * 2 * 2 * 3 and table.main is None
+    assert names(table)[:3] == [
+        ("digits, 10 %, resnet, alone", None, None, 0.1),
+        ("digits, 10 %, resnet, hints=none", "digits, 10 %, resnet, alone", None, 0.1),
+        ("digits, 10 %, resnet, ye2024", "digits, 10 %, resnet, alone", "ye2024", 0.1),
+    ]
+    assert names(table)[-1][0] == "photos, 100 %, modified_alexnet width=0.25, ye2024"
+    assert names(compare_table(CompareSettings())) == [
+        ("alone", None, None, 1.0),
+        ("distilled", "alone", None, 1.0),
+    ]
+    same = compare_table(CompareSettings(data=("/a/photos", "/b/photos")))
+    assert [row.name for row in same.rows][::2] == ["/a/photos, alone", "/b/photos, alone"]
+
+
+def test_rows_whose_files_would_be_the_same_are_refused():
+    rows = distill_table(DistillSettings()).rows
+    twins = [rows[0]._replace(name="T = 2"), rows[1]._replace(name="T: 2")]
+    with pytest.raises(SettingsError, match='"T: 2" and "T = 2"'):
+        check_names(twins)
+    twins = CompareSettings(setting=("hints=a:b hint_weight=1", "hints=a:b/hint_weight=1"))
+    with pytest.raises(SettingsError, match="their files would be the same"):
+        check_names(compare_table(twins).rows)
+    check_names(compare_table(CompareSettings(setting=("temperature=2", "temperature=3"))).rows)
+    assert file_name("xu2022: T = 2") == "xu2022-T-2"
+
+
+def test_the_command_says_what_differs_and_names_no_folder():
+    settings = DistillSettings(
+        data="/home/me/photos",
+        data_dir="/home/me/tfds",
+        teacher="/home/me/t.keras",
+        student_options={"width": 0.5},
+        hints=("a:b", "c:d"),
+        any_teacher=True,
+        cache="/home/me/cache",
+    )
+    command = distill_table(settings).command
+    assert command.startswith("tfkd distill ") and "home" not in command
+    for words in (
+        *("--data photos", "--data-dir DIR", "--teacher t.keras", "--student-option width=0.5"),
+        *("--hints a:b --hints c:d", "--any-teacher"),
+    ):
+        assert words in command
+    recipe = recipes.get("ye2024")
+    table = recipe_table(recipe, recipe.settings(asymmetric=False))
+    assert table.command == "tfkd recipes run ye2024 --symmetric"

@@ -1,0 +1,65 @@
+"""The command line: thin commands over the public API."""
+
+import sys
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+import tfkd
+from tfkd.cli import finished, training
+from tfkd.export.errors import ExportCheckError
+from tfkd.files import DiskFullError
+from tfkd.settings import SettingsError
+
+USAGE, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
+
+app = App(
+    name="tfkd",
+    help="Makes a small Keras model out of a big one.",
+    version=f"tfkd {tfkd.__version__}",
+    help_flags=["--help", "-h"],
+    version_flags=["--version"],
+    help_format="markdown",
+    default_parameter=Parameter(show_default=False, negative=""),
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+for _command in (training.distill, training.compare, training.search, training.recipes_app):
+    app.command(_command)
+for _command in (finished.evaluate, finished.predict, finished.export, finished.serve):
+    app.command(_command)
+
+
+def main(arguments=None):
+    """Entry point of the `tfkd` script."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _fail(str(error).strip(), USAGE)
+    except SettingsError as error:
+        _fail(error, USAGE)
+    except DiskFullError as error:
+        again = _again(arguments, resumable=arguments[0] in ("distill", "recipes", "compare"))
+        _fail(f"{error} {again}", FAILED)
+    except (ValueError, OSError, ExportCheckError) as error:
+        _fail(error, FAILED)
+    except KeyboardInterrupt:
+        resumable = arguments[:1] in (["distill"], ["compare"], ["recipes"])
+        kept = "What was trained is kept. " if resumable or arguments[:1] == ["search"] else ""
+        _fail(f"\nInterrupted. {kept}{_again(arguments, resumable)}", INTERRUPTED)
+
+
+def _again(arguments, resumable):
+    """How to go on after a stop."""
+    flag = " --resume" if resumable and "--resume" not in arguments else ""
+    words = [word for word in arguments if word != "--overwrite"]
+    return f"To go on: tfkd {' '.join(words)}{flag}"
+
+
+def _fail(message, code):
+    prefix = "" if code == INTERRUPTED else "Error: "
+    console = Console(stderr=True)
+    style = None if code == INTERRUPTED else "red"
+    console.print(f"{prefix}{message}", style=style, markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(code)

@@ -1,0 +1,185 @@
+"""The commands that train: distill, compare, search, recipes."""
+
+import os
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tfkd import recipes, runs
+from tfkd.cli.flags import flags_of, given_of
+from tfkd.runs.search import search as run_search
+from tfkd.settings import CompareSettings, DistillSettings, SearchSettings
+
+Config = Annotated[
+    str | None, Parameter(help="Settings from a TOML file (a run.toml, say); flags win over it.")
+]
+Out = Annotated[str | None, Parameter(help="Run directory to write. [default: saved_models/…]")]
+Overwrite = Annotated[bool, Parameter(help="Replace the run in --out.")]
+Resume = Annotated[
+    bool, Parameter(help="Continue the interrupted run in --out, with its settings.")
+]
+Trust = Annotated[
+    bool, Parameter(help="Call functions (package.module:function) that a TOML file names.")
+]
+
+
+def _settings_and_out(kind, flags, config, out, resume, trust):
+    """What a run is to do and where: settings of file and flags; continued, those it began with."""
+    given = given_of(flags, kind)
+    if resume and not config and out and os.path.exists(os.path.join(out, "run.toml")):
+        config = os.path.join(out, "run.toml")
+    if config:
+        settings = kind.from_toml(config, trust=trust, **given)
+    else:
+        settings = kind(**given)
+        out = out or settings.default_out()
+        begun = os.path.join(out, "run.toml")
+        if resume and os.path.exists(begun):
+            settings = kind.from_toml(begun, trust=trust, **given)
+    return settings, out or settings.default_out()
+
+
+def distill(
+    *,
+    flags: flags_of(DistillSettings) = None,
+    config: Config = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    trust: Trust = False,
+):
+    """Train a teacher, then a student alone and distilled, and compare them.
+
+    The run directory holds the models, `run.toml` (its settings; `--config` reruns them to the same
+    figures), `run.json` (every figure), `history.csv` and `curves.png`.
+
+    For example:
+
+        tfkd distill --data digits --teacher resnet --student modified_alexnet
+            --student-option width=0.125 --seeds 3 --out saved_models/digits
+
+    With your own teacher and a folder of images, one folder a class:
+
+        tfkd distill --data ./photos --image-size 96 --teacher teacher.keras --student MobileNetV2
+    """
+    settings, out = _settings_and_out(DistillSettings, flags, config, out, resume, trust)
+    runs.distill(settings, out, overwrite=overwrite, resume=resume)
+
+
+def compare(
+    *,
+    flags: flags_of(CompareSettings) = None,
+    config: Config = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    trust: Trust = False,
+):
+    """Train several students, on several data sets, in several ways; one table of all.
+
+    Every student is trained on every fraction of every data set: alone, and distilled by every
+    setting and recipe. Each gain is over the same student alone.
+
+    For example:
+
+        tfkd compare --student "modified_alexnet width=0.25" --student "resnet depth=8 width=0.25"
+            --setting "hints=none" --recipe xu2022 --fraction 0.1 --fraction 1 --seeds 3
+    """
+    settings, out = _settings_and_out(CompareSettings, flags, config, out, resume, trust)
+    runs.compare(settings, out, overwrite=overwrite, resume=resume)
+
+
+def search(
+    *,
+    flags: flags_of(SearchSettings) = None,
+    config: Config = None,
+    out: Out = None,
+    overwrite: Annotated[bool, Parameter(help="Replace the search in --out.")] = False,
+    trust: Trust = False,
+):
+    """Search the weights of the losses, then train the student with the best of them.
+
+    The teacher is asked once for all trials. Trials are compared on the validation split; the best
+    one and the settings that the search started from (trial 0) are then trained anew as `tfkd
+    distill` does, and the test split is read once. The same command continues a search that was
+    stopped. The directory holds `results.csv`, `search.png`, `best.toml` (for `tfkd distill
+    --config`), `search.json`, `tensorboard/` and the run of the final students, `best/`.
+
+    For example:
+
+        tfkd search --data digits --trials 12
+
+    Two weights of your choice, on two processes:
+
+        tfkd search --data digits --search temperature=1:16:log --search hint_weight=0.01,0.1,1
+            --tuner bayesian --trials 20 --workers 2
+
+    Accuracy against size:
+
+        tfkd search --data digits --search-student-option width=0.125,0.25,0.5 --pareto parameters
+    """
+    settings, out = _settings_and_out(SearchSettings, flags, config, out, False, trust)
+    run_search(settings, out, overwrite=overwrite)
+
+
+recipes_app = App(name="recipes", help="The papers that tfkd implements, each ready to run.")
+_run_recipe = App(name="run", help="Run a recipe: see NAME --help.")
+recipes_app.command(_run_recipe)
+
+
+@recipes_app.default
+def _list_recipes():
+    """List the recipes: paper, task, and what of each is a reconstruction.
+
+    For example:
+
+        tfkd recipes
+
+        tfkd recipes run xu2022 --data digits --seeds 3 --ablate
+    """
+    table = Table("recipe", "paper", "task", "reconstruction", box=box.SIMPLE_HEAD)
+    for name in recipes.names():
+        recipe = recipes.get(name)
+        table.add_row(name, recipe.paper, recipe.task, recipe.reconstruction)
+    Console().print(table)
+
+
+def _recipe_command(recipe):
+    """The command `tfkd recipes run NAME` of one recipe: its settings are the flags."""
+
+    def run(
+        *,
+        flags: flags_of(recipe.settings) = None,
+        config: Config = None,
+        out: Out = None,
+        ablate: Annotated[bool, Parameter(help="Run the paper's own comparison as well.")] = False,
+        overwrite: Overwrite = False,
+        resume: Annotated[
+            bool,
+            Parameter(help="Continue the run in --out, with its settings; --ablate adds to it."),
+        ] = False,
+        trust: Trust = False,
+    ):
+        settings, where = _settings_and_out(recipe.settings, flags, config, out, resume, trust)
+        runs.run_recipe(recipe.name, settings, where, ablate, overwrite=overwrite, resume=resume)
+
+    run.__doc__ = f"""{recipe.paper}: {recipe.task}.
+
+    Reconstruction: {recipe.reconstruction}
+
+    Trains the student alone, by plain logit distillation and by the recipe, under one budget, and
+    compares them. The run directory holds the trained models, `run.toml`, `run.json` (every
+    figure), `table.md`, `figures.csv`, `history.csv` and `curves.png`.
+
+    For example:
+
+        tfkd recipes run {recipe.name} --data digits --seeds 3 --ablate
+    """
+    return run
+
+
+for _name in recipes.names():
+    _run_recipe.command(_recipe_command(recipes.get(_name)), name=_name)

@@ -1,0 +1,276 @@
+"""The engine: every row of a table, trained for every seed under one budget, each once.
+
+A finished training is kept and found again, an unfinished one goes on from its last checkpoint, so
+that a run that was stopped at any moment ends in the figures of one that was not. Seeds are set
+where they are used, after everything else of a training is loaded.
+"""
+
+import gc
+from pathlib import Path
+
+import keras
+from rich.console import Console
+
+from tfkd.files import write_json, write_text, written
+from tfkd.runs import knowledge, models, report
+from tfkd.runs.checkpoints import Checkpoint, Progress
+from tfkd.runs.directory import SEEDS, SETTINGS, WORK
+from tfkd.runs.record import Begun, Outcome, Training
+from tfkd.runs.rows import file_name
+from tfkd.runs.tasks import Prepared, sha256_of, with_folders
+from tfkd.runs.training import examples, train
+
+BEGUN = f"{SEEDS}/begun.json"
+
+
+def run(table, directory, overwrite=False, resume=False):
+    """Trains what is not trained yet, writes the report and prints it.
+
+    Args:
+        table: `tfkd.runs.rows.Table`, its settings and the directory looked at already.
+        directory: `RunDirectory`.
+        overwrite: replace a run that is there.
+        resume: continue a run that is there, with the same settings.
+
+    Returns:
+        `tfkd.runs.record.Record`.
+    """
+    rows = [row._replace(settings=with_folders(row.settings)) for row in table.rows]
+    table = table._replace(settings=with_folders(table.settings), rows=rows)
+    prepared = Prepared(table)
+    with directory.locked():
+        # Once more, now that nobody else can write here.
+        directory.check_free(table.settings, overwrite=overwrite, resume=resume)
+        if overwrite:
+            directory.clear()
+        trainings = Trainings(directory, prepared)
+        record = trainings.finished_before()
+        if record is not None:
+            directory.drop_work()
+            return report.show(record, directory, "The run was finished before.")
+        trainings.begin()
+        trainings.all()
+        record = report.write(directory, trainings)
+        directory.drop_work()
+    return record
+
+
+class Trainings:
+    """The trainings of a run, each done once and then found on disk.
+
+    Args:
+        directory: `RunDirectory`.
+        prepared: `tfkd.runs.tasks.Prepared`.
+
+    Attributes:
+        outcomes: {part: `Outcome`}.
+    """
+
+    def __init__(self, directory, prepared):
+        self.directory, self.prepared, self.table = directory, prepared, prepared.table
+        self.settings, self.console = self.table.settings, Console()
+        self.outcomes, self._stores, self._teachers = {}, {}, {}
+
+    def say(self, text):
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def finished_before(self):
+        """The record of a run that is finished with all these rows; None where something is left.
+
+        A damaged record is said to be so, and written anew from the trainings.
+        """
+        if not self.directory.finished:
+            return None
+        try:
+            record = self.directory.record()
+        except ValueError as error:
+            self.say(str(error))
+            return None
+        rows = {row.name for row in record.rows}
+        return record if {row.name for row in self.table.rows} <= rows else None
+
+    def begin(self):
+        """Keeps what the run begins with, and decides where the teacher's answers come from.
+
+        Raises:
+            ValueError: data or a teacher changed since the run was begun.
+        """
+        inputs, path = self.prepared.inputs, self.directory / BEGUN
+        try:
+            begun = Begun.read(path)
+        except FileNotFoundError:
+            begun = Begun(inputs=inputs)
+        changed = [name for name in inputs if begun.inputs.get(name) != inputs[name]]
+        if changed:
+            raise ValueError(
+                f"Since the run was begun the {' and the '.join(changed)} changed: what it trained "
+                "so far would not fit the rest. Put it back, or start anew with --overwrite."
+            )
+        room, why = knowledge.budget(self.settings, self.directory.path)
+        for task in self.prepared.tasks:
+            task.plans = knowledge.plan(task, (room, why), begun.knowledge)
+            room -= sum(own.bytes for own in task.plans)
+        plans = [own for task in self.prepared.tasks for own in task.plans]
+        write_json(path, Begun(inputs=inputs, knowledge=plans).model_dump())
+        if not (self.directory / SETTINGS).exists():
+            write_text(self.directory / SETTINGS, self.settings.to_toml())
+
+    def train_teachers(self):
+        """Trains, or copies, the teachers that are not there yet."""
+        for teacher in self.prepared.teachers:
+            self._part(teacher.part, teacher.part, lambda own=teacher: self._train_teacher(own))
+
+    def all(self):
+        """Trains what is not trained yet."""
+        self.train_teachers()
+        for task in self.prepared.tasks:
+            for own in task.plans:
+                self.say(_sentence(own))
+        seeds = self.settings.all_seeds
+        for number, seed in enumerate(seeds, start=1):
+            for row in self.table.rows:
+                title = f"{row.name}, seed {seed} ({number} of {len(seeds)})"
+                part = part_name(seed, row.name)
+                self._part(part, title, lambda own=row, s=seed: self._train_student(own, s))
+                gc.collect()  # models and their compiled steps are full of circles
+
+    def model(self, part):
+        """A trained model, from its file."""
+        return models.load_model(self.directory.model_path(part))
+
+    def _part(self, part, title, work):
+        """Finds a training on disk, or does it: `work()` gives (`Training`, history, model)."""
+        path = self.directory.model_path(part)
+        result = path.with_suffix(".json")
+        outcome = Outcome.read(result)
+        if outcome is not None and path.exists() and outcome.model_sha256 == sha256_of(path):
+            self.console.rule(f"{title}: done before")
+        else:
+            if outcome is not None or result.exists():
+                self.say(f'"{path}" or the record beside it is damaged or missing: trained again.')
+            self.console.rule(title)
+            training, history, model = work()
+            with written(path) as partial:
+                model.save(partial)
+            outcome = Outcome(training=training, history=history, model_sha256=sha256_of(path))
+            write_json(result, outcome.model_dump())
+            self._checkpoint(part, None).drop()
+        self.outcomes[part] = outcome
+        own = outcome.training
+        kept = f"epoch {own.epoch} kept, {own.seconds:.0f} s" if own.epoch else "as given"
+        self.say(f"{title}: validation accuracy {100 * own.accuracy:.2f} % ({kept})")
+
+    def _checkpoint(self, part, start):
+        return Checkpoint(self.directory / WORK / f"{part.replace('/', '-')}.npz", start)
+
+    def _train_teacher(self, teacher):
+        settings, figures = teacher.settings, teacher.figures
+        if teacher.given is not None:
+            accuracy, cross_entropy = figures["accuracy"], figures["cross_entropy"]
+            training = Training(epoch=0, accuracy=accuracy, cross_entropy=cross_entropy, seconds=0)
+            return training, {}, teacher.given
+        keras.utils.set_random_seed(settings.seed)
+        model = models.build("teacher", settings, teacher.splits.info)
+        start = models.weights_fingerprint(model)
+        settings = settings.replace(callback=(), early_stopping=None)
+        epochs = settings.teacher_epochs
+        batches = examples(teacher.splits.train, settings, settings.seed, epochs)
+        progress = train(
+            *(model, model, batches, teacher.splits.validation, settings, epochs, settings.seed),
+            self._checkpoint(teacher.part, start),
+            weights=1.0,
+            smoothing=0.0,
+            classes=None,
+        )
+        bare = models.build("teacher", settings, teacher.splits.info)
+        bare.set_weights(progress.best_weights)
+        return _training(progress, start, start), progress.history, bare
+
+    def teacher(self, task):
+        """A task's teacher, always from its file: a resumed run sees what another one sees."""
+        part = task.teacher.part
+        if part not in self._teachers:
+            self._teachers[part] = task.teacher.model = self.model(part)
+        return self._teachers[part]
+
+    def _train_student(self, row, seed):
+        task, settings = self.prepared.task(row), row.settings
+        teacher = self.teacher(task)
+        stored = self._store(task, row)
+        # Nothing is loaded or built from here to the first step but the student and its losses.
+        keras.utils.set_random_seed(seed)
+        student = models.build("student", settings, task.info)
+        student_start = models.weights_fingerprint(student)
+        system = row.system(teacher, student)
+        model = system.model(None if stored else system.source or teacher)
+        if stored:
+            model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
+        start = models.weights_fingerprint(model)
+        progress = train(
+            *(model, system.student, examples(task.train, settings, seed, task.views, stored)),
+            *(task.validation, settings, settings.epochs, seed),
+            self._checkpoint(part_name(seed, row.name), start),
+            weights=system.loss_weights,
+            smoothing=settings.label_smoothing,
+            classes=task.class_weights,
+        )
+        # A model as a user wants it: never compiled, never tapped.
+        keras.utils.set_random_seed(seed)
+        bare = row.system(teacher, models.build("student", settings, task.info)).student
+        bare.set_weights(progress.best_weights)
+        return _training(progress, student_start, start), progress.history, bare
+
+    def _store(self, task, row):
+        """The `TeacherCache` that a row learns from; None where it has none."""
+        tensors = task.needs.get(row.name)
+        if not tensors or not task.plans[0].stored:
+            return None
+        number = knowledge.store_for(tensors, task.plans)
+        key = (task.key, number)
+        if key not in self._stores:
+            own = task.plans[number]
+            asks = next(
+                r
+                for r in self.table.rows
+                if task.needs.get(r.name) == own.tensors and self.prepared.task(r) is task
+            )
+            student = models.build("student", asks.settings, task.info)
+            asking = asks.system(self.teacher(task), student).distiller(self.teacher(task))
+            kept = self.settings.cache
+            folder = Path(kept) if kept else self.directory / WORK / "knowledge"
+            self.say(f"The teacher is asked about {own.views} views of each image.")
+            self._stores[key] = knowledge.build(own, folder, asking, task, self.settings)
+        return self._stores[key]
+
+    def knowledge_of(self, row):
+        """How a row was taught: "labels", "stored" or "live"."""
+        task = self.prepared.task(row)
+        if row.name in task.needs:
+            return "stored" if task.plans[0].stored else "live"
+        return "labels"
+
+
+def part_name(seed, row):
+    """The name of one training of a student."""
+    return f"{seed}/{file_name(row)}"
+
+
+def _training(progress: Progress, student_start, start):
+    accuracy, negative = progress.best_score
+    return Training(
+        epoch=progress.best_epoch,
+        accuracy=accuracy,
+        cross_entropy=-negative,
+        seconds=round(progress.seconds, 3),
+        student_start=student_start,
+        start=start,
+    )
+
+
+def _sentence(own):
+    """Where knowledge comes from, for people."""
+    what = ", ".join(own.tensors)
+    if own.stored:
+        size = knowledge.readable(own.bytes)
+        return f"Teacher's answers ({what}): stored, {own.views} views, {size} ({own.why})."
+    return f"Teacher's answers ({what}): live, in every epoch ({own.why})."

@@ -1,0 +1,129 @@
+"""What the teacher says, asked once: which rows learn from stored answers, and in how many views.
+
+Rows that share a data set (or the same fraction of it), a teacher and the augmentation share one
+store of the teacher's answers, whatever their seed; only a row whose losses read layers that the
+others do not has a store of its own. All rows of such a task see the same number of views of each
+image, so that the student alone sees what the distilled one sees.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+
+import numpy as np
+
+from tfkd import TeacherCache, data
+from tfkd.files import full_disk_named
+from tfkd.runs.record import Knowledge
+
+FREE_SHARE = 4  # one part in so many of the free disk, unless told
+FINGERPRINT = 8  # bytes of each stored record
+BYTES = {"float16": 2, "float32": 4}
+
+
+def tensors_of(distiller, image_shape):
+    """{name: shape without the batch} of what a distiller's losses read of its teacher."""
+    answers = distiller.knowledge(np.zeros((1, *image_shape), "uint8"))
+    return {name: list(tensor.shape[1:]) for name, tensor in sorted(answers.items())}
+
+
+def budget(settings, folder):
+    """(bytes that the stored answers may take, the same in words)."""
+    if settings.cache_gb is not None:
+        return settings.cache_gb * 1e9, f"--cache-gb {settings.cache_gb:g}"
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free // FREE_SHARE
+    return free, f"{readable(free)}, a quarter of the free disk"
+
+
+def plan(task, room, before=()):
+    """Where the rows of a task have the teacher's answers from.
+
+    Args:
+        task: `tfkd.runs.tasks.Task`.
+        room: what `budget` returned, less what other tasks take.
+        before: list of `Knowledge` that the run began with: what was decided stays.
+
+    Returns:
+        list of `Knowledge`, one for each store; one that is not stored where the teacher answers
+        live; empty where no row asks the teacher.
+    """
+    needs = sorted(task.needs.values(), key=len, reverse=True)
+    largest = []
+    for tensors in needs:
+        if not any(tensors.items() <= other.items() for other in largest):
+            largest.append(tensors)
+    if not largest:
+        return []
+    wanted = task.settings.epochs if task.augmented else 1
+    for dtype in ("float32", "float16"):  # in full precision where every view fits
+        sizes = [_view_bytes(tensors, dtype, task.sizes["train"]) for tensors in largest]
+        views = min(wanted, int(room[0] // sum(sizes)))
+        if views == wanted:
+            break
+    why = f"{views} of {wanted} views fit {room[1]}"
+    if views == wanted:
+        why = "a view for every epoch" if task.augmented else "images are not augmented"
+    if not views:
+        why = f"one view needs {readable(sum(sizes))}, but there is {room[1]}"
+    began = next((own for own in before if own.task == task.key), None)
+    if began is not None:
+        views, dtype, why = began.views if began.stored else 0, began.dtype, began.why
+        sizes = [_view_bytes(tensors, dtype, task.sizes["train"]) for tensors in largest]
+    shared = {"task": task.key, "why": why, "stored": views > 0, "dtype": dtype}
+    if not views:
+        return [Knowledge(**shared, tensors=largest[0], views=wanted, bytes=0)]
+    return [
+        Knowledge(**shared, tensors=tensors, views=views, bytes=views * size)
+        for tensors, size in zip(largest, sizes, strict=True)
+    ]
+
+
+def _view_bytes(tensors, dtype, examples):
+    """Bytes of one view of all examples."""
+    return examples * (BYTES[dtype] * sum(map(math.prod, tensors.values())) + FINGERPRINT)
+
+
+def store_for(tensors, plans):
+    """Position of the first store that holds some tensors."""
+    fits = (i for i, own in enumerate(plans) if tensors.items() <= own.tensors.items())
+    return next(fits)
+
+
+def build(own, folder, asking, task, settings):
+    """The `TeacherCache` of a plan, built where it is not there yet.
+
+    Args:
+        own: `Knowledge`.
+        folder: of this run's stores.
+        asking: `tfkd.Distiller` with the teacher, whose losses read the plan's tensors.
+        task: `tfkd.runs.tasks.Task`.
+        settings: of the run.
+    """
+    identity = [own.model_dump(include={"tensors", "views", "dtype"}), settings.seed]
+    identity += [settings.augment, task.fingerprint, task.teacher_fingerprint, task.sizes["train"]]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    path = folder / digest
+    with full_disk_named(path):
+        try:
+            return TeacherCache.build(
+                *(path, asking, task.train, data.augmentation(settings.augment), own.views),
+                seed=settings.seed,
+                dtype=own.dtype,
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"{error} With --cache-gb 0 the teacher answers live, and nothing is stored."
+            ) from error
+
+
+def readable(size):
+    """A number of bytes as people write it."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

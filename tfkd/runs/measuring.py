@@ -1,0 +1,113 @@
+"""Figures of a run's models on the test split, their summary, and what each row gains."""
+
+import os
+import statistics
+
+from tfkd import data, evaluation
+from tfkd.runs.models import Logits, load_model
+from tfkd.runs.rows import deployed
+from tfkd.runs.training import EVALUATION_BATCH
+
+TEACHER = "teacher"
+FEW = 4  # rows of a table that shows every figure
+
+
+def best_seed(trainings):
+    """The seed with the best validation accuracy; of equal ones the lower cross-entropy."""
+    return max(trainings, key=lambda s: (trainings[s].accuracy, -trainings[s].cross_entropy))
+
+
+def measure(directory, record, splits):
+    """Figures of what each row would deploy, on the test split.
+
+    Args:
+        directory: `RunDirectory`.
+        record: `Record`, as far as rows, seeds and trainings.
+        splits: list of `tfkd.data.Splits`, one for each of `record.data`.
+
+    Returns:
+        {line: list of dicts, one a seed}. A row that deploys several models has one line a model,
+        "<row>: <model>"; "gain" is the accuracy over that of its baseline of the same seed. Latency
+        is taken of the kept seed's models, in turns, of a run of few rows.
+    """
+    figures, first, timed = {}, {}, {}
+    for number, own in enumerate(splits):
+        # One pass over both splits: a second one would compile every model anew.
+        images = data.batches(own.validation.concatenate(own.test), EVALUATION_BATCH)
+        sample = next(iter(images))[0][:64]
+        cut = own.info.sizes["validation"]
+        answers = {}
+        for position, teacher in enumerate(record.teachers):
+            if any(row.data == number and row.teacher == position for row in record.rows):
+                name = TEACHER if len(record.teachers) == 1 else f"{TEACHER} {teacher.name}"
+                name = name if name not in figures else f"{name} ({own.info.name})"
+                model = load_model(directory / teacher.file)
+                answers[position], labels = evaluation.predict(Logits(model, sample), images)
+                training = record.trainings[teacher.file.removesuffix(".keras")]
+                scored = (answers[position], labels, cut, None)
+                figures[name] = [_figures(model, scored, training, directory / teacher.file)]
+                timed[name] = (model, own.info.image_shape)
+        for row in (row for row in record.rows if row.data == number):
+            for seed in record.seeds:
+                path = directory.model_path(part_of(seed, row))
+                training = record.trainings[part_of(seed, row)]
+                for name, model in deployed(row.recipe, load_model(path)).items():
+                    logits, labels = evaluation.predict(Logits(model, sample), images)
+                    scored = (logits, labels, cut, answers[row.teacher])
+                    line = ": ".join(filter(None, (row.name, name)))
+                    measured = _figures(model, scored, training, path)
+                    first.setdefault((row.name, seed), measured["accuracy"])
+                    if row.baseline is not None:
+                        measured["gain"] = measured["accuracy"] - first[row.baseline, seed]
+                    figures.setdefault(line, []).append(measured)
+                    if seed == record.kept_seed:
+                        timed[line] = (model, own.info.image_shape)
+    if len(timed) <= FEW:
+        shape = splits[0].info.image_shape
+        times = evaluation.latencies({line: model for line, (model, _) in timed.items()}, shape)
+        for line, own in times.items():
+            position = record.seeds.index(record.kept_seed) if len(figures[line]) > 1 else 0
+            figures[line][position].update(own)
+    return figures
+
+
+def _figures(model, scored, training, path):
+    """Figures on the test split, and the accuracy on the validation split that comes before it."""
+    logits, labels, cut, teacher = scored
+    taught = None if teacher is None else teacher[cut:]
+    return {
+        **evaluation.quality(logits[cut:], labels[cut:], taught),
+        "validation_accuracy": evaluation.quality(logits[:cut], labels[:cut])["accuracy"],
+        "parameters": model.count_params(),
+        "multiply_adds": evaluation.multiply_adds(model),
+        "file_bytes": os.path.getsize(path),
+        **({"seconds": training.seconds} if training.epoch else {}),
+    }
+
+
+def summary(figures):
+    """{line: {figure: {"mean", "std"}}}, sample standard deviation, without it for one value."""
+    result = {}
+    for line, seeds in figures.items():
+        names = list(dict.fromkeys(name for own in seeds for name in own))
+        values = {name: [own[name] for own in seeds if name in own] for name in names}
+        result[line] = {name: mean_and_std(own) for name, own in values.items()}
+    return result
+
+
+def gains(figures):
+    """{line: {"accuracy": gain over the baseline, seed by seed, "mean", "std"}}."""
+    paired = {
+        line: [own["gain"] for own in rows] for line, rows in figures.items() if "gain" in rows[0]
+    }
+    return {line: {"accuracy": own, **mean_and_std(own)} for line, own in paired.items()}
+
+
+def mean_and_std(values):
+    spread = {"std": statistics.stdev(values)} if len(values) > 1 else {}
+    return {"mean": statistics.fmean(values), **spread}
+
+
+def part_of(seed, row):
+    """The name of the training of a row's student, given its `RowRecord`."""
+    return f"{seed}/{row.file}"

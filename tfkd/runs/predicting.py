@@ -1,0 +1,145 @@
+"""What images show: a run's student or an export, asked about files."""
+
+import csv as csv_format
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tfkd.files import written
+from tfkd.runs import exports
+from tfkd.runs.directory import RunDirectory
+
+BATCH = 64
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+class Question(NamedTuple):
+    """Which model is asked about which files.
+
+    Attributes:
+        directory, record: the run that the model is of.
+        export: path of the export that answers, or None where the run's student does.
+        row: name of the run's row, or None.
+        files: paths of images.
+    """
+
+    directory: RunDirectory
+    record: Any
+    export: Path | None
+    row: str | None
+    files: list
+
+
+def look(model, paths, row=None):
+    """The `Question`; no TensorFlow here.
+
+    Raises:
+        FileNotFoundError: no such model or image. ValueError: a folder without images.
+    """
+    export = None
+    directory = RunDirectory(model)
+    if not directory.begun and exports.is_export(model):
+        export = Path(model).expanduser()
+        if not export.exists():
+            raise FileNotFoundError(f'No file "{model}".')
+        directory = exports.run_of(model)
+    record = directory.record()
+    record.row(row)
+    files = [file for path in paths for file in _images(Path(path).expanduser())]
+    return Question(directory, record, export, row, files)
+
+
+def _images(path):
+    if not path.exists():
+        raise FileNotFoundError(f'No image or folder "{path}".')
+    if path.is_file():
+        return [path]
+    found = sorted(
+        own
+        for own in path.rglob("*")
+        if own.suffix.lower() in SUFFIXES and own.is_file() and not own.name.startswith(".")
+    )
+    if not found:
+        raise ValueError(f'The folder "{path}" holds no images ({", ".join(SUFFIXES)}).')
+    return found
+
+
+def answer(question, top=1, csv=None):
+    """See `tfkd.runs.predict`."""
+    import numpy as np
+
+    from tfkd.export import open_exported
+    from tfkd.runs.finished import student_of
+    from tfkd.runs.models import Logits
+
+    record, row = question.record, question.record.row(question.row)
+    data = record.data[row.data]
+    images = _pixels(question.files, data.image_shape)
+    if question.export is not None:
+        with open_exported(question.export) as exported:
+            names = exported.labels or data.label_names
+            logits = np.concatenate([exported.logits(part) for part in _batches(images)])
+    else:
+        names, (model, _) = data.label_names, student_of(question.directory, record, question.row)
+        asked = Logits(model, images[:BATCH])
+        logits = np.concatenate([np.asarray(asked(part)) for part in _batches(images)])
+    return _told(question.files, softmax(logits), names, top, csv)
+
+
+def softmax(logits):
+    """Probabilities in float64, rows that add up to 1."""
+    import numpy as np
+
+    shifted = np.exp(np.asarray(logits, "float64") - np.max(logits, axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def _batches(images):
+    return (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+
+
+def _pixels(files, shape):
+    """The images as the model was trained on them: uint8 (n, height, width, channels).
+
+    Raises:
+        ValueError: files that cannot be read, all of them named.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    from tfkd.data.images import decode
+
+    images, bad = np.empty((len(files), *shape), "uint8"), []
+    for index, path in enumerate(files):
+        try:
+            images[index] = decode(tf.io.read_file(str(path)), tuple(shape), True)
+        except (tf.errors.OpError, ValueError) as error:
+            bad.append(f'"{path}" ({str(error).split("[Op:")[0].strip().splitlines()[0]})')
+    if bad:
+        raise ValueError(f"Cannot read {len(bad)} of {len(files)} images: {'; '.join(bad)}.")
+    return images
+
+
+def _told(files, probabilities, names, top, csv):
+    """Prints a table or writes a CSV file; returns the lines as dicts."""
+    lines = []
+    for path, own in zip(files, probabilities, strict=True):
+        for index in own.argsort(kind="stable")[::-1][: min(top, len(own))]:
+            label = {"label": names[index], "probability": float(own[index])}
+            lines.append({"file": str(path), **label})
+    if csv is not None:
+        with written(csv) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+            writer = csv_format.DictWriter(file, list(lines[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(lines)
+        return lines
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name, justify in (("file", "left"), ("label", "left"), ("probability (%)", "right")):
+        table.add_column(name, justify=justify, overflow="fold")
+    for line in lines:
+        table.add_row(line["file"], line["label"], f"{100 * line['probability']:.1f}")
+    Console().print(table)
+    return lines

@@ -1,0 +1,227 @@
+"""run.json: what it holds, checked whenever it is read.
+
+What is read here may come from elsewhere: names stay inside their directory, and nothing is
+imported or called because the file says so. Data and teachers are known by name and fingerprint, so
+that a record means the same on any machine.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from tfkd.files import write_json
+from tfkd.settings.base import explain
+
+FORMAT = 2
+
+
+def _inside(name):
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts or not name:
+        raise ValueError(f'the name "{name}" leads out of the run\'s directory')
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_inside)]
+Figures = dict[str, float | int]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Data(_Part):
+    """A data set: its name, what it is, and the fingerprint of its pixels and labels."""
+
+    name: str
+    image_shape: list[int]
+    label_names: list[str]
+    sizes: dict[str, int]
+    fingerprint: str
+
+
+class Teacher(_Part):
+    """A teacher, by name and by the fingerprint of its file; None where the run trained it."""
+
+    name: str
+    file: FileName
+    fingerprint: str | None = None
+
+
+class RowRecord(_Part):
+    """One way to get a student.
+
+    Attributes:
+        name: in figures and history.
+        file: name of its models below `seeds/<seed>/`.
+        baseline: name of the row that its gain is counted from.
+        recipe: name of the recipe whose network it is; what it deploys follows from that.
+        data, teacher: positions in `Record.data` and `Record.teachers`.
+        settings: what differs from `Record.settings`.
+        knowledge: how it was taught: "labels", "stored" or "live".
+    """
+
+    name: str
+    file: FileName
+    baseline: str | None = None
+    recipe: str | None = None
+    data: int = 0
+    teacher: int | None = None
+    settings: dict[str, Any] = {}
+    knowledge: Literal["labels", "stored", "live"] = "labels"
+
+
+class Knowledge(_Part):
+    """Where the rows of a task have the teacher's answers from, and why.
+
+    Attributes:
+        task: position of the data set, fraction and teacher among the run's.
+        tensors: {name: shape without the batch} of what is read of the teacher.
+        stored: whether the teacher was asked once; else it answers live, in every epoch.
+        views: versions of each image that students see.
+        bytes, dtype: of the store.
+    """
+
+    task: int
+    tensors: dict[str, list[int]]
+    stored: bool
+    views: int
+    bytes: int
+    dtype: str
+    why: str
+
+
+class Begun(_Part):
+    """What is fixed when a run begins: what it is made of, and where knowledge comes from."""
+
+    inputs: dict[str, str]
+    knowledge: list[Knowledge] = []
+
+    @classmethod
+    def read(cls, path):
+        """Raises ValueError: the file is damaged. FileNotFoundError: there is none."""
+        return cls(**_validated(cls, path))
+
+
+class Training(_Part):
+    """What a training ended in: its history apart, which is in history.csv.
+
+    Attributes:
+        epoch: the epoch that was kept, from 1; 0 of a teacher that was not trained here.
+        accuracy, cross_entropy: of that epoch on the validation split.
+        seconds: wall time, of all attempts.
+        student_start, start: sha256 of the student's weights, and of all weights, before training.
+    """
+
+    epoch: int
+    accuracy: float
+    cross_entropy: float
+    seconds: float
+    student_start: str | None = None
+    start: str | None = None
+
+
+class Record(_Part):
+    """The content of run.json."""
+
+    format: Literal[2] = FORMAT
+    kind: Literal["distill", "recipe", "compare", "search"]
+    tfkd: str
+    finished: str
+    command: str
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    settings: dict[str, Any]
+    data: Annotated[list[Data], Field(min_length=1)]
+    teachers: list[Teacher]
+    seeds: Annotated[list[int], Field(min_length=1)]
+    rows: Annotated[list[RowRecord], Field(min_length=1)]
+    main: str
+    kept_seed: int
+    knowledge: list[Knowledge] = []
+    trainings: dict[str, Training]
+    seconds: float
+    figures: dict[str, list[Figures]]
+    summary: dict[str, dict[str, Figures]]
+    gains: dict[str, dict[str, Any]]
+    notes: list[str] = []
+    study: dict[str, Any] | None = None
+    export_failed: str | None = None
+
+    @classmethod
+    def read(cls, path):
+        """The record in a file.
+
+        Raises:
+            ValueError: it is damaged, or another version of tfkd wrote it.
+        """
+        return cls(**_validated(cls, path))
+
+    def write(self, path):
+        write_json(path, self.content())
+
+    def content(self):
+        """The record as plain values, as they stand in run.json."""
+        return self.model_dump(exclude_none=True)
+
+    def row(self, name=None):
+        """The `RowRecord` of a name; by default the main row.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        for row in self.rows:
+            if row.name == (name or self.main):
+                return row
+        raise ValueError(
+            f'The run has no row "{name}". There are: {", ".join(row.name for row in self.rows)}.'
+        )
+
+
+class Outcome(_Part):
+    """What one training ended in, as it lies beside its model.
+
+    Attributes:
+        training: `Training`.
+        history: {metric: one value an epoch}.
+        model_sha256: of the model's file.
+    """
+
+    training: Training
+    history: dict[str, list[float]]
+    model_sha256: str
+
+    @classmethod
+    def read(cls, path):
+        """The outcome in a file; None where there is no whole one."""
+        try:
+            return cls(**_validated(cls, path))
+        except (FileNotFoundError, ValueError):
+            return None
+
+
+def _validated(kind, path):
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f'"{path}" is damaged: it is no whole JSON ({error}). The command that made the run, '
+            "with --resume, writes it anew from its trainings."
+        ) from None
+    if not isinstance(content, dict):
+        raise ValueError(f'"{path}" is no record of a run: it holds a {type(content).__name__}.')
+    version = content.get("format", 1)
+    if kind is Record and version != FORMAT:
+        wrote = content.get("tfkd", "unknown")
+        raise ValueError(
+            f'"{path}" is of format {version} (tfkd {wrote}); this version reads format '
+            f"{FORMAT}. Use the version that wrote it, or train the run anew: tfkd distill "
+            "--config run.toml."
+        )
+    try:
+        kind(**content)
+    except ValidationError as error:
+        raise ValueError(f'"{path}" is no record of a run: {explain(error, kind)}') from None
+    return content

@@ -1,0 +1,238 @@
+"""An experiment is a table: which rows a command trains, and how each row's student is taught."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tfkd
+from tfkd import recipes
+from tfkd.recipes import base, hints
+from tfkd.settings import SettingsError, TrainingSettings
+from tfkd.settings.compare import FULL
+from tfkd.settings.distill import NONE, plain
+
+ALONE, DISTILLED, PLAIN = "alone", "distilled", "logit distillation"
+SEARCHED, DEFAULTS = "searched", "defaults"
+
+
+class Row(NamedTuple):
+    """One way to get a student.
+
+    Attributes:
+        name: in tables and files.
+        settings: `TrainingSettings`: data, teacher, student and budget.
+        build: function (settings, teacher, student) -> `tfkd.recipes.base.System`; None for the
+            student alone.
+        recipe: name of the recipe whose network it is, or None.
+        baseline: name of the row that its gain is counted from, or None.
+        fraction: of the training data.
+    """
+
+    name: str
+    settings: Any
+    build: Callable | None = None
+    recipe: str | None = None
+    baseline: str | None = None
+    fraction: float = FULL
+
+    def system(self, teacher, student):
+        """What is trained of a new student."""
+        if self.build is None:
+            return base.System(student, [], [], 1.0)
+        return self.build(self.settings, teacher, student)
+
+    def deployed(self, network):
+        """{name: model} of what one would deploy of a trained network; see `Recipe.deployed`."""
+        return deployed(self.recipe, network)
+
+
+class Table(NamedTuple):
+    """What a command trains.
+
+    Attributes:
+        kind: "distill", "recipe", "compare" or "search".
+        settings: of the command.
+        rows: list of `Row`, of different names.
+        main: name of the row whose student the run is about; None where validation chooses it.
+        recipe: the `Recipe` that it is about, or None.
+        command: the command line.
+    """
+
+    kind: str
+    settings: Any
+    rows: list
+    main: str | None
+    recipe: Any = None
+    command: str = ""
+
+
+def deployed(recipe, network):
+    """{name: model} of what one would deploy of a network, of a recipe's name or of None."""
+    return {"": network} if recipe is None else recipes.get(recipe).deployed(network)
+
+
+def distillation_terms(settings, teacher, student):
+    """The losses of `tfkd distill` and their weights, list of (loss, weight).
+
+    Raises:
+        SettingsError: there are none.
+    """
+    terms = []
+    if settings.logits_weight:
+        loss = tfkd.losses.LogitsDistillation(settings.temperature)
+        terms.append((loss, settings.logits_weight))
+    wanted = settings.hints if settings.hint_weight else NONE
+    pairs = hints.pairs(wanted, teacher, student)
+    terms += [(loss, settings.hint_weight) for loss in hints.losses(pairs)]
+    if not terms:
+        raise SettingsError(
+            'Nothing is distilled: logits_weight is 0 and hints="auto" found no stages to pair. '
+            'Name the layers: hints = ["teacher_layer:student_layer"].'
+        )
+    return terms
+
+
+def distilled(settings, teacher, student):
+    """The `System` of `tfkd distill`: labels have their weight, distillation the rest of 1."""
+    terms = distillation_terms(settings, teacher, student)
+    share = 1.0 - settings.student_loss_weight
+    losses, weights = [loss for loss, _ in terms], [share * weight for _, weight in terms]
+    return base.System(student, losses, weights, settings.student_loss_weight)
+
+
+def recipe_row(settings, name, baseline):
+    """The row of `DistillSettings` that name a recipe; or of those that name none."""
+    if settings.recipe is None:
+        return Row(name, settings, distilled, baseline=baseline)
+    recipe = _recipe(settings.recipe)
+    shared = list(TrainingSettings.model_fields)
+    twice = [option for option in settings.recipe_options if option in shared]
+    if twice:
+        raise SettingsError(
+            f"recipe_options hold {' and '.join(twice)}, which the run itself has: set "
+            f"{' and '.join(twice)} there."
+        )
+    values = {option: getattr(settings, option) for option in shared} | settings.recipe_options
+    try:
+        own = recipe.settings(**values)
+    except SettingsError as error:
+        raise SettingsError(f"recipe_options of {recipe.name}: {error}") from None
+    return Row(name, own, recipe.build, recipe.name, baseline)
+
+
+def _recipe(name):
+    try:
+        return recipes.get(name)
+    except ValueError as error:
+        raise SettingsError(f"recipe: {error}") from None
+
+
+def distill_table(settings):
+    """The rows of `tfkd distill`: the student alone, and distilled."""
+    rows = [Row(ALONE, settings), recipe_row(settings, DISTILLED, ALONE)]
+    return Table("distill", settings, rows, DISTILLED, command=_command("distill", settings))
+
+
+def recipe_table(recipe, settings, ablate=False):
+    """The rows of a recipe: the student alone, plain logit distillation, the recipe, ablations."""
+    rows = [
+        Row(ALONE, settings),
+        Row(PLAIN, settings, lambda own, _, student: base.plain(own, student), baseline=ALONE),
+        Row(recipe.name, settings, recipe.build, recipe.name, ALONE),
+    ]
+    if ablate:
+        rows += [
+            Row(f"{recipe.name}: {name}", variant, recipe.build, recipe.name, ALONE)
+            for name, variant in recipe.ablations(settings).items()
+            if variant != settings
+        ]
+    command = _command(f"recipes run {recipe.name}", settings) + " --ablate" * ablate
+    return Table("recipe", settings, rows, recipe.name, recipe, command)
+
+
+def search_table(searched, defaults):
+    """The final students of a search.
+
+    Args:
+        searched, defaults: `DistillSettings` of the best trial, and of what it started from.
+    """
+    rows = [Row(ALONE, searched)]
+    if defaults != searched:
+        rows.append(Row(DEFAULTS, defaults, distilled, baseline=ALONE))
+    rows.append(Row(SEARCHED, searched, distilled, baseline=ALONE))
+    return Table("search", searched, rows, SEARCHED, command=_command("distill", searched))
+
+
+def compare_table(settings):
+    """The rows of `tfkd compare`: every student on every data set and fraction, in every way."""
+    rows = []
+    names = {text: plain(text) for text in settings.data}
+    if len(set(names.values())) < len(names):  # folders of one name
+        names = {text: text for text in settings.data}
+    for data in settings.data:
+        for fraction in settings.fraction:
+            for student in settings.student:
+                where = [names[data]] * (len(settings.data) > 1)
+                where += [f"{100 * fraction:g} %"] * (len(settings.fraction) > 1)
+                where += [student] * (len(settings.student) > 1)
+                alone = ", ".join([*where, ALONE])
+                rows.append(Row(alone, settings.row(data, student), fraction=fraction))
+                for losses in settings.distillations():
+                    row = recipe_row(
+                        settings.row(data, student, losses), ", ".join([*where, losses[0]]), alone
+                    )
+                    rows.append(row._replace(fraction=fraction))
+    return Table("compare", settings, rows, None, command=_command("compare", settings))
+
+
+def check_names(rows):
+    """Raises SettingsError where two rows would have one name, in tables or among files."""
+    seen = {}
+    for row in rows:
+        other = seen.setdefault(file_name(row.name), row.name)
+        if other is not row.name:
+            raise SettingsError(
+                f'Two rows would be called "{row.name}" and "{other}": their files would be the '
+                "same. Leave one out, or name it otherwise."
+            )
+
+
+def file_name(name):
+    """A row's name, fit for a file."""
+    words = "".join(char if char.isalnum() or char == "." else " " for char in name)
+    return "-".join(words.split())
+
+
+def _command(command, settings):
+    """The command line of a run, with what differs from the defaults; files by their names."""
+    words = ["tfkd", command]
+    for name, value in settings.given().items():
+        if name in ("cache", "cache_gb"):
+            continue
+        field = type(settings).model_fields[name]
+        flag = next((f"{m.name[0]}" for m in field.metadata if getattr(m, "name", None)), None)
+        flag = flag or f"--{name.replace('_', '-')}"
+        if name == "data_dir":
+            words.append(f"{flag} DIR")
+        elif value is True:
+            words.append(flag)
+        elif value is False:
+            words.append(_negative(field, name))
+        elif isinstance(value, dict):
+            words += [f"{flag} {option}={given}" for option, given in value.items()]
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"{flag} {_short(given)}" for given in values]
+    return " ".join(words)
+
+
+def _negative(field, name):
+    own = [m.negative[0] for m in field.metadata if getattr(m, "negative", None)]
+    return own[0] if own else f"--no-{name.replace('_', '-')}"
+
+
+def _short(value):
+    """A value as words of a command, a path by its last part."""
+    text = str(value)
+    if "/" in text.split(" ")[0]:
+        text = " ".join([text.split(" ")[0].rsplit("/", 1)[1], *text.split(" ")[1:]])
+    return f'"{text}"' if " " in text else text

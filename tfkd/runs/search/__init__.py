@@ -1,0 +1,48 @@
+"""A search for the weights of a distillation: `tfkd search`.
+
+Nothing here imports TensorFlow before settings, files and directory have been checked.
+"""
+
+from tfkd.runs.search.directory import SearchDirectory
+from tfkd.runs.tensorflow_output import import_tensorflow
+
+__all__ = ["search"]
+
+
+def search(settings, out, overwrite=False):
+    """Searches the weights of a distillation's losses, and trains final students with the best.
+
+    The teacher is trained (or loaded) and asked once; all trials learn from its stored answers.
+    Trials are compared on the validation split. With the best trial's settings, and with those that
+    the search started from, students of new seeds are trained exactly as `distill` does; only they
+    read the test split. Called again with the same settings it goes on where it was stopped; with
+    more trials it adds them.
+
+    In a process whose environment has KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and
+    KERASTUNER_ORACLE_PORT it is the chief ("chief" in its id) or a worker of a search over several
+    hosts that share `out`.
+
+    Args:
+        settings: `SearchSettings`.
+        out: the search's directory: new, empty, or with this very search.
+        overwrite: replace a search that is there.
+
+    Returns:
+        dict, the content of `search.json`; None in a worker.
+
+    Raises:
+        ValueError: settings, files, data or models that do not fit together; another search in
+            `out`; no trial with a result.
+        FileExistsError: `out` holds something else, or another process writes there.
+        FileNotFoundError: data or a teacher file that is not there.
+        TimeoutError: a worker's chief does not answer.
+        ChildProcessError: local workers keep dying.
+    """
+    settings = settings.resolved()
+    settings.check_files()
+    directory = SearchDirectory(out)
+    directory.check_free(settings, overwrite=overwrite)
+    import_tensorflow()
+    from tfkd.runs.search.running import run
+
+    return run(settings, directory, overwrite=overwrite)

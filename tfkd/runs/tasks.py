@@ -1,0 +1,195 @@
+"""What rows share: data sets, teachers, and tasks (a fraction of a data set with its teacher);
+everything that can be checked before training."""
+
+import hashlib
+import json
+import os
+
+import numpy as np
+
+from tfkd import data, evaluation
+from tfkd.data.tfds_source import find_builder
+from tfkd.runs import models, teacher_check
+from tfkd.runs.directory import label_names_beside
+from tfkd.runs.knowledge import tensors_of
+from tfkd.runs.rows import check_names
+from tfkd.runs.training import EVALUATION_BATCH, balanced_weights
+from tfkd.settings.base import is_path
+
+# The cut into train and validation is the same for every seed: a teacher from another run must not
+# have been trained on what is validation here.
+DATA_SEED = 0
+
+
+class Teacher:
+    """The teacher of one data set.
+
+    Attributes:
+        settings: `TrainingSettings` that name it.
+        part: name of its training, and of its file.
+        splits: `tfkd.data.Splits` that it is trained or judged on.
+        given: the model, where it is trained already; else None.
+        figures: a given teacher's on the validation split.
+        fingerprint: of a given teacher's file, or of its weights; None of one that is trained.
+    """
+
+    def __init__(self, settings, part, splits):
+        self.settings, self.part, self.splits = settings, part, splits
+        self.given = self.figures = self.fingerprint = None
+        self.name = os.path.basename(settings.teacher)
+        if settings.teacher_is_given:
+            self.given = models.build("teacher", settings, splits.info)
+            self.fingerprint = self._fingerprint()
+            self._judge()
+        # Of one that is still to be trained names and shapes are checked.
+        self.model = self.given or models.build("teacher", settings, splits.info)
+
+    def _fingerprint(self):
+        if is_path(self.settings.teacher):
+            return file_fingerprint(self.settings.teacher)
+        return models.weights_fingerprint(self.given)
+
+    def _judge(self):
+        info, batches = self.splits.info, data.batches(self.splits.validation, EVALUATION_BATCH)
+        images, _ = next(iter(batches))
+        answers, labels = evaluation.predict(models.Logits(self.given, images[:64]), batches)
+        self.figures = evaluation.quality(answers, labels)
+        if not self.settings.any_teacher:
+            text = self.settings.teacher
+            names = label_names_beside(text) if is_path(text) else None
+            teacher_check.check(self.name, answers, labels, info.label_names, names)
+
+
+class Task:
+    """A data set, a fraction of it to train on, and its teacher: what its rows share.
+
+    Attributes:
+        key: its position among the run's tasks.
+        train, validation: unbatched datasets.
+        needs: {row: {tensor: shape}} of rows that ask the run's teacher.
+        plans: list of `Knowledge`, once it is planned.
+    """
+
+    def __init__(self, key, data_key, teacher_key, fraction, splits, teacher, settings):
+        self.key, self.data, self.teacher_key, self.fraction = key, data_key, teacher_key, fraction
+        self.splits, self.teacher, self.settings = splits, teacher, settings
+        self.train, self.validation, self.info = splits.train, splits.validation, splits.info
+        self.sizes, self.fingerprint = splits.info.sizes, splits.info.fingerprint
+        self.needs, self.plans = {}, []
+        self.class_weights = None
+        if settings.class_weight == "balanced":
+            self.class_weights = balanced_weights(_labels(self.train), self.info.num_classes)
+
+    @property
+    def augmented(self):
+        return self.settings.augment != "none"
+
+    @property
+    def views(self):
+        """Versions of each image that students see."""
+        return self.plans[0].views if self.plans else self.settings.epochs
+
+    @property
+    def teacher_fingerprint(self):
+        return models.weights_fingerprint(self.teacher.model)
+
+    def check(self, row):
+        """Builds a row's model once, and notes what it reads of the teacher."""
+        student = models.build("student", row.settings, self.info)
+        system = row.system(self.teacher.model, student)
+        if system.losses:
+            distiller = system.distiller(system.source or self.teacher.model)
+            if system.asks_teacher and system.source is None:
+                self.needs[row.name] = tensors_of(distiller, self.info.image_shape)
+
+
+class Prepared:
+    """Checked inputs of a run: data sets, teachers and tasks of a table's rows.
+
+    Raises:
+        ValueError, FileNotFoundError: what does not fit, and how to fix it.
+    """
+
+    def __init__(self, table):
+        check_names(table.rows)
+        self.table, self.data, self.teachers, self.tasks = table, [], [], []
+        self._keys, self._row_tasks = {}, {}
+        for row in table.rows:
+            task = self._row_tasks[row.name] = self._task(row)
+            task.check(row)
+
+    def task(self, row):
+        """The `Task` of a row."""
+        return self._row_tasks[row.name]
+
+    def _task(self, row):
+        settings = row.settings
+        data_key = (settings.data, settings.data_dir, settings.image_size, settings.limit)
+        options = json.dumps(settings.teacher_options, sort_keys=True, default=str)
+        teacher_key = (*data_key, settings.teacher, options)
+        number = self._once(self.data, data_key, lambda: load_data(settings))
+        splits = self.data[number]
+        part = f"teacher{len(self.teachers) + 1}" if self.teachers else "teacher"
+        teacher = self._once(self.teachers, teacher_key, lambda: Teacher(settings, part, splits))
+        key = (number, teacher, row.fraction)
+
+        def made():
+            part = splits if row.fraction == 1 else load_data(settings, row.fraction, splits)
+            return Task(len(self.tasks), *key, part, self.teachers[teacher], settings)
+
+        return self.tasks[self._once(self.tasks, key, made)]
+
+    def _once(self, made, key, make):
+        """Position of what a key stands for in a list, where it is put if it is new."""
+        key = (id(made), key)
+        if key not in self._keys:
+            made.append(make())
+            self._keys[key] = len(made) - 1
+        return self._keys[key]
+
+    @property
+    def inputs(self):
+        """Fingerprints of what the run depends on besides its settings."""
+        found = {f"data {own.info.name}": own.info.fingerprint for own in self.data}
+        given = {f"teacher {own.name}": own.fingerprint for own in self.teachers}
+        return found | {name: own for name, own in given.items() if own is not None}
+
+
+def load_data(settings, fraction=1.0, splits=None):
+    """`tfkd.data.Splits` of the settings; of a fraction of `splits`' training examples."""
+    limit = settings.limit
+    if splits is not None:
+        limit = max(1, round(fraction * splits.info.sizes["train"]))
+    size = settings.image_size
+    return data.load(settings.data, settings.data_dir, seed=DATA_SEED, limit=limit, image_size=size)
+
+
+def with_folders(settings):
+    """Settings whose data is a folder named without "./" have its absolute path, for other folders.
+
+    Names that TensorFlow Datasets knows stay names, as `tfkd.data.load` has it.
+    """
+
+    def absolute(name, data_dir):
+        known = name in data.names() or not os.path.isdir(name)
+        return name if known or find_builder(name, data_dir) else os.path.abspath(name)
+
+    names = settings.data
+    if isinstance(names, str):
+        return settings.replace(data=absolute(names, settings.data_dir))
+    return settings.replace(data=tuple(absolute(name, settings.data_dir) for name in names))
+
+
+def file_fingerprint(path):
+    """ "sha256:..." of a file's bytes."""
+    return f"sha256:{sha256_of(path)}"
+
+
+def sha256_of(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _labels(dataset):
+    batches = dataset.map(lambda image, label: label).batch(1024)
+    return np.concatenate(list(batches.as_numpy_iterator()))

@@ -1,0 +1,20 @@
+"""What a user may say of a run: flags, TOML and Python from one declaration. No TensorFlow here."""
+
+from tfkd.settings.base import Settings, SettingsError
+from tfkd.settings.compare import CompareSettings
+from tfkd.settings.distill import DistillSettings
+from tfkd.settings.export import ExportSettings
+from tfkd.settings.recipe import RecipeSettings
+from tfkd.settings.search import SearchSettings
+from tfkd.settings.training import TrainingSettings
+
+__all__ = [
+    "CompareSettings",
+    "DistillSettings",
+    "ExportSettings",
+    "RecipeSettings",
+    "SearchSettings",
+    "Settings",
+    "SettingsError",
+    "TrainingSettings",
+]

@@ -1,0 +1,101 @@
+"""The settings of `tfkd distill`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, field_validator
+
+from tfkd.settings.base import Above0, AtLeast0, Names, SettingsError, Share, Texts, near, options
+from tfkd.settings.export import EXPORTS
+from tfkd.settings.training import TrainingSettings
+
+AUTO, NONE = ("auto",), ("none",)
+
+
+def _checked_hints(hints):
+    hints = (hints,) if isinstance(hints, str) else hints
+    for pair in (
+        hints if isinstance(hints, list | tuple) and tuple(hints) not in (AUTO, NONE) else ()
+    ):
+        parts = pair.split(":") if isinstance(pair, str) else []
+        if len(parts) != 2 or not all(parts):
+            raise SettingsError(
+                f'hints holds {pair!r}; expected "auto", "none", or pairs of layers written '
+                '"teacher_layer:student_layer".'
+            )
+    if isinstance(hints, list | tuple) and not hints:
+        raise SettingsError('hints is an empty list; write "none" for no hints.')
+    return hints
+
+
+# "auto" pairs the stage ends of both models, the deepest first.
+Hints = Annotated[Texts, BeforeValidator(_checked_hints)]
+
+# What a recipe brings of its own.
+LOSSES = ("temperature", "student_loss_weight", "logits_weight", "hints", "hint_weight")
+
+
+class DistillSettings(TrainingSettings):
+    """Everything that decides what `tfkd distill` trains and measures."""
+
+    temperature: Above0 = 4.0
+    """Softens both models' logits."""
+    student_loss_weight: Share = 0.1
+    """Weight of the loss on labels; distillation has the rest of 1."""
+    logits_weight: AtLeast0 = 1.0
+    """Weight of the distilled logits."""
+    hints: Hints = AUTO
+    """auto (stage ends, the deepest first), none, or TEACHER_LAYER:STUDENT_LAYER (repeatable)."""
+    hint_weight: AtLeast0 = 0.1
+    """Weight of each hint."""
+    recipe: str | None = None
+    """Distil by the losses (and the exits or branches) of a recipe, see tfkd recipes."""
+    recipe_options: options("--recipe-option")
+    """Settings of the recipe, such as temperature=3 (repeatable)."""
+    export: Names = NONE
+    """Export the student at the end: none, saved_model, float32, float16, dynamic, int8."""
+
+    @field_validator("export")
+    @classmethod
+    def _known_exports(cls, names):
+        for name in names if names not in (NONE, ()) else ():
+            if name not in EXPORTS:
+                raise SettingsError(f'export: no "{name}". {near(name, EXPORTS)}')
+        return tuple(name for name in EXPORTS if name in names) or NONE
+
+    def check(self):
+        super().check()
+        if self.recipe is None:
+            if not self.logits_weight and (self.hints == NONE or not self.hint_weight):
+                raise SettingsError(
+                    "Nothing is distilled: logits_weight is 0, and so is hint_weight (or hints is "
+                    '"none"). Give one of them a weight.'
+                )
+            if self.recipe_options:
+                raise SettingsError(
+                    f"recipe_options {self.recipe_options} are settings of a recipe, but no recipe "
+                    "is given."
+                )
+            return
+        given = [name for name in LOSSES if name in self.given()]
+        if given:
+            raise SettingsError(
+                f"{' and '.join(given)} would change nothing: the losses are those of the recipe "
+                f'"{self.recipe}". Give its own settings as recipe_options (--recipe-option '
+                "temperature=3)."
+            )
+
+    @property
+    def exports(self):
+        """What to export at the end: names of `EXPORTS`, perhaps none."""
+        return () if self.export == NONE else self.export
+
+    def default_out(self):
+        """Where a run of these settings goes unless told otherwise."""
+        return os.path.join("saved_models", f"{plain(self.data)}-{plain(self.student)}")
+
+
+def plain(text):
+    """A name, path or reference as a file's name: its last part, without a suffix."""
+    return Path(text).name.removesuffix(".keras").replace(":", "-")

@@ -1,0 +1,258 @@
+"""The settings of `tfkd search`: those of `tfkd distill`, which weights may move, and how."""
+
+import tomllib
+from typing import Literal, get_args
+
+from pydantic import field_validator, model_validator
+
+from tfkd.settings.base import Above0, Count, SettingsError, near, options
+from tfkd.settings.distill import NONE, DistillSettings
+from tfkd.tuning import Choice, Range
+
+Tuner = Literal["random", "bayesian", "hyperband", "grid"]
+TUNERS = get_args(Tuner)
+# Metrics that mean the same in every trial, and which way is better.
+OBJECTIVES = {"val_accuracy": "max", "val_cross_entropy": "min", "val_teacher_agreement": "max"}
+# What may move. Only the ratios of the losses' weights count, so logits_weight stands still unless
+# asked for: the other two weights reach every ratio.
+MOVABLE = ("student_loss_weight", "temperature", "logits_weight", "hint_weight", "learning_rate")
+DEFAULT_SPACE = {
+    "student_loss_weight": "0:1",
+    "temperature": "1:16:log",
+    "hint_weight": "0.01:1:log",
+}
+# Where a student of modified_alexnet starts: a small one, for it is a small one that is wanted.
+DEFAULT_WIDTH = 0.25
+# Of the teacher that is trained where none is named: what a search is to show takes minutes.
+DEFAULT_DEPTH = 8
+# Changing these continues the same search.
+FREE = ("trials", "time_budget", "workers", "worker_timeout")
+
+
+class SearchSettings(DistillSettings):
+    """Everything that decides what `tfkd search` tries and trains.
+
+    What moves starts where the distill settings have it: trial 0 is these settings themselves.
+    """
+
+    student_options: options("--student-option")
+    """Of the student's model (repeatable); modified_alexnet has width=0.25 unless told."""
+    teacher_options: options("--teacher-option")
+    """Of the teacher's model (repeatable); resnet has depth=8 unless told otherwise."""
+    epochs: Count = 5
+    """Epochs of each trial and of the final students."""
+    teacher_epochs: Count = 10
+    """Epochs of a teacher that is trained."""
+    seeds: Count = 3
+    """How many times the final students are trained anew."""
+    search: options("--search")
+    """What moves and where, such as temperature=1:16:log or learning_rate=0.001,0.003 (repeatable).
+    Unless told: student_loss_weight=0:1, temperature=1:16:log, hint_weight=0.01:1:log."""
+    search_student_options: options("--search-student-option")
+    """Options of the student's model that move, such as width=0.125,0.25,0.5 (repeatable)."""
+    tuner: Tuner = "random"
+    """KerasTuner's."""
+    trials: Count = 12
+    """How many trials, at most."""
+    executions: Count = 1
+    """How many seeds each trial is trained with."""
+    objective: str = "val_accuracy"
+    """What the best has: val_accuracy, val_cross_entropy or val_teacher_agreement."""
+    pareto: Literal["parameters", "latency"] | None = None
+    """A second objective, to be small: parameters or latency of the student."""
+    time_budget: Above0 | None = None
+    """Seconds after which no new trial is begun (final students not counted)."""
+    views: Count | None = None
+    """Augmented versions of each image that the teacher is asked about; unless told one an epoch,
+    or fewer to keep within 4 GB."""
+    workers: Count | None = None
+    """Processes on this machine that share the trials; unless told this one."""
+    worker_timeout: Above0 = 600.0
+    """Seconds that a worker waits for its chief to answer."""
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _objective_is_fair(cls, name):
+        if name in OBJECTIVES:
+            return name
+        reason = ""
+        if "loss" in str(name):
+            reason = "A loss changes its meaning with the weights that are searched. "
+        elif name in {own.removeprefix("val_") for own in OBJECTIVES}:
+            reason = "Training metrics choose what memorises best. "
+        raise SettingsError(f'objective: no "{name}". {reason}{near(name, OBJECTIVES)}')
+
+    @model_validator(mode="before")
+    @classmethod
+    def _small_models(cls, values):
+        """The starting options of teacher and student, where none are given."""
+        values, tables = dict(values), ("teacher_options", "student_options")
+        if not all(isinstance(values.get(name, {}), dict) for name in tables):
+            return values
+        if values.get("teacher", "resnet") == "resnet":
+            values["teacher_options"] = {
+                "depth": DEFAULT_DEPTH,
+                **values.get("teacher_options", {}),
+            }
+        options, moving = (
+            {**values.get("student_options", {})},
+            values.get("search_student_options"),
+        )
+        moving = moving if isinstance(moving, dict) else {}
+        alexnet = values.get("student", "modified_alexnet") == "modified_alexnet"
+        if alexnet and "width" not in moving:
+            options.setdefault("width", DEFAULT_WIDTH)
+        for name, choices in _choices(moving).items():
+            options.setdefault(name, choices[0])
+            if options[name] not in choices:
+                raise SettingsError(
+                    f"student_options has {name}={options[name]!r}, where the search starts, but "
+                    f"search_student_options only {', '.join(map(str, choices))}. Add it there."
+                )
+        return {**values, "student_options": options}
+
+    def check(self):
+        super().check()
+        if self.recipe is not None:
+            raise SettingsError(
+                f'recipe is "{self.recipe}", but a search moves the weights of tfkd distill\'s own '
+                "losses. Leave recipe out."
+            )
+        if self.pareto and not self.search_student_options:
+            raise SettingsError(
+                f"pareto is {self.pareto}, but every trial's student has the same. Let its size "
+                "move: search_student_options (--search-student-option width=0.125,0.25,0.5)."
+            )
+        extremes = {name: space.extremes for name, space in self.space.items()}
+        for end in (0, 1):  # the settings' own bounds hold for the whole space
+            self.of_trial({name: ends[end] for name, ends in extremes.items()})
+
+    @property
+    def student_choices(self):
+        """{option of the student's model: tuple of values, two or more}."""
+        return _choices(self.search_student_options)
+
+    @property
+    def space(self):
+        """{name of `MOVABLE`: `tfkd.tuning.Range` or `Choice`}, starting at the setting's value."""
+        given = self.search
+        for name in given:
+            if name not in MOVABLE:
+                raise SettingsError(f'search: no "{name}". {near(name, MOVABLE)}')
+        if not given:
+            absent = {"hint_weight"} if self.hints == NONE or not self.hint_weight else set()
+            given = {name: text for name, text in DEFAULT_SPACE.items() if name not in absent}
+        elif "hint_weight" in given and self.hints == NONE:
+            raise SettingsError('search moves hint_weight, but hints is "none".')
+        return {
+            name: _space(f"search.{name}", text, getattr(self, name))
+            for name, text in given.items()
+        }
+
+    @property
+    def distillation(self):
+        """The `DistillSettings` from which the search starts: those of trial 0."""
+        return DistillSettings(
+            **{name: getattr(self, name) for name in DistillSettings.model_fields}
+        )
+
+    def of_trial(self, values):
+        """The `DistillSettings` of a trial.
+
+        Args:
+            values: {hyperparameter: value}; an option of the student's model is named
+                `student_<option>`.
+        """
+        moved = {name: value for name, value in values.items() if name in MOVABLE}
+        options = {
+            name: values[student_option(name)]
+            for name in self.student_choices
+            if student_option(name) in values
+        }
+        student_options = {**self.student_options, **options}
+        return self.distillation.replace(student_options=student_options, **moved)
+
+    def final(self, values, teacher):
+        """The `DistillSettings` of the final students: seeds that no trial has seen.
+
+        Args:
+            values: a trial's.
+            teacher: path of the search's teacher.
+        """
+        return self.of_trial(values).replace(
+            teacher=str(teacher),
+            teacher_options={},
+            any_teacher=True,  # it is the search's own
+            seed=self.seed + self.executions,
+        )
+
+    def differences(self, other):
+        """As `Settings.differences`, without what may change while a search goes on."""
+        same = {name: getattr(other, name) for name in FREE}
+        return super(SearchSettings, self.replace(**same)).differences(other)
+
+    def default_out(self):
+        return f"{super().default_out()}-search"
+
+
+def student_option(name):
+    """The hyperparameter of an option of the student's model."""
+    return f"student_{name}"
+
+
+def _choices(given):
+    """{option: tuple of values, two or more} of `search_student_options`."""
+    choices = {}
+    for name, own in given.items():
+        values = tuple(_values(f"search_student_options.{name}", own))
+        if any(isinstance(value, float) for value in values):
+            values = tuple(float(v) if _is_number(v) else v for v in values)
+        choices[name] = values
+    return choices
+
+
+EXPECTED = "expected LOW:HIGH, LOW:HIGH:log, or values with commas"
+
+
+def _space(name, given, start):
+    """A `Range` or `Choice` from LOW:HIGH, LOW:HIGH:log, or values with commas (or a list)."""
+    try:
+        if isinstance(given, str) and ":" in given:
+            low, high, *log = given.split(":")
+            if log not in ([], ["log"]):
+                raise SettingsError(f"{name} is {given!r}; {EXPECTED}.")
+            return Range(_number(low), _number(high), start, log=bool(log))
+        return Choice(tuple(map(_number, _values(name, given))), start)
+    except SettingsError:
+        raise
+    except ValueError as error:
+        raise SettingsError(
+            f"{name} is {given!r}: {error} It starts at the setting itself, {name[7:]}={start}."
+        ) from None
+
+
+def _values(name, given):
+    values = given if isinstance(given, list | tuple) else [given]
+    if isinstance(given, str):
+        values = [_value(text.strip()) for text in given.split(",")]
+    if len(values) < 2:
+        raise SettingsError(f"{name} is {given!r}: with one value nothing moves; {EXPECTED}.")
+    return values
+
+
+def _number(value):
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{value!r} is no number.") from None
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _value(text):
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,161 @@
+"""What every run decides, whatever it compares: data, models, budget and seeds."""
+
+import os
+import zipfile
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from tfkd.models import check_name
+from tfkd.settings.base import (
+    Above0,
+    AtLeast0,
+    Count,
+    Settings,
+    SettingsError,
+    Texts,
+    is_path,
+    is_reference,
+    options,
+)
+
+# tfkd.data knows them, but imports TensorFlow; a test compares the two.
+Augmentation = Literal["none", "shift", "crop", "flip", "crop_flip"]
+Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "lion", "adafactor"]
+
+
+class BudgetSettings(Settings):
+    """How everything of a run is trained, whatever the models and the data."""
+
+    paths: ClassVar = ("data_dir", "cache")
+    code: ClassVar = ("callback",)
+
+    data_dir: str | None = None
+    """Where TFDS data lies."""
+    image_size: Annotated[int | None, Field(ge=8)] = None
+    """Resize images to this many pixels a side."""
+    limit: Annotated[int | None, Field(ge=1)] = None
+    """Use at most so many training examples."""
+    augment: Augmentation = "shift"
+    """Augmentation."""
+    epochs: Count = 30
+    """Epochs of each student."""
+    teacher_epochs: Count = 30
+    """Epochs of a teacher that is trained."""
+    batch_size: Count = 64
+    """Examples a batch."""
+    optimizer: Optimizer = "adam"
+    """Optimizer of students and of a teacher that is trained; sgd has momentum 0.9."""
+    learning_rate: Above0 = 0.003
+    """First learning rate; it falls to 0 along a cosine."""
+    weight_decay: AtLeast0 = 0.0
+    """Decoupled weight decay of all weights."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Smooths the students' labels."""
+    class_weight: Literal["none", "balanced"] = "none"
+    """Weigh examples, so that every class counts the same."""
+    early_stopping: Annotated[int | None, Field(ge=1)] = None
+    """End a training after so many epochs without a better validation accuracy."""
+    callback: Texts = ()
+    """Keras callback of your own for the students, package.module:object (repeatable)."""
+    seeds: Count = 3
+    """How many times the student is trained anew."""
+    seed: Annotated[int, Field(ge=0, le=2**31)] = 0
+    """The first seed; the next ones count up."""
+    cache_gb: Annotated[float | None, Field(ge=0)] = None
+    """Disk for the teacher's stored answers, in GB; unless told a quarter of what is free."""
+    cache: str | None = None
+    """Keep the teacher's stored answers in this folder, for other runs."""
+    train_teacher: bool = False
+    """Train a teacher from a file or a function, too, instead of taking it as it is."""
+    any_teacher: bool = False
+    """Take a teacher that knows no more than chance, or names the classes in another order."""
+
+    def check(self):
+        for text in self.callback:
+            if not is_reference(text):
+                raise SettingsError(
+                    f'callback is "{text}"; expected package.module:object, a Keras callback or a '
+                    "function without arguments that returns one."
+                )
+
+    @property
+    def all_seeds(self):
+        """The seeds of the students; the first is also the teacher's."""
+        return list(range(self.seed, self.seed + self.seeds))
+
+
+class TrainingSettings(BudgetSettings):
+    """Data, teacher, student and the budget that every student of a run gets."""
+
+    paths: ClassVar = (*BudgetSettings.paths, "data", "teacher", "student")
+    code: ClassVar = (*BudgetSettings.code, "teacher", "student")
+
+    data: Annotated[str, Field(min_length=1)] = "digits"
+    """"digits" (built in), a TFDS name, or a folder of images."""
+    teacher: Annotated[str, Field(min_length=1)] = "resnet"
+    """Model to train as teacher; or a trained one: a .keras file, or package.module:function."""
+    teacher_options: options("--teacher-option")
+    """Of the teacher's model, such as depth=32 (repeatable)."""
+    student: Annotated[str, Field(min_length=1)] = "modified_alexnet"
+    """Model to train as student, package.module:function, or a .keras file to start from."""
+    student_options: options("--student-option")
+    """Of the student's model, such as width=0.25 (repeatable)."""
+
+    def check(self):
+        super().check()
+        for role in ("student", "teacher"):
+            check_model(role, getattr(self, role), getattr(self, f"{role}_options"))
+
+    @property
+    def teacher_is_given(self):
+        """Whether the teacher is trained already: of a file, or of a function."""
+        return (is_path(self.teacher) or is_reference(self.teacher)) and not self.train_teacher
+
+    def check_files(self):
+        """What files can tell in no time.
+
+        Raises:
+            FileNotFoundError: data_dir or a model's file is not there.
+            ValueError: a model's file is no whole .keras file.
+        """
+        if self.data_dir is not None and not os.path.isdir(self.data_dir):
+            raise FileNotFoundError(f'No directory "{self.data_dir}", given as data_dir.')
+        for role in ("teacher", "student"):
+            if is_path(getattr(self, role)):
+                check_keras_file(getattr(self, role), role)
+
+
+def check_model(role, text, options):
+    """Raises SettingsError unless a text can name a model: a name, a file or a function."""
+    if is_path(text):
+        if options:
+            raise SettingsError(
+                f"{role}_options {options} are for a {role} that is built, but {role} is the file "
+                f'"{text}". Leave them out.'
+            )
+    elif not is_reference(text):
+        try:
+            check_name(text)
+        except ValueError as error:
+            raise SettingsError(
+                f"{role}: {error} A model of your own is given as its .keras file, or as "
+                "package.module:function."
+            ) from None
+
+
+def check_keras_file(path, role="model"):
+    """Raises FileNotFoundError or ValueError unless a path is a whole `.keras` file."""
+    if not os.path.exists(path):
+        raise FileNotFoundError(
+            f'No {role} file "{path}". Give a .keras file, or the name of a model to train.'
+        )
+    fix = "Expected a file written by model.save('NAME.keras') of Keras 3; save the model again."
+    if not zipfile.is_zipfile(path):
+        reason = "truncated, or of another format"
+        raise ValueError(f'"{path}" is not a whole .keras file: {reason}. {fix}')
+    with zipfile.ZipFile(path) as archive:
+        missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
+    if missing:
+        reason = f"it lacks {' and '.join(sorted(missing))}"
+        raise ValueError(f'"{path}" is no .keras file: {reason}. {fix}')

@@ -1,0 +1,381 @@
+"""KerasTuner's tuners, which here begin with the defaults and go on after kills and damage.
+
+All names of KerasTuner that it does not document as public stand in this module;
+`tests/tuning/test_tuners.py` tests what is relied on.
+
+A search that goes on is played again: its oracle is made anew, hands out the same trials in the
+same order, and is told what each ended in before. So nothing but `trial_*/trial.json` is read, what
+a damaged or missing one held is trained again, and a killed search ends as an undisturbed one does.
+"""
+
+import inspect
+import json
+import math
+import time
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import keras_tuner
+from keras_tuner.engine.trial import Trial, TrialStatus
+from keras_tuner.src import protos
+from keras_tuner.src.distribute import oracle_chief
+from keras_tuner.src.engine import tuner_utils
+
+from tfkd.files import written
+from tfkd.tuning import checkpoints
+from tfkd.tuning.results import Executions, TrialState, read_json, trial_directories
+
+CHECKPOINT = "checkpoint.npz"
+IDLE_SECONDS = 0.05
+UNSEEDED = 10_001
+
+
+class _Oracle:
+    """Mixin of KerasTuner's oracles.
+
+    Attributes:
+        notes: list of sentences about files that could not be used.
+        most: how many trials there may be.
+        deadline: `time.monotonic()` after which no trial is begun, the first excepted.
+        declare: function of `hp` that asks of it whatever a model's factory asks.
+    """
+
+    numerical = False  # whether proposals are computed, and may differ in their last digits
+
+    def __init__(self, objective=None, seed=None, **settings):
+        # KerasTuner takes 0 for no seed, and draws one in each process where there is none.
+        super().__init__(objective=objective, seed=seed or UNSEEDED, **settings)
+        self.notes, self.deadline = [], math.inf
+        # KerasTuner makes names as long as the limit: they would change with it.
+        self.most, self.max_trials = self.max_trials or math.inf, None
+        self.declare = lambda hp: None
+        self._records, self._pending = {}, {}  # {number: TrialState}, {name: TrialState}
+        self._begun_after, self._ended_as = {}, {}
+        self._replaying = False
+
+    def limit(self, trials=math.inf, seconds=math.inf):
+        """Hands out no more than so many trials, and none but the first after so many seconds."""
+        self.most, self.deadline = trials, time.monotonic() + seconds
+
+    @property
+    def over(self):
+        """Whether all trials that `limit` allows have ended."""
+        return self._enough() and not self.ongoing_trials and not self._retry_queue
+
+    def read_trials(self):
+        """Takes up the trials of the project's directory, as far as their files are whole."""
+        for path in trial_directories(self._project_dir):
+            name = path.name.removeprefix("trial_")
+            try:
+                record = read_json(path / "trial.json", TrialState)
+                if not name.isdecimal() or f"{int(name):04d}" != record.trial_id:
+                    raise ValueError(
+                        f'"{path / "trial.json"}" is of a trial "{record.trial_id}"; expected a '
+                        "directory trial_0000, trial_0001, ... with a trial of the same number."
+                    )
+                if record.status == TrialStatus.COMPLETED:
+                    _check_whole(path, record)
+                self._records[int(name)] = record
+            except ValueError as error:
+                self.notes.append(f"{error} That trial is trained again.")
+        self._replay()
+
+    @keras_tuner.synchronized
+    def create_trial(self, tuner_id):
+        if tuner_id not in self.ongoing_trials and not self._retry_queue:
+            self._replay()  # beyond a gap that has been filled
+        waiting = tuner_id in self.ongoing_trials or self._retry_queue
+        if not waiting and self._enough():
+            self.tuner_ids.discard(tuner_id)
+            return Trial(self.get_space(), status=TrialStatus.STOPPED)
+        return super().create_trial(tuner_id)
+
+    def save(self):
+        """Nothing: what a search needs in order to go on stands in its trials' files."""
+
+    def reload(self):
+        """Nothing: see `read_trials`."""
+
+    def remaining_trials(self):
+        return None if math.isinf(self.most) else self.most - len(self.trials)
+
+    def _enough(self):
+        late = time.monotonic() > self.deadline
+        return len(self.trials) >= self.most or (late and len(self.trials) > 0)
+
+    def _random_values(self):
+        """The defaults first, where published work stands; then KerasTuner's."""
+        if self.trials:
+            return super()._random_values()
+        defaults = keras_tuner.HyperParameters()
+        defaults.merge(self.get_space())
+        return defaults.values
+
+    def _save_trial(self, trial):
+        name = trial.trial_id
+        self._begun_after.setdefault(name, len(self.end_order))
+        if name in self.end_order:
+            self._ended_as.setdefault(name, self.end_order.index(name) + 1)
+        if self._replaying:
+            return  # the file has it already
+        directory = Path(self._get_trial_dir(name))
+        content = {
+            **trial.get_state(),
+            "begun_after": self._begun_after[name],
+            "ended_as": self._ended_as.get(name),
+            "checkpoint": checkpoints.file_hash(directory / CHECKPOINT),
+        }
+        with written(directory / "trial.json") as partial:
+            partial.write_text(json.dumps(content), encoding="utf-8")
+
+    def _replay(self):
+        """Begins and ends the trials on record in the order in which they did, up to a gap."""
+        verbose, self.verbose = self.verbose, 0
+        while len(self.trials) in self._records:
+            record = self._records.pop(len(self.trials))
+            self._end_pending(record.begun_after)
+            self._replaying = True
+            try:
+                trial = super().create_trial(f"again {record.trial_id}")
+            finally:
+                self._replaying = False
+            if trial.status != TrialStatus.RUNNING:
+                self.notes.append(f"Trial {record.trial_id} is no longer part of the search.")
+                break
+            name = trial.trial_id
+            if not self._fits(trial, record):
+                self._save_trial(trial)
+                note = "has other values than this search gives it, and is trained again."
+                self.notes.append(f"Trial {record.trial_id} {note}")
+                break  # what came after it may depend on what it ends in
+            if record.status in (TrialStatus.COMPLETED, TrialStatus.FAILED):
+                self._pending[name] = record
+        self._end_pending()
+        for tuner_id, trial in list(self.ongoing_trials.items()):
+            if tuner_id.startswith("again "):
+                del self.ongoing_trials[tuner_id]
+                self._retry_queue.insert(0, trial.trial_id)  # it takes the last one first
+        self.verbose = verbose
+        self.tuner_ids -= {name for name in self.tuner_ids if name.startswith("again ")}
+
+    def _end_pending(self, most=None):
+        """Ends replayed trials in their order, until `most` trials have ended."""
+        for name in sorted(self._pending, key=lambda n: self._pending[n].ended_as or math.inf):
+            if most is not None and len(self.end_order) >= most:
+                return
+            record = self._pending.pop(name)
+            trial = self.trials[name]
+            ended = Trial(trial.hyperparameters, name, record.status, record.message)
+            self._replaying = True
+            try:
+                if record.status == TrialStatus.COMPLETED:
+                    last = {n: m.observations[-1] for n, m in record.metrics.metrics.items()}
+                    for step in {observation.step for observation in last.values()}:
+                        values = {n: o.value[-1] for n, o in last.items() if o.step == step}
+                        self.update_trial(name, values, step)
+                self.end_trial(ended)
+            finally:
+                self._replaying = False
+
+    def _fits(self, trial, record):
+        """Whether a record is of this trial; if so, the trial gets the record's values."""
+        hp, recorded = trial.hyperparameters, record.hyperparameters.values
+        if recorded.keys() - hp.values.keys():
+            self.declare(hp)  # what is only asked for while a model is built
+        values = hp.values
+        if recorded.keys() != values.keys():
+            return False
+        if self.numerical:
+            near = [_near(values[n], recorded[n]) for n in values]
+            if not all(near):
+                return False
+        elif any(values[name] != recorded[name] for name in values):
+            return False
+        if record.status == TrialStatus.COMPLETED:
+            wanted = getattr(self.objective, "objectives", [self.objective])
+            if not all(one.name in record.metrics.metrics for one in wanted):
+                return False
+        hp.values = dict(recorded)
+        return True
+
+
+class _Tuner(keras_tuner.Tuner):
+    """KerasTuner's tuner over one of the oracles here; takes what KerasTuner's of that name takes.
+
+    Attributes:
+        worker_timeout: seconds that a worker waits for its chief's answer.
+        watcher: object with `epoch(trial, epoch)` and `update(now)`, told what happens; or None.
+    """
+
+    oracle_class, watcher = None, None
+    worker_timeout = 600.0
+
+    def __init__(self, hypermodel=None, objective=None, **settings):
+        names = inspect.signature(self.oracle_class.__mro__[2].__init__).parameters
+        own = {name: settings.pop(name) for name in names if name in settings}
+        oracle = self.oracle_class(objective, **own)
+        super().__init__(oracle, hypermodel, **settings)
+        if self._is_worker():
+            self.oracle.stub = _Waiting(self.oracle.stub, self)
+        else:
+            oracle.declare = self.hypermodel.build
+            oracle.read_trials()
+
+    def save(self):
+        """Nothing: see the module."""
+
+    def reload(self):
+        """As for a new search: see the module."""
+        self._populate_initial_space()
+
+    def pre_create_trial(self):
+        if self._is_worker():
+            time.sleep(IDLE_SECONDS)  # KerasTuner asks without a pause while the chief has nothing
+
+    def on_epoch_end(self, trial, model, epoch, logs=None):
+        super().on_epoch_end(trial, model, epoch, logs)
+        if self.watcher is not None:
+            self.watcher.epoch(trial.trial_id, epoch + 1)
+
+    def on_trial_end(self, trial):
+        super().on_trial_end(trial)
+        if self.watcher is not None:
+            self.watcher.update(now=True)
+
+    def run_trial(self, trial, *arguments, callbacks=(), **settings):
+        """Trains a trial once for each execution, and keeps the best epoch's weights.
+
+        Raises:
+            keras_tuner.errors.FatalError: a file cannot be written or read; the trial is not to
+                blame, and the same search may go on later.
+        """
+        hp, histories = trial.hyperparameters, []
+        if "tuner/epochs" in hp.values:  # of Hyperband
+            settings["epochs"] = hp.values["tuner/epochs"]
+            settings["initial_epoch"] = hp.values["tuner/initial_epoch"]
+        directory = Path(self.get_trial_dir(trial.trial_id))
+        keeper = checkpoints.BestWeights(self.oracle.objective, directory / CHECKPOINT)
+        try:
+            for execution in range(self.executions_per_trial):
+                model = self._build_hypermodel(hp)
+                own = self._deepcopy_callbacks(list(callbacks))
+                self._configure_tensorboard_dir(own, trial, execution)
+                own += [tuner_utils.TunerCallback(self, trial), keeper]
+                fitted = self.hypermodel.fit(hp, model, *arguments, callbacks=own, **settings)
+                histories.append(fitted)
+        except OSError as error:
+            raise keras_tuner.errors.FatalError(str(error)) from error
+        return histories
+
+    def load_model(self, trial):
+        """The trial's model with the weights of its best epoch.
+
+        Raises:
+            ValueError: the checkpoint is damaged, or of another model.
+        """
+        model = super()._build_hypermodel(trial.hyperparameters)
+        checkpoints.read_weights(model, Path(self.get_trial_dir(trial.trial_id)) / CHECKPOINT)
+        return model
+
+    def _build_hypermodel(self, hp):
+        model = super()._build_hypermodel(hp)
+        before = hp.values.get("tuner/trial_id")  # of Hyperband
+        if before:
+            try:
+                checkpoints.read_weights(model, Path(self.get_trial_dir(before)) / CHECKPOINT)
+            except ValueError as error:
+                raise keras_tuner.errors.FatalError(str(error)) from error
+        return model
+
+
+class _RandomSearchOracle(_Oracle, keras_tuner.oracles.RandomSearchOracle):
+    pass
+
+
+class _BayesianOptimizationOracle(_Oracle, keras_tuner.oracles.BayesianOptimizationOracle):
+    numerical = True
+
+
+class _HyperbandOracle(_Oracle, keras_tuner.oracles.HyperbandOracle):
+    pass
+
+
+class _GridSearchOracle(_Oracle, keras_tuner.oracles.GridSearchOracle):
+    pass
+
+
+class RandomSearch(_Tuner):
+    """`keras_tuner.RandomSearch` that begins with the defaults and goes on after any kill."""
+
+    oracle_class = _RandomSearchOracle
+
+
+class BayesianOptimization(_Tuner):
+    """`keras_tuner.BayesianOptimization` that begins with the defaults and goes on after a kill."""
+
+    oracle_class = _BayesianOptimizationOracle
+
+
+class Hyperband(_Tuner):
+    """`keras_tuner.Hyperband` that begins with the defaults and goes on after any kill."""
+
+    oracle_class = _HyperbandOracle
+
+
+class GridSearch(_Tuner):
+    """`keras_tuner.GridSearch` that goes on after any kill; it begins with the defaults itself."""
+
+    oracle_class = _GridSearchOracle
+
+
+def serve(oracle, ip, port):
+    """Answers workers, KerasTuner's chief.
+
+    Returns:
+        (the gRPC server, started; the port it listens on; function () -> bool: whether a worker
+        was told to stop and none is left).
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    servicer = oracle_chief.OracleServicer(oracle)
+    protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
+    try:
+        # KerasTuner knows no TLS: for private networks only.
+        bound = server.add_insecure_port(f"{ip}:{port}")
+    except RuntimeError as error:
+        raise OSError(
+            f"Cannot listen on {ip}:{port} (KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT): it is "
+            "taken, or no address of this host."
+        ) from error
+    server.start()
+    return server, bound, lambda: servicer.stop_triggered and oracle_chief.exit_chief(oracle)
+
+
+class _Waiting:
+    """A worker's calls to its chief, with the tuner's own timeout and not KerasTuner's hour."""
+
+    def __init__(self, stub, tuner):
+        self._stub, self._tuner = stub, tuner
+
+    def __getattr__(self, name):
+        call = getattr(self._stub, name)
+        return lambda request, **how: call(
+            request, **{**how, "timeout": self._tuner.worker_timeout}
+        )
+
+
+def _check_whole(path, record):
+    """Raises ValueError unless a completed trial's other files are what they were at its end."""
+    if not Executions(path).read():
+        raise ValueError(f'"{Executions(path).path}" is missing.')
+    if checkpoints.file_hash(path / CHECKPOINT) != record.checkpoint:
+        raise ValueError(f'"{path / CHECKPOINT}" is missing or damaged.')
+
+
+def _near(value, other):
+    if isinstance(value, float) and isinstance(other, float):
+        return math.isclose(value, other, rel_tol=0.01, abs_tol=1e-6)
+    return value == other
