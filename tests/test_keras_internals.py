@@ -27,7 +27,7 @@ def test_private_modules_are_named_in_one_place():
             modules += [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if any(m.startswith(("keras.src", "tensorflow.python")) for m in modules):
                 found.add(path.relative_to(root).as_posix())
-    assert found == {"_keras.py"}
+    assert found == {"_keras.py"}  # KerasTuner's: tests/tuning
 
 
 def test_masks_stand_on_tensors():
@@ -125,6 +125,13 @@ def test_a_prepared_model_makes_its_variables_beforehand():
     (penalty,) = made.scaled_penalties()
     kernel = made.inner.get_layer("hidden").kernel.numpy()
     np.testing.assert_allclose(penalty, (kernel**2).sum(), rtol=1e-6)
+
+
+def test_the_global_seed_generator_is_there_once_it_was_used():
+    keras.backend.clear_session()
+    assert not _keras.has_global_seed_generator()
+    keras.random.normal((1,))
+    assert _keras.has_global_seed_generator()
 
 
 def test_symbolic_inputs_have_the_structure_of_the_shapes():

@@ -7,8 +7,10 @@ versions of Keras that setup.cfg admits.
 import keras
 import tensorflow as tf
 from keras.src.backend import compute_output_spec
+from keras.src.backend.common import global_state
 from keras.src.losses.loss import reduce_weighted_values, unscale_loss_for_distribution
 from keras.src.losses.losses import LossFunctionWrapper
+from keras.src.random import seed_generator
 from keras.src.utils.naming import to_snake_case
 from tensorflow.python.util import _pywrap_util_port
 
@@ -109,6 +111,11 @@ def rank_of_values(loss, y_true, y_pred):
 def settings_of(loss):
     """The keyword arguments that a Keras loss gives its function."""
     return getattr(loss, "_fn_kwargs", {})
+
+
+def has_global_seed_generator():
+    """Whether a random layer without a seed of its own has been made since the last reset."""
+    return global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR) is not None
 
 
 # What `compile` makes of its arguments.
