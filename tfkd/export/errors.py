@@ -45,8 +45,8 @@ def _message(path, needed):
     return (
         f'The disk that holds "{path}" is full: {_megabytes(free_bytes(path))} are free, and the '
         f"export needs {_megabytes(needed)} at least. Nothing of it was kept. Free some space "
-        "there, for example by deleting old versions or exports, or export to another disk; the same call or "
-        "command then starts the export again."
+        "there, for example by deleting old versions or exports, or export to another disk; the "
+        "same call or command then starts the export again."
     )
 
 

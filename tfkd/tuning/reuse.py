@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfkd import _keras
+
 _MISSING = object()
 
 
