@@ -13,7 +13,6 @@ from tfkd.losses import (
     FeatureDistillation,
     LogitsDistillation,
     SelfDistillation,
-    TeacherAgreement,
 )
 
 EXITS = ("exit", "output")
@@ -172,8 +171,9 @@ def test_it_is_saved_and_continues(tmp_path):
 def test_agreement_is_reported_and_teaches_nothing():
     x, y = examples()
     student, wise = two_exits(), teacher()
-    losses = [LogitsDistillation(2.0), TeacherAgreement()]
-    distiller = compiled(tfkd.Distiller(wise, student, losses, [1.0, 0.0], 0.5))
+    distiller = tfkd.Distiller(wise, student, LogitsDistillation(2.0))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    distiller.compile("sgd", loss, teacher_metrics=[tfkd.metrics.TeacherAgreement()])
     figures = distiller.evaluate(x, y, verbose=0, return_dict=True)
     same = wise.predict(x, verbose=0).argmax(-1) == student.predict(x, verbose=0)["output"].argmax(
         -1

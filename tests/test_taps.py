@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from tfkd.taps import Taps, find_layer, layer_paths, logits, output_names
+from tfkd.heads import Head
+from tfkd.taps import Taps, find_layer, layer_paths, output_names
 
 
 def batch(*shape):
@@ -311,9 +312,9 @@ def test_several_outputs_stand_under_their_names(structure, names):
     _, tensors = taps(x, training=False)
     assert sorted(tensors) == sorted(names)
     assert [tensors[name].shape[-1] for name in names] == [2, 3]
-    shapes, activations = taps.trace(tf.TensorSpec((None, 6)))
+    shapes = taps.trace(tf.TensorSpec((None, 6)))
     assert shapes == {name: tuple([None, *tensors[name].shape[1:]]) for name in tensors}
-    assert set(activations.values()) == {None}
+    assert set(taps.output_heads.values()) == {Head("logits")}
 
 
 def test_a_head_shared_by_two_outputs_stays_two_outputs():
@@ -337,6 +338,13 @@ def test_subclassed_models_may_name_their_outputs():
 
 
 # Heads.
+
+
+HEADS = {
+    "softmax": Head("probabilities", "one_of_many"),
+    "sigmoid": Head("probabilities", "independent"),
+    None: Head("logits"),
+}
 
 
 def head_models(tmp_path=None):
@@ -377,8 +385,8 @@ def test_a_head_gives_its_logits(kind, graph):
     (model, activation), x = head_models()[kind], batch(4, 6)
     taps = Taps(model)
     plain = model(x)
-    _, activations = taps.trace(tf.TensorSpec((None, 6)))
-    assert activations == {"output": activation}
+    taps.trace(tf.TensorSpec((None, 6)))
+    assert taps.output_heads == {"output": HEADS[activation]}
     run = lambda x: taps(x, training=False)  # noqa: E731
     returned, tensors = (tf.function(run) if graph else run)(x)
     # What the model returned is left alone: it is what metrics and the user's loss see.
@@ -402,8 +410,8 @@ def test_a_saved_model_gives_its_logits(tmp_path, activation, graph):
     model.export(tmp_path / "exported", verbose=False)
     teacher = layers.TFSMLayer(tmp_path / "exported", call_endpoint="serve")
     taps, x = Taps(teacher, role="teacher"), batch(4, 6)
-    shapes, activations = taps.trace(tf.TensorSpec((None, 6)))
-    assert (shapes["output"][-1], activations) == (3, {"output": activation})
+    shapes = taps.trace(tf.TensorSpec((None, 6)))
+    assert (shapes["output"][-1], taps.output_heads) == (3, {"output": HEADS[activation]})
     run = lambda x: taps(x, training=False)[1]  # noqa: E731
     found = (tf.function(run) if graph else run)(x)["output"].numpy()
     head = model.get_layer("head")
@@ -437,6 +445,7 @@ def test_recovered_logits_stay_finite_for_certain_outputs():
     image = keras.Input((2,))
     model = keras.Model(image, layers.Softmax()(image))
     certain = tf.constant([[500.0, -500.0]])
-    recovered, activation = logits(model(certain))
-    assert activation == "softmax"
-    np.testing.assert_array_equal(recovered, certain)
+    np.testing.assert_array_equal(Taps(model)(certain, training=False)[1]["output"], certain)
+    recovered = HEADS["softmax"].logits(tf.constant([[1.0, 0.0]]))
+    assert np.isfinite(recovered).all()
+    np.testing.assert_allclose(tf.nn.softmax(recovered), [[1.0, 0.0]])

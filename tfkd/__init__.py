@@ -1,32 +1,63 @@
 """tfkd: knowledge distillation for Keras on TensorFlow.
 
-Names are loaded when they are first used, so that `import tfkd` (and `tfkd --help`) is quick. Where
-Keras is already loaded, tfkd's classes are registered at once: `keras.models.load_model` knows
-them."""
+Names are loaded when they are first used, so that `import tfkd` (and `tfkd --help`) is quick.
+"""
 
-import importlib
-import sys
+from typing import TYPE_CHECKING
 
-from tfkd import _backend, _lazy
+from tfkd import _backend, _lazy, _registration
+
+if TYPE_CHECKING:
+    from tfkd import (
+        data,
+        evaluation,
+        export,
+        losses,
+        metrics,
+        models,
+        recipes,
+        runs,
+        schedules,
+        teachers,
+        tuning,
+    )
+    from tfkd.distiller import Distiller
+    from tfkd.teachers.cache import TeacherCache
 
 __version__ = "0.1.0"
 
-_HOME = {
+_HOMES = {
     "Distiller": "tfkd.distiller",
     "TeacherCache": "tfkd.teachers.cache",
     "data": "tfkd.data",
     "evaluation": "tfkd.evaluation",
     "export": "tfkd.export",
     "losses": "tfkd.losses",
+    "metrics": "tfkd.metrics",
     "models": "tfkd.models",
     "recipes": "tfkd.recipes",
     "runs": "tfkd.runs",
+    "schedules": "tfkd.schedules",
+    "teachers": "tfkd.teachers",
     "tuning": "tfkd.tuning",
 }
 
-__all__ = sorted(_HOME)
-__getattr__, __dir__ = _lazy.attributes(__name__, _HOME)
+__all__ = [
+    "Distiller",
+    "TeacherCache",
+    "data",
+    "evaluation",
+    "export",
+    "losses",
+    "metrics",
+    "models",
+    "recipes",
+    "runs",
+    "schedules",
+    "teachers",
+    "tuning",
+]
+__getattr__, __dir__ = _lazy.attributes(__name__, _HOMES)
 
 _backend.check()
-if "keras" in sys.modules:
-    importlib.import_module("tfkd.distiller")
+_registration.install()

@@ -19,7 +19,8 @@ import threading
 
 import keras
 import tensorflow as tf
-from tensorflow.python.util import _pywrap_util_port
+
+from tfkd import _keras
 
 _pass = threading.local()
 
@@ -37,7 +38,7 @@ def active():
 
 def faster():
     """Whether the fused kernel pays on this machine: it does with oneDNN, and costs without."""
-    return bool(_pywrap_util_port.IsMklEnabled())
+    return _keras.has_onednn()
 
 
 def install(model):
@@ -54,7 +55,7 @@ def install(model):
     Returns:
         int, the number of layers that can run fused.
     """
-    return sum(_install_layer(layer) for layer in model._flatten_layers())
+    return sum(_install_layer(layer) for layer in [model, *_keras.layers_of(model)])
 
 
 def _install_layer(layer):
@@ -78,7 +79,7 @@ def _install_layer(layer):
 
 def _eligible(layer):
     kind = keras.layers.BatchNormalization
-    if not isinstance(layer, kind) or type(layer)._moments is not kind._moments:
+    if not isinstance(layer, kind) or _keras.has_own_moments(layer):
         return False
     if layer.built and layer.input_spec.ndim != 4:
         return False

@@ -12,12 +12,14 @@ import difflib
 import functools
 import threading
 
+import keras
 import tensorflow as tf
 
-OUTPUT = "output"
+from tfkd import _keras, head_search
+from tfkd import fused as fused_kernels
+from tfkd.heads import of_outputs, refined
 
-# Smallest probability that a logarithm is taken of, just above float32's smallest normal number.
-_TINY = 1.2e-38
+OUTPUT = "output"
 
 _local = threading.local()
 
@@ -29,15 +31,24 @@ class Taps:
         model: `keras.Model` or any `keras.Layer` (a `TFSMLayer`, say).
         names: names of outputs or layers to read besides the outputs.
         role: "teacher" or "student", for messages.
+        heads: what is known of the outputs: a name of a head or a `tfkd.heads.Head`, or
+            {output name: one}; found out by `trace` where it is not given.
+        fused: whether its BatchNormalization layers run on TensorFlow's fused kernel.
+
+    Attributes:
+        shapes: {name: shape with batch} of the tensors that a pass gives, once traced.
+        heads: {name: `Head`} of the tensors that a pass gives, once traced.
+        output_heads: {output name: `Head`} of what the model itself returns, once traced.
 
     Raises:
         ValueError: a name is neither an output nor a layer; near matches are listed.
     """
 
-    def __init__(self, model, names=(), role="model"):
-        self.model, self.role = model, role
+    def __init__(self, model, names=(), role="model", heads=None, fused=False):
+        self.model, self.role, self._fused = model, role, fused
         self.output_names = output_names(model)
-        self._layers, self._awaited, self._activations = {}, {}, {}
+        self.shapes, self.heads, self.output_heads, self._given_heads = {}, {}, {}, heads
+        self._layers, self._awaited = {}, {}
         for name in names:
             if name in (self.output_names or (OUTPUT,)) or name == OUTPUT:
                 continue
@@ -51,6 +62,11 @@ class Taps:
             _make_tappable(layer)
 
     @property
+    def signature(self):
+        """The structure of `tf.TensorSpec` that the model takes, or None where it cannot tell."""
+        return input_signature(self.model)
+
+    @property
     def outputs(self):
         """Names of everything that one pass gives: outputs first, then tapped layers."""
         return (*(self.output_names or (OUTPUT,)), *self._layers)
@@ -59,47 +75,88 @@ class Taps:
         """Runs the model once.
 
         Returns:
-            (what the model returned, {name: tensor}). A classifier that ends in softmax or sigmoid
-            stands in the dict with its logits.
+            (what the model returned, {name: tensor}). An output that is known to hold
+            probabilities stands in the dict with its logits.
         """
-        arguments = (
-            {"training": training} if getattr(self.model, "_call_has_training_arg", 1) else {}
-        )
-        with _recording(self._layers.values()) as seen:
-            returned = self.model(inputs, **arguments)
-        named = self._named(returned)
-        tensors = {name: logits(t, self._activations.get(name))[0] for name, t in named.items()}
-        for name, error in self._awaited.items():
-            if name not in tensors:
-                raise error
-        for name, layer in self._layers.items():
-            tapped = self._tapped(name, seen.get(id(layer)))
+        returned, named, tapped = self._run(inputs, training)
+        tensors = {name: self._logits(name, tensor) for name, tensor in named.items()}
+        for name, tensor in tapped.items():
             # The layer that a model ends in stands with its logits, as the output does.
-            same = [output for output, tensor in named.items() if tensor is tapped]
-            tensors[name] = tensors[same[0]] if same else tapped
+            same = [output for output, given in named.items() if given is tensor]
+            tensors[name] = tensors[same[0]] if same else tensor
         return returned, tensors
 
     def trace(self, signature):
-        """Traces an inference pass without running it.
+        """Traces an inference pass; runs it only where the graph does not tell what a head is.
 
         Args:
             signature: structure of `tf.TensorSpec`, batch dimension included.
 
         Returns:
-            ({name: shape tuple}, {output name: "softmax", "sigmoid" or None}).
+            {name: shape tuple}, batch included.
         """
-        shapes, activations = {}, {}
+        shapes, found, ends = {}, {}, {}
 
         def run(inputs):
-            returned, tensors = self(inputs, training=False)
-            shapes.update({name: tuple(t.shape) for name, t in tensors.items()})
-            named = self._named(returned)
-            activations.update({name: logits(t)[1] for name, t in named.items()})
-            return tensors
+            _, named, tapped = self._run(inputs, training=False)
+            for name, tensor in (named | tapped).items():
+                shapes[name] = tuple(tensor.shape)
+                found[name] = head_search.search(tensor)
+            same = {id(tensor): name for name, tensor in named.items()}
+            ends.update({name: same[id(t)] for name, t in tapped.items() if id(t) in same})
+            return {name: tf.identity(tensor) for name, tensor in (named | tapped).items()}
 
-        tf.function(run, autograph=False).get_concrete_function(signature)
-        self._activations = activations  # an eager tensor does not tell how it was made
-        return shapes, activations
+        traced = tf.function(run, autograph=False).get_concrete_function(signature)
+        if self._fused:  # all layers are there now
+            fused_kernels.install(self.model)
+        looks = functools.cache(lambda: _measured(traced, signature))
+        outputs = [name for name in found if name not in self._layers]
+        given = of_outputs(self._given_heads, outputs)
+        heads = {
+            name: given.get(name) or head_search.head(one, lambda name=name: looks().get(name))
+            for name, one in found.items()
+        }
+        self.output_heads = {name: heads[name] for name in outputs}
+        self.heads = {
+            name: heads[name].as_logits() if name in outputs or name in ends else heads[name]
+            for name in heads
+        }
+        self.shapes = shapes
+        return shapes
+
+    def output_heads_under(self, loss):
+        """`output_heads` with what the loss on the labels tells, as `Model.compile` takes it."""
+        return refined(self.output_heads, self.shapes, loss)
+
+    def heads_under(self, loss):
+        """`heads` with what the loss on the labels tells."""
+        outputs = {n: head.as_logits() for n, head in self.output_heads_under(loss).items()}
+        return {**self.heads, **outputs}
+
+    def _run(self, inputs, training):
+        """(what the model returned, {output name: tensor}, {tapped layer: tensor}) of one pass."""
+        arguments = {"training": training} if _keras.takes_training(self.model) else {}
+        kernels = fused_kernels.active() if self._fused else contextlib.nullcontext()
+        with kernels, _recording(self._layers.values()) as seen:
+            returned = self.model(_arranged(self.model, inputs), **arguments)
+        named = self._named(returned)
+        for name, error in self._awaited.items():
+            if name not in named:
+                raise error
+        tapped = {
+            name: self._tapped(name, seen.get(id(layer))) for name, layer in self._layers.items()
+        }
+        return returned, named, tapped
+
+    def _logits(self, name, tensor):
+        """The logits behind an output that holds probabilities; any other output as it is."""
+        found, source = head_search.search(tensor), _keras.logits_of(tensor)
+        head = self.output_heads.get(name) or head_search.head(found, lambda: None)
+        source = found.source if source is None and found.direct else source
+        if source is not None:
+            return _keras.with_mask(source, tensor)
+        known = head.kind == "probabilities" and head.labels is not None
+        return head.logits(tensor) if known else tensor
 
     def _named(self, returned):
         if isinstance(returned, dict):
@@ -114,9 +171,8 @@ class Taps:
     def _tapped(self, name, tensor):
         if tensor is None:
             raise ValueError(
-                f'Layer "{name}" of the {self.role} "{self.model.name}" is not called by the '
-                "model, "
-                "so there is nothing to tap. Tap a layer that takes part in its forward pass."
+                f'Layer "{name}" of the {self.role} "{self.model.name}" is not called by the model,'
+                " so there is nothing to tap. Tap a layer that takes part in its forward pass."
             )
         if not tf.is_tensor(tensor):
             raise ValueError(
@@ -124,6 +180,72 @@ class Taps:
                 f"{type(tensor).__name__}, not one tensor. Tap a layer inside or behind it."
             )
         return tensor
+
+
+def heads_of(model, given=None, loss=None):
+    """What the numbers of each output of a model mean.
+
+    ```python
+    tfkd.taps.heads_of(keras.applications.MobileNetV2(weights=None))
+    # {"output": Head(kind="probabilities", labels="one_of_many")}
+    ```
+
+    Args:
+        model: a built `keras.Model`.
+        given: what is known beforehand, as in `Taps`; it wins over what is found.
+        loss: the loss on the labels that the model is trained with, as `keras.Model.compile` takes
+            it; by default that of a compiled model. It tells independent labels, and a regression,
+            from one class of many, which logits alone do not.
+
+    Returns:
+        {output name: `tfkd.heads.Head`}, "output" for a single one. A head whose `kind` is None is
+        not known; one whose `labels` is None may be of one class of many or of independent labels.
+
+    Raises:
+        ValueError: an unknown name of a head or output, or a model whose inputs are not known.
+    """
+    signature = input_signature(model)
+    if signature is None:
+        raise ValueError(f'The inputs of "{model.name}" are not known. Call it once on a batch.')
+    reader = Taps(model, heads=given)
+    reader.trace(signature)
+    return reader.output_heads_under(getattr(model, "loss", None) if loss is None else loss)
+
+
+def input_signature(model):
+    """The structure of `tf.TensorSpec` that a model takes, or None where it cannot tell."""
+    if getattr(model, "inputs", None):
+        structure = model.inputs[0] if len(model.inputs) == 1 else model.input
+        return keras.tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), structure)
+    shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
+    if not isinstance(shape, list | tuple) or not all(
+        n is None or isinstance(n, int) for n in shape
+    ):
+        return None
+    return tf.TensorSpec((None, *shape[1:]), model.compute_dtype)
+
+
+def _arranged(model, inputs):
+    """A single input in the structure that the model was made with: `keras.Model([image], ...)`."""
+    wanted = model.input if getattr(model, "inputs", None) and _is_functional(model) else None
+    if not keras.tree.is_nested(wanted) or keras.tree.is_nested(inputs) or len(model.inputs) > 1:
+        return inputs
+    return keras.tree.pack_sequence_as(wanted, [inputs])
+
+
+def _is_functional(model):
+    return not isinstance(model, keras.Sequential)
+
+
+def _measured(traced, signature):
+    """{name: what its numbers look like} on made-up inputs, see `head_search.measure`."""
+    inputs = head_search.made_up(signature)
+    if inputs is None:
+        return {}
+    try:
+        return {n: head_search.measure(t) for n, t in traced(inputs).items()}
+    except tf.errors.OpError:  # the model does not take such inputs: its head stays unknown
+        return {}
 
 
 def output_names(model):
@@ -148,7 +270,7 @@ def find_layer(model, name, role="model", also=()):
     """
     layer = model
     for part in name.split("/"):
-        inner = layer._flatten_layers(False, recursive=False)
+        inner = _keras.layers_of(layer, recursive=False)
         found = [child for child in inner if child.name == part]
         if not found:
             raise ValueError(_no_layer(model, name, role, also))
@@ -164,65 +286,9 @@ def find_layer(model, name, role="model", also=()):
 def layer_paths(model, prefix=""):
     """Every layer's path, nested ones included, in the order of the model."""
     paths = []
-    for layer in model._flatten_layers(False, recursive=False):
+    for layer in _keras.layers_of(model, recursive=False):
         paths += [prefix + layer.name, *layer_paths(layer, f"{prefix}{layer.name}/")]
     return paths
-
-
-def logits(output, known=None):
-    """The logits behind a classifier's output, and the activation that was undone.
-
-    Args:
-        output: what a model returned: logits, or probabilities from softmax or sigmoid.
-        known: the final activation where an earlier trace found one.
-
-    Returns:
-        (tensor, None) for logits; (logits, "softmax" or "sigmoid") where a final activation was
-        recognised: its own input where it can be reached, else the inverse of the activation.
-    """
-    found, activation = _undone(output, known)
-    mask = getattr(output, "_keras_mask", None)
-    if mask is not None and found is not output:
-        found = tf.identity(found)
-        found._keras_mask = mask
-    return found, activation
-
-
-def _undone(output, known):
-    activation, source = _final_activation(output)
-    activation = activation or known
-    kept = getattr(output, "_keras_logits", None)
-    if kept is not None:
-        return kept, activation or ("sigmoid" if output.shape[-1] == 1 else "softmax")
-    if activation is None or source is not None:
-        return (output if source is None else source), activation
-    probabilities = tf.cast(output, tf.float32)
-    recovered = tf.math.log(tf.maximum(probabilities, _TINY))
-    if activation == "sigmoid":
-        recovered -= tf.math.log(tf.maximum(1.0 - probabilities, _TINY))
-    return recovered, activation
-
-
-def _final_activation(tensor):
-    """("softmax" or "sigmoid", its input or None), (None, None) if the last op is neither."""
-    if not hasattr(tensor, "graph"):
-        return None, None
-    operation, inside = tensor.op, False
-    index = tensor.value_index
-    while True:
-        kind = operation.type
-        if kind in ("Softmax", "Sigmoid"):
-            return kind.lower(), None if inside else operation.inputs[0]
-        if kind in ("Identity", "StopGradient", "Cast"):
-            source = operation.inputs[0]
-        elif kind in ("PartitionedCall", "StatefulPartitionedCall"):
-            function = operation.graph._get_function(operation.get_attr("f").name)
-            if function is None or not hasattr(function, "graph"):
-                return None, None
-            source, inside = function.graph.outputs[index], True
-        else:
-            return None, None
-        operation, index = source.op, source.value_index
 
 
 @contextlib.contextmanager

@@ -1,9 +1,12 @@
 """Small data sets written on the spot: folders of images, prepared TFDS sets."""
 
+import io
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from PIL import Image
 
 
 def _write_images(folder, count, size=(6, 5), channels=3, suffix=".png", first_value=0):
@@ -13,6 +16,35 @@ def _write_images(folder, count, size=(6, 5), channels=3, suffix=".png", first_v
     for number in range(count):
         image = np.full((*size, channels), first_value + number, np.uint8)
         (folder / f"{number:03d}{suffix}").write_bytes(encode(image).numpy())
+
+
+@pytest.fixture(autouse=True)
+def cache_home(tmp_path_factory, monkeypatch):
+    """The user's cache directory: an empty one for each test."""
+    directory = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(directory))
+    return directory
+
+
+_TINY = io.BytesIO()
+Image.new("RGB", (2, 2)).save(_TINY, "PNG")
+
+
+@pytest.fixture
+def make_tree():
+    """Function (root, paths) that writes files: black images of 2x2, or text for `.txt`; a path
+    that ends with a slash is an empty folder."""
+
+    def make(root, paths):
+        for path in paths:
+            if path.endswith("/"):
+                (root / path).mkdir(parents=True, exist_ok=True)
+                continue
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(b"note" if path.endswith(".txt") else _TINY.getvalue())
+        return root
+
+    return make
 
 
 @pytest.fixture

@@ -5,11 +5,13 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from tfkd import Distiller, losses, tuning
+from tfkd import Distiller, losses, metrics, tuning
 from tfkd.settings import DistillSettings
 
 TOP_2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top_2")
+HINT = losses.FeatureDistillation("mse", "features", "hidden")
 FREE = {
     "student_loss_weight": tuning.Range(0.0, 1.0),
     "temperature": tuning.Range(1.0, 16.0, log=True),
@@ -64,6 +66,39 @@ def test_a_reused_trial_has_the_figures_of_a_new_one(schedule, hypermodel, tuner
             None, model, x, y, epochs=2, batch_size=32, validation_data=validation, verbose=0
         ).history
         assert history == execution["history"]
+
+
+class Noise(keras.layers.Layer):
+    """Random numbers that no variable of the layer decides."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.draw = draw
+
+    def call(self, inputs, training=False):
+        return inputs + self.draw(keras.ops.shape(inputs)) if training else inputs
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [keras.random.normal, tf.random.normal, lambda shape: tf.random.uniform(shape, seed=3)],
+    ids=["keras", "tensorflow", "tensorflow with a seed"],
+)
+def test_a_step_with_random_numbers_of_its_own_serves_one_training(
+    draw, hypermodel, tuner, search, traces, examples
+):
+    def student():
+        inputs = keras.Input((8,))
+        return keras.Model(inputs, keras.layers.Dense(4)(Noise(draw)(inputs)))
+
+    found = search(tuner(hypermodel(student), max_trials=2), epochs=1)
+    assert len({id(distiller) for distiller in traces}) == 2
+    row = tuning.trials(found.project_dir)[-1]
+    alone = hypermodel(student)
+    model = alone.build(found.oracle.get_trial(row["trial"]).hyperparameters.copy())
+    (x, y), validation = examples
+    settings = {"epochs": 1, "batch_size": 32, "verbose": 0, "validation_data": validation}
+    assert alone.fit(None, model, x, y, **settings).history == row["executions"][0]["history"]
 
 
 def test_the_numbers_reach_the_model(hypermodel):
@@ -221,8 +256,6 @@ def test_the_checkpoints_of_kerastuners_own_tuners_hold_no_teacher(hypermodel, t
 
 
 def test_stored_knowledge_needs_no_teacher(hypermodel, tuner, teacher, traces, examples):
-    import tensorflow as tf
-
     def stored(arrays):
         x, y = arrays
         known = {"output": teacher.predict(x, verbose=0), "features": np.ones((len(x), 3), "f4")}
@@ -233,12 +266,12 @@ def test_stored_knowledge_needs_no_teacher(hypermodel, tuner, teacher, traces, e
     given = [
         losses.LogitsDistillation(2.0),
         losses.FeatureDistillation("mse", "features", "hidden"),
-        losses.TeacherAgreement(),
     ]
     settings = {
         "teacher": None,
         "given": given,
-        "distillation_loss_weights": [1.0, 0.1, 0.0],
+        "distillation_loss_weights": [1.0, 0.1],
+        "teacher_metrics": [metrics.TeacherAgreement()],
         "knowledge_shapes": {"output": (None, 4), "features": (None, 3)},
     }
     found = tuner(hypermodel(**settings), objective=tuning.objective("val_teacher_agreement"))
@@ -256,8 +289,6 @@ def test_data_by_seed(hypermodel, tuner, examples):
     (x, y), validation = examples
 
     def train(seed):
-        import tensorflow as tf
-
         asked.append(seed)
         return tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64, seed=seed).batch(32)
 
@@ -300,7 +331,7 @@ def test_a_trial_that_diverges_fails_and_the_search_goes_on(hypermodel, tuner, t
         ({"distillation_loss_weights": [1.0, 1.0]}, "one weight for each of the 1"),
         ({"student": keras.Sequential()}, "must be a function"),
         ({"given": []}, "at least one loss"),
-        ({"given": [losses.TeacherAgreement()], "temperature": 4}, "none of the distillation"),
+        ({"given": [HINT], "temperature": 4}, "none of the distillation"),
     ],
 )
 def test_what_is_refused_at_construction(settings, words, hypermodel):
@@ -319,8 +350,8 @@ def test_what_is_refused_at_construction(settings, words, hypermodel):
     ],
 )
 def test_objectives_that_are_refused(objective, words, hypermodel, tuner, search):
-    given = [losses.LogitsDistillation(), losses.TeacherAgreement()]
-    model = hypermodel(given=given, temperature=tuning.Range(1, 8))
+    compared = [metrics.TeacherAgreement()]
+    model = hypermodel(temperature=tuning.Range(1, 8), teacher_metrics=compared)
     with pytest.raises(keras_tuner.errors.FatalValueError, match=words):
         search(tuner(model, objective=objective))
 

@@ -1,5 +1,7 @@
 """What is relied on of KerasTuner, and what its tuners do here beyond that: kills and damage."""
 
+import contextlib
+import errno
 import inspect
 import json
 import random
@@ -385,3 +387,30 @@ def test_a_checkpoint_of_another_model_or_with_code_in_it_is_refused(
         np.savez(file, **{str(n): np.array([print], object) for n in range(99)})
     with pytest.raises(ValueError, match="checkpoint.npz.*[Pp]ickle"):
         read_weights(model, path)
+
+
+def test_a_full_disk_ends_the_search_and_blames_no_trial(
+    hypermodel, tuner, search, tmp_path, monkeypatch
+):
+    made = tuner(hypermodel(), max_trials=2)
+    whole = files(search(made, epochs=1) and tmp_path / "search")
+    shutil.rmtree(tmp_path / "search")
+
+    @contextlib.contextmanager
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        yield
+
+    for module in ("checkpoints", "results", "tuners"):
+        with monkeypatch.context() as patched, pytest.raises(Exception) as raised:
+            patched.setattr(f"tfkd.tuning.{module}.written", full)
+            search(tuner(hypermodel(), max_trials=2), epochs=1)
+        error = raised.value
+        error = error.__cause__ if isinstance(error, keras_tuner.errors.FatalError) else error
+        assert isinstance(error, OSError) and error.errno == errno.ENOSPC
+        assert not any("partial" in name for name in files(tmp_path))
+        assert all(row["status"] == "RUNNING" for row in tuning.trials(tmp_path / "search"))
+    search(tuner(hypermodel(), max_trials=2), epochs=1)
+    again = files(tmp_path / "search")
+    assert again.keys() == whole.keys()
+    assert all(again[name] == whole[name] for name in whole if "executions" not in name)

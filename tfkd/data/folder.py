@@ -1,192 +1,165 @@
 """A folder of images, one folder a class: `root/<class>/*.png`, or `root/<split>/<class>/*.png`."""
 
-import os
+import time
+import warnings
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, UnidentifiedImageError
 
-from tfkd.data.assembly import splits_in_memory
-from tfkd.data.images import decode
+from tfkd.data import layout, tree
+from tfkd.data.headers import Header
+from tfkd.data.listing import fresh, keep, measured
 from tfkd.data.pipeline import MEMORY_LIMIT, Source, from_source
-from tfkd.data.splits import SPLIT_NAMES, DataInfo, Splits, divide, fingerprint, roles
+from tfkd.data.reading import Images
+from tfkd.data.splits import DataInfo, Splits, divide, fingerprint
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
-_GREY_MODES = {"1", "L", "I;16"}
-
-
-class Listing(NamedTuple):
-    """One published split: paths (sorted by class, then path) and labels int64 (n,)."""
-
-    paths: list
-    labels: np.ndarray
+_ROLES = ("train", "validation", "test")
+_NAMES_SHOWN = 5
 
 
-def load(name, size=None, **division):
+def load(name, size=None, cache_dir=None, **division):
     """Reads a folder of images.
 
     Args:
         name: the folder.
         size: (height, width) to resize to; needed if the images differ in size.
+        cache_dir: where the listing is kept; None for the user's cache directory.
         **division: validation_fraction, seed, limit, as `tfkd.data.load` takes them.
 
     Returns:
         `Splits`; streamed from the files if all pixels together exceed 1 GiB.
 
     Raises:
-        ValueError: for a layout, an image file or a setting that does not fit; the message names
-            it.
+        ValueError: for a layout, image files or a setting that does not fit; the message names
+            them.
     """
     root = Path(name).expanduser()
-    listings, class_names = _listings(root)
-    shape = _common_shape([path for listing in listings.values() for path in listing.paths], size)
-    total = sum(len(listing.paths) for listing in listings.values())
-    if total * np.prod(shape) <= MEMORY_LIMIT:
-        arrays = {
-            role: (_pixels(listing.paths, shape, size is not None), listing.labels)
-            for role, listing in listings.items()
-        }
-        return splits_in_memory(str(name), arrays, class_names, **division)
-    return _streamed(str(name), root, listings, class_names, shape, size is not None, division)
-
-
-def _listings(root):
-    """Published splits as {role: Listing}, and the class names."""
-    folders = _folders(root)
-    known = {alias for aliases in SPLIT_NAMES.values() for alias in aliases}
-    if not set(folders) & known or not any(
-        _folders(root / folder) for folder in set(folders) & known
-    ):
-        split_folders = {"train": root}
-    else:
-        strangers = sorted(set(folders) - known)
-        if strangers:
-            raise ValueError(
-                f'"{root}" holds split folders and others: {", ".join(strangers)}. Expected either '
-                f"split folders "
-                "(train, validation or val, test) or class folders."
-            )
-        split_folders = {role: root / split for role, split in roles(folders, str(root)).items()}
-    class_names = _folders(split_folders["train"])
-    if len(class_names) < 2:
-        raise ValueError(
-            f'Expected a folder for each of two or more classes in "{split_folders["train"]}"; '
-            f"found {class_names or 'none'}."
-        )
-    listings = {}
-    for role, folder in split_folders.items():
-        if _folders(folder) != class_names:
-            different = sorted(set(_folders(folder)) ^ set(class_names))
-            raise ValueError(
-                f'The class folders of "{folder}" and "{split_folders["train"]}" differ in: '
-                f"{', '.join(different)}. "
-                "Every split needs the same classes."
-            )
-        paths, labels = [], []
-        for label, class_name in enumerate(class_names):
-            files = _images(folder / class_name)
-            paths += files
-            labels += [label] * len(files)
-        listings[role] = Listing(paths, np.array(labels, np.int64))
-    return listings, tuple(class_names)
-
-
-def _folders(root):
-    return sorted(
-        entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    found = layout.read(tree.scan(root), root)
+    names, stats, labels, spans = _files(found)
+    parts = divide({role: labels[span] for role, span in spans.items()}, str(name), **division)
+    listing = measured(root, names, stats, cache_dir)
+    shape = _common_shape(listing, size)
+    _warn_of_frames(listing)
+    held = len(names) * np.prod(shape) <= MEMORY_LIMIT
+    images = Images(listing, shape, size is not None, held)
+    numbers = {
+        role: np.arange(len(names))[spans[parts[role].split]][parts[role].indices]
+        for role in _ROLES
+    }
+    mark = _held_mark if held else _streamed_mark
+    datasets = {role: _dataset(images, numbers[role], labels[numbers[role]]) for role in _ROLES}
+    info = DataInfo(
+        name=str(name),
+        image_shape=shape,
+        num_classes=len(found.class_names),
+        label_names=found.class_names,
+        sizes={role: len(numbers[role]) for role in _ROLES},
+        fingerprint=mark(images, numbers, labels, found.class_names),
     )
+    return Splits(*(datasets[role] for role in _ROLES), info)
 
 
-def _images(folder):
-    found = sorted(
-        str(path)
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-    if not found:
-        raise ValueError(
-            f'The class folder "{folder}" holds no images ({", ".join(SUFFIXES)}). Add some, or '
-            f"remove the folder."
-        )
-    return found
+def _files(found):
+    """All image files of a `Layout`, by split, class and path.
+
+    Returns:
+        (names from the root, stats int64 (n, 2), labels int64 (n,), {role: slice}).
+    """
+    names, sizes, times, labels, spans = [], [], [], [], {}
+    for role, classes in found.splits.items():
+        start = len(names)
+        for label, class_name in enumerate(found.class_names):
+            some, some_sizes, some_times = [], [], []
+            for folder in tree.walk(classes[class_name]):
+                some += [f"{folder.path}/{name}" for name in folder.files]
+                some_sizes += folder.sizes
+                some_times += folder.times
+            order = sorted(range(len(some)), key=some.__getitem__)
+            names += [some[index] for index in order]
+            sizes += [some_sizes[index] for index in order]
+            times += [some_times[index] for index in order]
+            labels += [label] * len(some)
+        spans[role] = slice(start, len(names))
+    return names, np.array([sizes, times], np.int64).T.copy(), np.array(labels, np.int64), spans
 
 
-def _common_shape(paths, size):
+def _column(listing, name):
+    return listing.headers[:, Header._fields.index(name)]
+
+
+def _common_shape(listing, size):
     """(height, width, channels) of all images, by the files' headers; grey only if all are."""
-    sizes, grey = {}, True
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                sizes.setdefault((image.height, image.width), path)
-                grey = grey and image.mode in _GREY_MODES
-        except (UnidentifiedImageError, OSError) as error:
-            raise _corrupt(path, error) from error
-    if size is None and len(sizes) > 1:
-        (first, first_path), (second, second_path) = list(sizes.items())[:2]
+    sizes = listing.headers[:, :2]
+    channels = 1 if _column(listing, "grey").all() else 3
+    different = np.flatnonzero((sizes != sizes[0]).any(axis=1))
+    if size is None and len(different):
+        said = [
+            f"{listing.root / listing.names[index]} is {sizes[index, 0]}x{sizes[index, 1]}"
+            for index in (0, different[0])
+        ]
         raise ValueError(
-            f"The images differ in size: {first_path} is {first[0]}x{first[1]} (height x width), "
-            f"{second_path} is "
-            f"{second[0]}x{second[1]}. Give image_size=(height, width) to resize them all."
+            f"The images differ in size: {said[0]} (height x width), {said[1]}. Give "
+            "image_size=(height, width) to resize them all."
         )
-    return (*(size or next(iter(sizes))), 1 if grey else 3)
+    return (*(size or sizes[0].tolist()), channels)
 
 
-def _corrupt(path, error):
-    reason = str(error).split("[Op:")[0].strip()
-    return ValueError(f'Cannot read the image "{path}": {reason}. Replace or remove the file.')
+def _warn_of_frames(listing):
+    several = np.flatnonzero(_column(listing, "frames"))
+    if len(several):
+        some = ", ".join(f'"{listing.names[index]}"' for index in several[:_NAMES_SHOWN])
+        more = ", ..." if len(several) > _NAMES_SHOWN else ""
+        warnings.warn(
+            f'In "{listing.root}" {len(several)} files are animations or hold several pages: of '
+            f"each the first frame or page is used, the others are left out: {some}{more}.",
+            stacklevel=4,
+        )
 
 
-def _pixels(paths, shape, resized):
-    """All images of a list of files: uint8 (n, height, width, channels)."""
-    images = np.empty((len(paths), *shape), np.uint8)
-    dataset = tf.data.Dataset.from_tensor_slices(paths).map(
-        lambda path: decode(tf.io.read_file(path), shape, resized),
-        tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-    try:
-        for index, image in enumerate(dataset.as_numpy_iterator()):
-            images[index] = image
-    except tf.errors.OpError:
-        _raise_for_corrupt(paths, shape, resized)
-        raise
-    return images
-
-
-def _raise_for_corrupt(paths, shape, resized):
-    """The pipeline's error does not name the file: find the first that fails by itself."""
-    for path in paths:
-        try:
-            decode(tf.io.read_file(path), shape, resized)
-        except (tf.errors.OpError, ValueError) as error:
-            raise _corrupt(path, error) from error
-
-
-def _streamed(name, root, listings, class_names, shape, resized, division):
-    parts = divide({role: listing.labels for role, listing in listings.items()}, name, **division)
-    datasets, sizes, pieces = {}, {}, [str(shape), *class_names]
-    for role in ("train", "validation", "test"):
-        listing, indices = listings[parts[role].split], parts[role].indices
-        paths = [listing.paths[index] for index in indices]
-        datasets[role] = from_source(_source(paths, listing.labels[indices], shape, resized))
-        sizes[role] = len(paths)
-        files = [f"{os.path.relpath(path, root)} {os.path.getsize(path)}" for path in paths]
-        pieces += [role, *files, listing.labels[indices]]
-    info = DataInfo(name, shape, len(class_names), class_names, sizes, fingerprint(*pieces))
-    return Splits(datasets["train"], datasets["validation"], datasets["test"], info)
-
-
-def _source(paths, labels, shape, resized):
-    paths, labels = tf.constant(paths), tf.constant(labels)
+def _dataset(images, numbers, labels):
+    numbers, labels = tf.constant(numbers), tf.constant(labels)
 
     def gather(indices):
-        images = tf.map_fn(
-            lambda path: decode(tf.io.read_file(path), shape, resized),
-            tf.gather(paths, indices),
-            fn_output_signature=tf.TensorSpec(shape, tf.uint8),
-        )
-        return images, tf.gather(labels, indices)
+        return images.gather(tf.gather(numbers, indices)), tf.gather(labels, indices)
 
-    return Source(len(labels), gather)
+    return from_source(Source(len(numbers), gather))
+
+
+def _held_mark(images, numbers, labels, class_names):
+    """The fingerprint over pixels. Files that gave it before and are unchanged are not read for it
+    again: their pixels come when they are asked for."""
+    listing = images.listing
+    key = fingerprint(
+        listing.digest(), f"{images.shape} {images.resized}", labels, *numbers.values()
+    )
+    if key not in listing.fingerprints:
+        started = time.time_ns()
+        images.read_all()
+        pieces = [(role, images.pixels(some), labels[some]) for role, some in numbers.items()]
+        mark = fingerprint(*(piece for triple in pieces for piece in triple))
+        if not fresh(listing, started):
+            return mark
+        listing.fingerprints[key] = mark
+        keep(listing)
+    return listing.fingerprints[key]
+
+
+def _streamed_mark(images, numbers, labels, class_names):
+    """The fingerprint over names and sizes. Files that look cut off are decoded once, to know."""
+    listing, sizes = images.listing, images.listing.stats[:, 0]
+    doubtful = _column(listing, "doubtful")
+    if doubtful.any():
+        started = time.time_ns()
+        images.refuse_unreadable(np.flatnonzero(doubtful))
+        if fresh(listing, started):
+            doubtful[:] = 0
+            keep(listing)
+    pieces = [str(images.shape), *class_names]
+    for role, some in numbers.items():
+        pieces += [
+            role,
+            *(f"{listing.names[index]} {sizes[index]}" for index in some),
+            labels[some],
+        ]
+    return fingerprint(*pieces)

@@ -21,6 +21,7 @@ def load(
     limit=None,
     image_size=None,
     download=False,
+    cache_dir=None,
 ) -> Splits:
     """Loads labelled images as train, validation and test.
 
@@ -44,6 +45,9 @@ def load(
             `keras.layers.Resizing`. Needed where images differ in size.
         download: let TFDS download and prepare what is not there. By default nothing touches the
             network.
+        cache_dir: where the listing of a folder (names, sizes, times and headers of its files) is
+            kept, so that it is measured once; default: "tfkd/listings" in $XDG_CACHE_HOME, else in
+            ~/.cache.
 
     Returns:
         `Splits`: train, validation, test as unbatched `tf.data.Dataset`s of (uint8 (H, W, C), int64
@@ -51,7 +55,7 @@ def load(
 
     Raises:
         ValueError: unknown name (near matches), not image classification, unfit layout, unreadable
-            image, labels out of range, empty split, setting out of range.
+            images (named all at once), labels out of range, empty split, setting out of range.
         FileNotFoundError: data that is not there, with what to do.
     """
     size = parse_size(image_size)
@@ -67,10 +71,11 @@ def load(
 
     path = Path(text).expanduser()
     if isinstance(name, os.PathLike) or text.startswith((".", "~")) or path.is_absolute():
-        if not path.is_dir():
-            raise FileNotFoundError(f'No folder "{path}" (from {Path.cwd()}).')
+        if not _is_folder(path):
+            what = f'"{path}" is a file: unpack it' if path.exists() else f'No folder "{path}"'
+            raise FileNotFoundError(f"{what} (from {Path.cwd()}). Give a folder of images.")
         if not (path / "dataset_info.json").is_file():
-            return folder.load(text, size, **division)
+            return folder.load(text, size, cache_dir, **division)
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or None
     if data_dir is not None:
         data_dir = os.path.abspath(os.path.expanduser(data_dir))
@@ -81,8 +86,8 @@ def load(
     builder = tfds_source.find_builder(text, data_dir)
     if builder is not None:
         return tfds_source.load(text, builder, size, download, **division)
-    if text and path.is_dir():
-        return folder.load(text, size, **division)
+    if text and _is_folder(path):
+        return folder.load(text, size, cache_dir, **division)
     near = tfds_source.near_names(text, data_dir)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
@@ -92,3 +97,13 @@ def load(
         f"folder a class "
         f'(there is no folder "{path}").'
     )
+
+
+def _is_folder(path):
+    try:
+        return path.is_dir()
+    except OSError as error:  # a folder above it is closed to this user; a name too long
+        raise ValueError(
+            f'Cannot look at "{path}": {error.strerror or error}. Make the folders above it '
+            "readable for this user (chmod u+rx), or give another folder."
+        ) from error

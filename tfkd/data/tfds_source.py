@@ -14,6 +14,7 @@ from tfkd.data.images import decode
 from tfkd.data.pipeline import MEMORY_LIMIT
 from tfkd.data.splits import DataInfo, Splits, divide, fingerprint, roles
 
+_NUMBERS_SHOWN = 20
 NotFound = tfds.core.DatasetNotFoundError
 
 
@@ -107,8 +108,8 @@ def load(name, builder, size=None, download=False, **division):
     if sum(counts.values()) * np.prod(shape) <= MEMORY_LIMIT:
         arrays = {}
         for role, split in published.items():
-            dataset = examples(split).map(decoded, tf.data.AUTOTUNE, deterministic=True)
-            arrays[role] = _read(dataset, counts[role], shape, f'the {split} split of "{name}"')
+            what = f'the {split} split of "{name}"'
+            arrays[role] = _read(examples(split), decoded, counts[role], shape, what)
         return splits_in_memory(name, arrays, label_names, **division)
 
     # Labels are not known before the files are read: cuts are seeded, but not by class.
@@ -179,20 +180,51 @@ def _how_to_prepare(name, builder):
     )
 
 
-def _read(dataset, count, shape, what):
-    """All examples: (images uint8 (n, H, W, C), labels int64 (n,))."""
+def _read(encoded, decoded, count, shape, what):
+    """All examples: (images uint8 (n, H, W, C), labels int64 (n,)).
+
+    Args:
+        encoded: dataset of examples whose images are not decoded.
+        decoded: function of an example to (image, label).
+        count: how many there should be.
+        shape: (height, width, channels).
+        what: the split's name, for messages.
+    """
     images, labels, filled = np.empty((count, *shape), np.uint8), np.empty(count, np.int64), 0
-    for some_images, some_labels in dataset.batch(1024).as_numpy_iterator():
-        end = filled + len(some_labels)
-        if end <= count:
-            images[filled:end], labels[filled:end] = some_images, some_labels
-        filled = end
+    dataset = encoded.map(decoded, tf.data.AUTOTUNE, deterministic=True)
+    try:
+        for some_images, some_labels in dataset.batch(1024).as_numpy_iterator():
+            end = filled + len(some_labels)
+            if end <= count:
+                images[filled:end], labels[filled:end] = some_images, some_labels
+            filled = end
+    except tf.errors.OpError as error:
+        raise ValueError(_what_failed(encoded, decoded, what, error)) from error
     if filled != count:
         raise ValueError(
             f"Expected {count} examples in {what}, as its dataset_info.json says; found {filled}. "
             "Prepare it again."
         )
     return images, labels
+
+
+def _what_failed(encoded, decoded, what, error):
+    """The message for examples of which some cannot be read: which, if it is their images."""
+    why = str(error).split("[Op:")[0].strip().split("}} ")[-1].splitlines()[0]
+    numbered = encoded.enumerate().map(lambda number, example: (number, *decoded(example)))
+    try:
+        numbers = [int(number) for number, *_ in numbered.ignore_errors().as_numpy_iterator()]
+        count = sum(1 for _ in encoded)
+    except tf.errors.OpError:
+        numbers, count = [], 0
+    bad = sorted(set(range(count)) - set(numbers))
+    if not bad:
+        return f"Cannot read {what}: {why}. Its files are damaged: prepare it again."
+    shown = ", ".join(map(str, bad[:_NUMBERS_SHOWN])) + ", ..." * (len(bad) > _NUMBERS_SHOWN)
+    return (
+        f"Cannot decode {len(bad)} images of {what}: examples {shown} (from 0; the first: {why}). "
+        "Prepare it again without them."
+    )
 
 
 def _member(chosen):

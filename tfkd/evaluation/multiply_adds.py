@@ -4,6 +4,8 @@ import math
 
 import tensorflow as tf
 
+from tfkd import _keras
+
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
@@ -43,7 +45,7 @@ def _products(operation):
     """Products that an operation sums up: numbers of its output times products for each."""
     kind, inputs = operation.type, [tensor.shape for tensor in operation.inputs]
     if kind in _CALLS:  # Keras runs a convolution of groups in a function of its own
-        return _counted(operation.graph._get_function(operation.get_attr("f").name).graph)
+        return _counted(_keras.function_graph(operation))
     if kind == "Einsum":
         return _einsum_products(operation.get_attr("equation").decode(), inputs)
     if kind == "Conv2D":

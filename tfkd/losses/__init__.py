@@ -1,6 +1,5 @@
 """What a student is asked to imitate: one loss a way of comparing named tensors."""
 
-from tfkd.losses.agreement import TeacherAgreement
 from tfkd.losses.base import DistillationLoss
 from tfkd.losses.cosine import CosineDistillation
 from tfkd.losses.features import FeatureDistillation
@@ -15,6 +14,5 @@ __all__ = [
     "FeatureDistillation",
     "LogitsDistillation",
     "SelfDistillation",
-    "TeacherAgreement",
     "get",
 ]

@@ -4,19 +4,38 @@ import re
 
 import keras
 import tensorflow as tf
+from keras import ops
 
-from tfkd.coefficients import Coefficient
+from tfkd import _keras
+from tfkd.coefficient import Coefficient
 
 
 class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
     """Compares one named tensor of the teacher with one of the student.
 
     A subclass writes `call(teacher, student)`, which gets two float32 tensors of shape (batch, ...)
-    and returns one value per example, shape (batch,), or one per position of a sequence. Being a
-    Keras loss, it has sample weights and padding masks applied, is averaged over the batch, and is
-    scaled for replicas. It also works in `keras.distillation.Distiller`, through `compute_loss`.
+    and returns one value per example, shape (batch,), or one per position, (batch, length, ...).
+    Sample weights and padding masks are applied by the base class, which averages over the batch
+    and scales for replicas. It also works in `keras.distillation.Distiller`, through
+    `compute_loss`.
 
-    What a subclass needs beyond that it declares in the attributes below.
+    What a subclass needs beyond that it declares in the attributes below. A value that is no sum
+    over examples is still returned as one per example, whose mean it is.
+
+    ```python
+    class ProjectedDistance(DistillationLoss):
+        adapts = "itself"                             # both sides are projected here
+        needs = ("training",)
+
+        def build(self, teacher_shape, student_shape):
+            self.teacher_side, self.student_side = keras.layers.Dense(16), keras.layers.Dense(16)
+            self.teacher_side.build(teacher_shape)
+            self.student_side.build(student_shape)
+
+        def call(self, teacher, student, training):
+            difference = self.teacher_side(teacher) - self.student_side(student)
+            return keras.ops.mean(keras.ops.square(difference), axis=-1)
+    ```
 
     Args:
         teacher_layer_name: output or layer of the teacher to read; None for its only output. Layers
@@ -26,17 +45,19 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
         name: name of the loss's metric; by default the class's name in snake case.
 
     Attributes:
-        adapts: whether the student's tensor may be brought to the teacher's shape by an adapter;
-            otherwise different shapes are an error.
+        adapts: what becomes of tensors of different shapes: False, they are refused; True, an
+            adapter brings the student's to the teacher's shape; "itself", the loss compares them as
+            they are.
         taught_by: "teacher"; or "student" where `teacher` is read from the student's own tensors,
             with the gradient stopped.
-        needs_labels: whether `call` gets the pair (teacher, labels) for `teacher`; the labels as
-            float32, in the shape that the data gives.
+        needs: names of what `call` gets by keyword: "labels" as the data gives them; "index", the
+            numbers of the examples in the data, int64, shape (batch,); "heads", the pair of the
+            teacher's and the student's `tfkd.heads.Head`; "training", whether the student trains.
     """
 
     adapts = False
     taught_by = "teacher"
-    needs_labels = False
+    needs = ()
 
     def __init__(self, teacher_layer_name=None, student_layer_name=None, name=None):
         super().__init__(name=name or snake_case(type(self).__name__), dtype="float32")
@@ -53,8 +74,44 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
         """
         return [(self, self.teacher_layer_name, self.student_layer_name)]
 
+    def build(self, teacher_shape, student_shape):
+        """Makes the layers that the loss owns, as attributes, built; called once.
+
+        They are trained, clipped and saved with the Distiller's adapters, and are in no student.
+        What is no layer is a `keras.Variable`.
+
+        Args:
+            teacher_shape: shape of the teacher's tensor, batch included; a tuple of them where
+                `teacher_layer_name` is a tuple.
+            student_shape: the same for the student.
+        """
+
+    def build_once(self, teacher_shape, student_shape):
+        """Builds the loss where that has not been done; ValueError for other shapes than then."""
+        shapes = keras.tree.map_structure(lambda n: n, (teacher_shape, student_shape))
+        if not self.parts():
+            self.build(teacher_shape, student_shape)
+            self._built_for = shapes
+        elif self._built_for != shapes:
+            raise ValueError(
+                f"{self.name} owns layers for tensors of the shapes {self._built_for}, and is now "
+                f"given {shapes}. Use a loss object of its own for each Distiller."
+            )
+
+    def parts(self):
+        """{name: layer, variable, or list or dict of them} that the loss owns."""
+        found = {}
+        for name, value in vars(self).items():
+            if isinstance(value, DistillationLoss):
+                found |= {f"{name}_{inner}": part for inner, part in value.parts().items()}
+            elif _owned(value):
+                found[name] = value
+        return found
+
     def check_shapes(self, teacher_shape, student_shape):
         """Raises ValueError where two static shapes, batch included, cannot be compared."""
+        if self.adapts == "itself":
+            return
         if len(teacher_shape) < 2 or not _compatible(teacher_shape, student_shape):
             raise ValueError(
                 f"{type(self).__name__} compares tensors of one shape (batch, ..., classes), but "
@@ -63,22 +120,44 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
                 "features with FeatureDistillation."
             )
 
-    def __call__(self, y_true, y_pred, sample_weight=None, labels=None):
-        self.check_tensors(y_true, y_pred)
-        if self.needs_labels:
-            if labels is None:
+    def __call__(self, y_true, y_pred, sample_weight=None, **needs):
+        """The mean over the batch, a float32 scalar.
+
+        Args:
+            y_true: the teacher's tensor, or tuple of tensors.
+            y_pred: the student's.
+            sample_weight: optional, shape (batch,), or (batch, ...) with a weight for each
+                position. Weights are matched with the loss's values from the batch's side; where
+                there are more of them than values, the mean of those of one value counts.
+            needs: what the loss's `needs` name.
+
+        Raises:
+            ValueError: tensors, weights or masks whose shapes do not fit, or a need that is None.
+        """
+        with keras.name_scope(self.name):
+            mask = _keras.mask_of(keras.tree.flatten(y_pred)[0])
+            teacher, student = keras.tree.map_structure(_in_float32, (y_true, y_pred))
+            self.check_tensors(teacher, student)
+            for name in self.needs:
+                if needs.get(name) is None and name in _MISSING:
+                    raise ValueError(f"{self.name} reads {_MISSING[name]}")
+            values = self.call(teacher, student, **needs)
+            if len(values.shape) == 0:
                 raise ValueError(
-                    f"{self.name} reads the labels, but the data has none. Give (images, labels)."
+                    f"{self.name} must give one value for each example, but its call() gave a "
+                    "scalar. Average over all axes but the first."
                 )
-            y_true = (y_true, labels)
-        if sample_weight is not None and keras.ops.ndim(sample_weight) == 1:
-            # One weight an example, also where the loss has a value for each position.
-            sample_weight = keras.ops.expand_dims(sample_weight, -1)
-        return super().__call__(y_true, y_pred, sample_weight)
+            return _keras.reduce_weighted_values(
+                values,
+                sample_weight=None if sample_weight is None else aligned(sample_weight, values),
+                mask=None if mask is None else aligned(mask, values),
+                reduction=self.reduction,
+                dtype="float32",
+            )
 
     def check_tensors(self, teacher, student):
         """Raises ValueError where the two tensors to compare, adapted by now, differ in shape."""
-        if not _compatible(teacher.shape, student.shape, whole=True):
+        if self.adapts != "itself" and not _compatible(teacher.shape, student.shape, whole=True):
             raise ValueError(
                 f"{type(self).__name__} compares tensors of one shape and broadcasts nothing: the "
                 f"teacher's is {tuple(teacher.shape)}, the student's {tuple(student.shape)}. "
@@ -94,11 +173,12 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
             sample_weight: optional weights, shape (batch,).
         """
         del kwargs
-        alone = self.taught_by == "student" or self.needs_labels
+        alone = self.taught_by == "student" or set(self.needs) & set(_MISSING) or self.parts()
         if alone or isinstance(self.student_layer_name, tuple):
             raise ValueError(
-                f"{self.name} reads more than one output of each model: labels, or the student's "
-                "own tensors. Use it in tfkd.Distiller, which hands them over."
+                f"{self.name} reads more than one output of each model: labels, the examples' "
+                "numbers, trained layers or the student's own tensors. Use it in tfkd.Distiller, "
+                "which hands them over."
             )
         self.validate_outputs(teacher_outputs, student_outputs)
         formulas = getattr(self, "loss", None)
@@ -125,19 +205,14 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
 
 
 class Softened:
-    """Mixin of a loss with a temperature: a number that the compiled step reads from a variable."""
+    """Mixin of a loss with a temperature T > 0; assign to change it, also between two batches."""
 
-    def _soften(self, temperature):
-        self._temperature = Coefficient(temperature, "temperature", positive=True)
+    temperature = Coefficient(positive=True)
 
     @property
-    def temperature(self):
-        """T as a float; assign to change it, also between two batches."""
-        return self._temperature.value
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.value = value
+    def temperature_tensor(self):
+        """T as a float32 scalar, read when the step runs."""
+        return Softened.temperature.tensor(self)
 
 
 class StructuredLoss(DistillationLoss):
@@ -174,13 +249,7 @@ class StructuredLoss(DistillationLoss):
         raise NotImplementedError
 
     def call(self, teacher, student):
-        value = self.formula(self.loss)(teacher, student)
-        if len(value.shape) == 0:
-            raise ValueError(
-                f"{self.name} must have one value for each example, but its loss= gave a scalar "
-                f"for tensors of shape {tuple(student.shape)}. Average over all axes but the first."
-            )
-        return value
+        return self.formula(self.loss)(teacher, student)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -195,8 +264,63 @@ class StructuredLoss(DistillationLoss):
         return cls(**{**config, "loss": _deserialize(config["loss"])})
 
 
+def aligned(weights, values):
+    """Weights (or a mask) in the shape of the values, matched from the batch's side.
+
+    Args:
+        weights: shape (batch,) or (batch, ...).
+        values: what a loss gave, shape (batch,) or (batch, ...).
+
+    Returns:
+        float32 tensor of as many axes as `values`: each axis of the same size or of size 1.
+
+    Raises:
+        ValueError: an axis of another size.
+    """
+    weights = ops.cast(ops.convert_to_tensor(weights), "float32")
+    rank = len(values.shape)
+    if not len(weights.shape) or not _broadcasts(weights.shape[:rank], values.shape):
+        raise ValueError(
+            f"Sample weights or a mask of shape {tuple(weights.shape)} do not fit the values of a "
+            f"loss, {tuple(values.shape)}: the sizes must agree from the first axis on. Give one "
+            "weight for each example, or one for each position of the output."
+        )
+    if len(weights.shape) > rank:
+        return ops.mean(weights, axis=tuple(range(rank, len(weights.shape))))
+    trailing = rank - len(weights.shape)
+    return ops.reshape(weights, (*ops.shape(weights), *[1] * trailing))
+
+
 def snake_case(name):
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+# What may be missing of that which a loss needs, as messages say it.
+_MISSING = {
+    "labels": "the labels, but the data has none. Give (inputs, labels).",
+    "index": (
+        "the examples' numbers, but the data has none. Give batches of (inputs, labels, weights, "
+        '{"index": numbers}), as tfkd.TeacherCache does.'
+    ),
+}
+
+
+def _owned(value):
+    """Whether an attribute of a loss is a layer or variable, or a list or dict of them."""
+    flat = keras.tree.flatten(value) if isinstance(value, list | tuple | dict) else [value]
+    return bool(flat) and all(isinstance(part, keras.Layer | keras.Variable) for part in flat)
+
+
+def _in_float32(tensor):
+    return ops.cast(ops.convert_to_tensor(tensor), "float32")
+
+
+def _broadcasts(shape, onto):
+    """Whether each static size is 1 or may be that of the other shape."""
+    return all(
+        own is None or wanted is None or own in (1, wanted)
+        for own, wanted in zip(shape, onto, strict=False)
+    )
 
 
 def _compatible(first, second, whole=False):

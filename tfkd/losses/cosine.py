@@ -5,6 +5,7 @@ from keras import ops
 
 from tfkd.losses.base import DistillationLoss, Softened
 from tfkd.losses.features import cosine_distance
+from tfkd.losses.logits import form_of, known_logits
 
 ON = ("logits", "probabilities", "features")
 
@@ -63,22 +64,28 @@ class CosineDistillation(Softened, DistillationLoss):
             )
         super().__init__(teacher_layer_name, student_layer_name, name=name)
         self.on = on
-        self._soften(temperature)
+        self.temperature = temperature
 
     @property
     def adapts(self):
         return self.on == "features"
 
-    def call(self, teacher, student):
+    @property
+    def needs(self):
+        return () if self.on == "features" else ("heads",)
+
+    def call(self, teacher, student, heads=None):
+        if self.on == "features":
+            return cosine_distance(teacher, student)
+        form = "softmax"
+        if heads is not None:
+            form = form_of(self, heads, student.shape[-1])
+            teacher, student = known_logits(self, (teacher, student), heads)
         if self.on == "logits":
             return centred_cosine_distance(teacher, student)
-        if self.on == "probabilities":
-            temperature = self._temperature.tensor()
-            teacher, student = (
-                ops.softmax(teacher / temperature),
-                ops.softmax(student / temperature),
-            )
-        return cosine_distance(teacher, student)
+        activation = ops.softmax if form == "softmax" else ops.sigmoid
+        temperature = self.temperature_tensor
+        return cosine_distance(activation(teacher / temperature), activation(student / temperature))
 
     def get_config(self):
         return {**super().get_config(), "on": self.on, "temperature": self.temperature}

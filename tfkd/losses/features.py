@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfkd import _keras
 from tfkd.losses.base import StructuredLoss
 from tfkd.losses.logits import keras_formula, keras_loss, kind_of
 
@@ -149,4 +150,4 @@ def _standard_deviation(feature):
 def _has_settings(loss):
     """Whether a Keras loss object was given another axis than the last."""
     # Not from get_config, where Keras leaves these settings out.
-    return getattr(loss, "_fn_kwargs", {}).get("axis", -1) != -1
+    return _keras.settings_of(loss).get("axis", -1) != -1

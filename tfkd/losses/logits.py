@@ -1,8 +1,11 @@
 """Soft targets: the student imitates the teacher's softened class distribution."""
 
+import functools
+
 import keras
 from keras import ops
 
+from tfkd import _keras
 from tfkd.losses.base import Softened, StructuredLoss
 
 
@@ -81,15 +84,21 @@ class LogitsDistillation(Softened, StructuredLoss):
             or "binary_crossentropy" (sigmoid heads), as a string or as Keras's loss object; or any
             other Keras loss ("mse") or function of (teacher, student), which gets logits / T and is
             scaled by T². A list or dict holds one for each output, `None` to leave an output out.
-        activation: "softmax" (one class of many) or "sigmoid" (independent labels). By default
-            sigmoid for one-logit heads and for "binary_crossentropy", else softmax.
-        teacher_layer_name: output (or layer) of the teacher that holds logits; None for its only
-        one. student_layer_name: the same for the student.
+        activation: "softmax" (one class of many) or "sigmoid" (independent labels). By default what
+            the two heads are: sigmoid where either ends in one, where the student's own loss is a
+            binary crossentropy, and for "binary_crossentropy" here; else softmax.
+        teacher_layer_name: output (or layer) of the teacher that holds logits or probabilities;
+            None for its only output.
+        student_layer_name: the same for the student.
         name: name of the loss's metric.
 
     Raises:
-        ValueError: temperature not positive, or an unknown loss or activation.
+        ValueError: temperature not positive, or an unknown loss or activation. In a Distiller:
+            heads that contradict each other, a single number that nothing says is log-odds, or an
+            output that is neither known to hold logits nor looks like logits.
     """
+
+    needs = ("heads",)
 
     def __init__(
         self,
@@ -104,7 +113,7 @@ class LogitsDistillation(Softened, StructuredLoss):
             raise ValueError(
                 f'activation must be "softmax", "sigmoid" or None, got {activation!r}.'
             )
-        self._soften(temperature)
+        self.temperature = temperature
         self.activation = activation
         super().__init__(
             loss,
@@ -113,28 +122,37 @@ class LogitsDistillation(Softened, StructuredLoss):
             name=name,
         )
 
-    def formula(self, loss):
+    def formula(self, loss, form="softmax"):
+        """The function of (teacher's logits, student's logits) behind one entry of `loss`.
+
+        Args:
+            loss: the entry.
+            form: "softmax" or "sigmoid", what turns logits into probabilities.
+        """
         loss = keras_loss(loss)
-        known = kind_of(loss)
-        kind = _KINDS.get(known)
+        kind = _KINDS.get(kind_of(loss))
         if kind is None:
             return self._scaled(keras_formula(loss))
-        if getattr(loss, "_fn_kwargs", {}).get("label_smoothing"):
+        if _keras.settings_of(loss).get("label_smoothing"):
             raise ValueError("label_smoothing has no place in distillation: leave it out.")
-        binary = known in _BINARY
-        return lambda teacher, student: self._formulas(student, binary)[kind](
-            teacher, student, self._temperature.tensor()
-        )
+        formulas = _SIGMOID if form == "sigmoid" else _SOFTMAX
+        return lambda teacher, student: formulas[kind](teacher, student, self.temperature_tensor)
 
-    def _formulas(self, student, binary):
-        sigmoid = binary or student.shape[-1] == 1
-        if self.activation is not None:
-            sigmoid = self.activation == "sigmoid"
-        return _SIGMOID if sigmoid else _SOFTMAX
+    def call(self, teacher, student, heads=None):
+        loss = keras_loss(self.loss)
+        if kind_of(loss) not in _KINDS:  # a distance between logits, whatever they mean
+            return self.formula(loss)(teacher, student)
+        activation = self.activation or ("sigmoid" if kind_of(loss) in _BINARY else None)
+        if heads is None:
+            form = activation or ("sigmoid" if student.shape[-1] == 1 else "softmax")
+            return self.formula(loss, form)(teacher, student)
+        form = form_of(self, heads, student.shape[-1], activation)
+        teacher, student = known_logits(self, (teacher, student), heads)
+        return self.formula(loss, form)(teacher, student)
 
     def _scaled(self, function):
         def softened(teacher, student):
-            temperature = self._temperature.tensor()
+            temperature = self.temperature_tensor
             value = function(teacher / temperature, student / temperature)
             return ops.square(temperature) * value
 
@@ -146,6 +164,82 @@ class LogitsDistillation(Softened, StructuredLoss):
             "temperature": self.temperature,
             "activation": self.activation,
         }
+
+
+def form_of(loss, heads, classes, activation=None):
+    """ "softmax" or "sigmoid": how the logits of two heads become probabilities.
+
+    Args:
+        loss: the distillation loss, for messages.
+        heads: `tfkd.heads.Head` of the teacher and of the student.
+        classes: size of the last axis.
+        activation: what the user says, if anything; it decides.
+
+    Raises:
+        ValueError: the heads contradict each other, or hold a number that is no log-odds.
+    """
+    numbers = [side for side, head in zip(_SIDES, heads, strict=True) if head.kind == "numbers"]
+    if numbers and activation is None:
+        raise ValueError(
+            f"{loss.name} compares probabilities, but the {numbers[0]}'s output is a number that "
+            'is trained as a regression. Compare it with FeatureDistillation("mse", "output", '
+            f'"output"); or, if it is log-odds, give {type(loss).__name__} activation="sigmoid".'
+        )
+    says = sorted({head.activation for head in heads if head.activation} - {None})
+    if activation is not None:
+        return activation
+    if len(says) > 1:
+        found = " and ".join(
+            f"the {s}'s {h.activation}" for s, h in zip(_SIDES, heads, strict=True)
+        )
+        raise ValueError(
+            f"{loss.name} compares {found}: one head tells one class of many, the other "
+            f'independent labels. Give {type(loss).__name__} activation="softmax" or "sigmoid".'
+        )
+    if classes == 1 and says != ["sigmoid"]:
+        raise ValueError(
+            f"{loss.name} reads an output of a single number, and nothing says that it is log-odds."
+            " For a binary classifier compile with BinaryCrossentropy(from_logits=True), or give "
+            f'{type(loss).__name__} activation="sigmoid"; for a regression use '
+            'FeatureDistillation("mse", "output", "output").'
+        )
+    return says[0] if says else "softmax"
+
+
+def known_logits(loss, tensors, heads):
+    """The logits of teacher and student.
+
+    Args:
+        loss: the distillation loss, for messages.
+        tensors: float32 tensor (batch, ..., classes) of the teacher and of the student, or a tuple
+            of them for a side.
+        heads: `tfkd.heads.Head` of each, in the same structure.
+
+    Raises:
+        ValueError: an output of which nobody knows what it means.
+    """
+    return tuple(
+        keras.tree.map_structure(functools.partial(_logits, loss, side), tensor, head)
+        for side, tensor, head in zip(_SIDES, tensors, heads, strict=True)
+    )
+
+
+def _logits(loss, side, tensor, head):
+    if head.kind in ("logits", "numbers"):
+        return tensor
+    if head.kind == "probabilities":
+        return head.logits(tensor)
+    if side == "teacher" and head.labels is None:
+        return tensor  # the Distiller has looked at these numbers
+    raise ValueError(
+        f"{loss.name} reads logits, but what the {side}'s output means cannot be told from its "
+        f"graph{', which ends in numbers made of probabilities' if head.labels else ''}. Say so: "
+        f'Distiller(..., {side}_head=...) takes "logits", "probabilities" (of one class of many) '
+        'or "independent_probabilities".'
+    )
+
+
+_SIDES = ("teacher", "student")
 
 
 def keras_loss(loss):

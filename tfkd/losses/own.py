@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from tfkd.losses.base import DistillationLoss, Softened
-from tfkd.losses.logits import softened_kl
+from tfkd.losses.logits import known_logits, softened_kl
 
 
 @keras.saving.register_keras_serializable(package="tfkd")
@@ -51,8 +51,11 @@ class SelfDistillation(DistillationLoss):
         return self.loss.adapts
 
     @property
-    def needs_labels(self):
-        return self.loss.needs_labels
+    def needs(self):
+        return self.loss.needs
+
+    def build(self, teacher_shape, student_shape):
+        self.loss.build(teacher_shape, student_shape)
 
     def check_shapes(self, teacher_shape, student_shape):
         self.loss.check_shapes(teacher_shape, student_shape)
@@ -60,8 +63,8 @@ class SelfDistillation(DistillationLoss):
     def check_tensors(self, teacher, student):
         self.loss.check_tensors(teacher, student)
 
-    def call(self, teacher, student):
-        return self.loss.call(teacher, student)
+    def call(self, teacher, student, **needs):
+        return self.loss.call(teacher, student, **needs)
 
     def get_config(self):
         return {"loss": keras.saving.serialize_keras_object(self.loss), "name": self.name}
@@ -136,13 +139,14 @@ class EnsembleDistillation(Softened, DistillationLoss):
     ):
         group, members = _names(group, "group"), _names(members or group, "members")
         super().__init__(group, members, name=name)
-        self._soften(temperature)
+        self.temperature = temperature
         self.teach_selectively = bool(teach_selectively)
         self.learn_selectively = bool(learn_selectively)
 
     @property
-    def needs_labels(self):
-        return self.teach_selectively or self.learn_selectively
+    def needs(self):
+        selects = self.teach_selectively or self.learn_selectively
+        return ("heads", "labels") if selects else ("heads",)
 
     def check_shapes(self, teacher_shape, student_shape):
         for shape in (*teacher_shape[1:], *student_shape):
@@ -152,16 +156,21 @@ class EnsembleDistillation(Softened, DistillationLoss):
         for tensor in (*teacher[1:], *student):
             super().check_tensors(teacher[0], tensor)
 
-    def call(self, teacher, student):
-        labels = None
-        if self.needs_labels:
-            teacher, labels = teacher
+    def call(self, teacher, student, heads=None, labels=None):
+        if heads is not None:
+            if any(head.labels == "independent" for side in heads for head in side):
+                raise ValueError(
+                    f"{self.name} compares outputs that tell one class of many, but one of "
+                    f"{[*self.teacher_layer_name, *self.student_layer_name]} holds independent "
+                    "labels. Leave it out."
+                )
+            teacher, student = known_logits(self, (teacher, student), heads)
         logits, right = ops.stack(teacher), None
         if labels is not None:
             classes = classes_of(labels)
             right = is_right(logits, classes)
         ensemble = ensemble_logits(logits, right if self.teach_selectively else None)
-        temperature = self._temperature.tensor()
+        temperature = self.temperature_tensor
         value = sum(softened_kl(ensemble, learner, temperature) for learner in student)
         if self.teach_selectively:
             value *= ops.max(right, axis=0)

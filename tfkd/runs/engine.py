@@ -18,6 +18,7 @@ from tfkd.runs.directory import SEEDS, SETTINGS, WORK
 from tfkd.runs.record import Begun, Outcome, Training
 from tfkd.runs.rows import file_name
 from tfkd.runs.tasks import Prepared, sha256_of, with_folders
+from tfkd.runs.temporary import temporary_files_in
 from tfkd.runs.training import examples, train
 
 BEGUN = f"{SEEDS}/begun.json"
@@ -37,21 +38,26 @@ def run(table, directory, overwrite=False, resume=False):
     """
     rows = [row._replace(settings=with_folders(row.settings)) for row in table.rows]
     table = table._replace(settings=with_folders(table.settings), rows=rows)
-    prepared = Prepared(table)
-    with directory.locked():
-        # Once more, now that nobody else can write here.
-        directory.check_free(table.settings, overwrite=overwrite, resume=resume)
-        if overwrite:
-            directory.clear()
-        trainings = Trainings(directory, prepared)
-        record = trainings.finished_before()
-        if record is not None:
-            directory.drop_work()
-            return report.show(record, directory, "The run was finished before.")
-        trainings.begin()
-        trainings.all()
-        record = report.write(directory, trainings)
+    with temporary_files_in(directory.path):
+        prepared = Prepared(table)
+        with directory.locked():
+            # Once more, now that nobody else can write here.
+            directory.check_free(table.settings, overwrite=overwrite, resume=resume)
+            if overwrite:
+                directory.clear()
+            return _run(directory, prepared)
+
+
+def _run(directory, prepared):
+    trainings = Trainings(directory, prepared)
+    record = trainings.finished_before()
+    if record is not None:
         directory.drop_work()
+        return report.show(record, directory, "The run was finished before.")
+    trainings.begin()
+    trainings.all()
+    record = report.write(directory, trainings)
+    directory.drop_work()
     return record
 
 

@@ -1,0 +1,5 @@
+"""Where knowledge comes from: teachers that are asked in every step, and stored answers."""
+
+from tfkd.teachers.source import CallableTeacher, LiveTeacher, Source
+
+__all__ = ["CallableTeacher", "LiveTeacher", "Source"]

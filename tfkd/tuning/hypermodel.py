@@ -8,7 +8,8 @@ import weakref
 import keras
 import keras_tuner
 
-from tfkd import checks, losses
+from tfkd import losses, validation
+from tfkd.coefficient import Coefficient
 from tfkd.distiller import Distiller
 from tfkd.tuning import objectives, spaces
 from tfkd.tuning.results import Executions
@@ -16,6 +17,7 @@ from tfkd.tuning.reuse import (
     AdjustableOptimizer,
     AskedHyperparameters,
     ReusableDistiller,
+    uses_global_generator,
     weights_hash,
 )
 
@@ -48,6 +50,8 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         distillation_losses: list of losses, or function of `hp` that returns a new one.
         loss: the student's loss on the labels.
         metrics: metrics of the student, names or objects.
+        teacher_metrics: list of metrics that compare student and teacher, such as
+            `tfkd.metrics.TeacherAgreement()`.
         student_loss_weight, temperature, learning_rate: a number, `Range` or `Choice`.
             `temperature` is that of every loss that has one; None leaves the losses' own.
         distillation_loss_weights: list of the same, one for each loss; 1.0 by default.
@@ -70,6 +74,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         *,
         loss,
         metrics=("accuracy",),
+        teacher_metrics=(),
         student_loss_weight=spaces.STUDENT_LOSS_WEIGHT.baseline,
         distillation_loss_weights=None,
         temperature=None,
@@ -90,14 +95,15 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         if temperature is not None:
             spaces.TEMPERATURE.check(temperature)
         if not callable(distillation_losses):
-            distillation_losses = checks.losses(distillation_losses)
+            distillation_losses = validation.losses(distillation_losses)
             if temperature is not None and not _softening(map(losses.get, distillation_losses)):
                 raise ValueError(_NO_TEMPERATURE)
-            checks.weights(distillation_loss_weights, len(distillation_losses))
+            validation.weights(distillation_loss_weights, len(distillation_losses))
         for weight in distillation_loss_weights or ():
             spaces.LOSS_WEIGHT.check(weight)
         self._student, self._teacher, self._losses = student, teacher, distillation_losses
         self._loss, self._metrics, self._optimizer = loss, metrics, optimizer
+        self._teacher_metrics = list(teacher_metrics)
         self._student_loss_weight, self._temperature = student_loss_weight, temperature
         self._weights, self._learning_rate = distillation_loss_weights, learning_rate
         self._knowledge_shapes, self.seed = knowledge_shapes, seed
@@ -169,7 +175,8 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         history = model.fit(*args, **kwargs)
         seconds = time.perf_counter() - start
         if reusable is not None:
-            self._unused = [*self._unused, (asked, reusable)][-KEPT:]
+            if reusable.repeatable and not uses_global_generator():
+                self._unused = [*self._unused, (asked, reusable)][-KEPT:]
             self._in_use = None
         figures, failure = history.history, divergence.message
         epoch = objectives.best_epoch(wanted, figures) if failure is None else None
@@ -209,8 +216,8 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         """(a built and compiled Distiller, its `AdjustableOptimizer`)."""
         student = self._student(hp) if _asks(self._student) else self._student()
         given = self._losses(hp) if callable(self._losses) else self._own(self._losses)
-        given = checks.losses(given)
-        checks.weights(self._weights, len(given))
+        given = validation.losses(given)
+        validation.weights(self._weights, len(given))
         distiller = Distiller(self._teacher, student, given)
         if self._knowledge_shapes is not None:
             distiller.build_from_config({"knowledge_shapes": self._knowledge_shapes})
@@ -229,16 +236,21 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         adjustable = AdjustableOptimizer(self._optimizer, rate, other)
         metrics = keras.tree.map_structure(_copy, self._metrics)
         metrics = list(metrics) if isinstance(metrics, tuple) else metrics
-        distiller.compile(adjustable.optimizer, self._loss, metrics=metrics)
+        distiller.compile(
+            adjustable.optimizer,
+            self._loss,
+            metrics=metrics,
+            teacher_metrics=list(map(_copy, self._teacher_metrics)),
+        )
         distiller.optimizer.build(distiller.trainable_variables)
         return distiller, adjustable
 
     def _own(self, given):
-        """Losses for one Distiller: those whose temperature will be set are copied."""
-        given = [losses.get(loss) for loss in given]
-        if self._temperature is None:
-            return given
-        return [_copy(loss) if _softening([loss]) else loss for loss in given]
+        """Losses for one Distiller: those that will be changed or own layers are copied."""
+        return [
+            _copy(loss) if _softening([loss]) or _may_own_layers(loss) else loss
+            for loss in map(losses.get, given)
+        ]
 
     def _check(self, wanted, model, args, kwargs):
         data = kwargs.get("validation_data")
@@ -265,8 +277,6 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         for tracker, loss in zip(
             distiller.loss_trackers, distiller.distillation_losses, strict=True
         ):
-            if isinstance(loss, losses.TeacherAgreement):
-                continue
             if spaces.is_space(self._temperature) and _softening([loss]):
                 changing[tracker.name] = "a loss at a temperature that is searched"
             elif callable(self._losses):
@@ -295,9 +305,13 @@ def _softening(given):
     for loss in given:
         while isinstance(getattr(loss, "loss", None), losses.DistillationLoss):
             loss = loss.loss
-        if isinstance(getattr(type(loss), "temperature", None), property):
+        if isinstance(getattr(type(loss), "temperature", None), Coefficient):
             found.append(loss)
     return found
+
+
+def _may_own_layers(loss):
+    return type(loss).build is not losses.DistillationLoss.build
 
 
 def _copy(given):

@@ -26,7 +26,7 @@ def objective(name, direction=None):
 
     Args:
         name: a metric on the validation data: "val_accuracy", "val_teacher_agreement" (of
-            `tfkd.losses.TeacherAgreement`), or any metric of yours with "val_" before its name.
+            `tfkd.metrics.TeacherAgreement`), or any metric of yours with "val_" before its name.
         direction: "max" or "min"; by default told from the name.
 
     Raises:
@@ -56,7 +56,7 @@ def check_name(name, changing=None):
         raise ValueError(
             f'Objective "{name}" cannot compare trials: it is {reason}. '
             'Choose a figure that means the same in every trial: "val_accuracy", '
-            '"val_teacher_agreement" (add tfkd.losses.TeacherAgreement() with weight 0), or a '
+            '"val_teacher_agreement" (of teacher_metrics=[tfkd.metrics.TeacherAgreement()]), or a '
             "metric of yours."
         )
 

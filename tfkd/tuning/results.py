@@ -183,9 +183,11 @@ def trials(project_directory):
     rows = []
     for path in trial_directories(project_directory):
         try:
-            rows.append(_row(read_json(path / "trial.json", TrialState), Executions(path).read()))
+            state, executions = read_json(path / "trial.json", TrialState), Executions(path).read()
         except ValueError:
             continue
+        if path.name == f"trial_{state.trial_id}":  # else a copy of another one
+            rows.append(_row(state, executions))
     return rows
 
 

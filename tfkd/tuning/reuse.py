@@ -11,6 +11,8 @@ import hashlib
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.random import seed_generator
 
 _MISSING = object()
 
@@ -209,13 +211,27 @@ class ReusableDistiller:
     Attributes:
         distiller: the Distiller.
         seed: what it was made or reset from.
+        repeatable: False once its train step is known to draw random numbers that no variable of
+            it decides: `tf.random.*` in a layer (their seeds are part of the graph), `keras.random`
+            without a seed or `SeedGenerator` (they come from Keras's global one). What such a step
+            gives depends on the trainings before, so it serves one training only.
     """
 
     def __init__(self, make, seed):
-        self.seed = seed
+        self.seed, self.repeatable = seed, True
         self.distiller, self._optimizer = _new(make, seed)
         self._compiled_with = self.distiller.optimizer
         self._initial = {seed: _values(self.distiller)}
+        step = self.distiller.train_step
+
+        def observed(data):
+            logs = step(data)
+            if not tf.executing_eagerly():
+                graph = tf.compat.v1.get_default_graph()
+                self.repeatable &= not _draws_in_graph(graph)
+            return logs
+
+        object.__setattr__(self.distiller, "train_step", observed)  # Keras need not track it
 
     def can_have(self, rate):
         """Whether the Distiller can be given a learning rate, and is compiled as it was made.
@@ -251,6 +267,36 @@ def state(distiller):
         *distiller.adapters.variables,
         *distiller.optimizer.variables,
     ]
+
+
+def uses_global_generator():
+    """Whether Keras's global random generator was used since `keras.utils.set_random_seed`.
+
+    Then something drew from `keras.random` without a seed. (There is no public way to know.)
+    """
+    return global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR) is not None
+
+
+def _draws_in_graph(graph):
+    """Whether a graph holds operations that draw random numbers from a state of their own."""
+    definition = graph.as_graph_def()
+    functions = definition.library.function
+    nodes = [*definition.node, *(node for function in functions for node in function.node_def)]
+    return any(node.op in _RANDOM for node in nodes)
+
+
+# TensorFlow's stateful operations for random numbers.
+_RANDOM = {
+    "Multinomial",
+    "ParameterizedTruncatedNormal",
+    "RandomGamma",
+    "RandomPoissonV2",
+    "RandomShuffle",
+    "RandomStandardNormal",
+    "RandomUniform",
+    "RandomUniformInt",
+    "TruncatedNormal",
+}
 
 
 def weights_hash(model):

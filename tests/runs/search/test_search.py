@@ -1,14 +1,20 @@
 """Whole searches on few digits: what they leave, rerunning, going on after a kill, workers."""
 
+import contextlib
 import csv
 import json
 import os
+import random
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import keras
@@ -20,7 +26,6 @@ from tfkd.runs.search import running, search
 from tfkd.runs.search.directory import SearchDirectory
 from tfkd.runs.search.trials import prepare
 from tfkd.runs.tasks import load_data
-from tfkd.tuning import trials
 
 VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
@@ -28,6 +33,7 @@ VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_P
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Settings of three quick trials, with a teacher from a file."""
+    keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 1))
     pixels = keras.layers.Rescaling(1 / 16)(keras.layers.Flatten()(image))
     path = tmp_path_factory.mktemp("teacher") / "teacher.keras"
@@ -63,6 +69,50 @@ def searched(small, tmp_path_factory):
     return out, search(small, out)
 
 
+# What no two runs have in common: times, and where they were.
+TIMES = {"seconds", "seconds_of_trials", "finished", "latency_ms", "latency_p95_ms"}
+
+
+def timeless(content):
+    if isinstance(content, dict):
+        return {name: timeless(value) for name, value in content.items() if name not in TIMES}
+    return [timeless(value) for value in content] if isinstance(content, list) else content
+
+
+def without_folders(text):
+    return re.sub('"/[^"]*/', '"', text)
+
+
+def contents(out):
+    """{file: what it holds}, without times: two searches of the same settings have the same."""
+    found = {}
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        name = str(path.relative_to(out))
+        if ".tfevents." in name:  # its name and every entry hold a time
+            found[str(path.relative_to(out).parent)] = "events"
+        elif path.suffix == ".json":
+            found[name] = timeless(json.loads(without_folders(path.read_text())))
+        elif path.suffix == ".csv":
+            rows = csv.DictReader(path.read_text().splitlines())
+            found[name] = [timeless(row) for row in rows]
+        elif path.suffix == ".toml":
+            found[name] = without_folders(path.read_text())
+        elif path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                weights = archive.read("model.weights.h5")
+                # Keras names shared objects by their addresses in memory.
+                config = re.sub(rb'"shared_object_id": \d+', b"", archive.read("config.json"))
+                found[name] = weights, config
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def differences(out, other):
+    own, others = contents(out), contents(other)
+    return [name for name in sorted({*own, *others}) if own.get(name) != others.get(name)]
+
+
 def figures(rows):
     """What trials tried and what came of it."""
     return [(row["trial"], row["status"], row["values"], row["mean"]) for row in rows]
@@ -73,8 +123,8 @@ def lines(out):
         return [{**line, "seconds": None} for line in csv.DictReader(file)]
 
 
-def ground_of(settings, out):
-    """(`Ground`, `SearchDirectory`) of a search that has come to its trials."""
+def setup_of(settings, out):
+    """(`TrialSetup`, `SearchDirectory`) of a search that has come to its trials."""
     directory = SearchDirectory(out)
     directory.path.mkdir()
     (directory / "search.toml").write_text(settings.to_toml())
@@ -87,7 +137,7 @@ def test_a_search_leaves_what_it_promises(searched, small):
     names = {path.name for path in out.iterdir()}
     assert names == {
         *("search.toml", "search.json", "results.csv", "search.png", "best.toml"),
-        *("teacher.keras", "teacher.json", "trials", "tensorboard", "best"),
+        *("teacher.keras", "trials", "tensorboard", "best", "inputs.json"),
     }
     assert SearchSettings.from_toml(out / "search.toml") == small
     assert json.loads((out / "search.json").read_text()) == record
@@ -127,28 +177,110 @@ def test_the_same_command_again_changes_nothing_and_another_is_refused(searched,
         search(small, tmp_path)
 
 
-def test_killed_in_a_trial_and_continued_to_the_same_trials(searched, small, tmp_path):
-    out = tmp_path / "killed"
+def test_killed_at_random_moments_and_continued_it_leaves_the_same(
+    searched, small, tmp_path, monkeypatch
+):
+    """TFKD_KILLS says how often; every file is that of an undisturbed search, times apart."""
+    out, temporary = tmp_path / "killed", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     config = tmp_path / "settings.toml"
     config.write_text(small.to_toml())
     command = [sys.executable, "-m", "tfkd", "search", "--config", config, "--out", out]
-    with open(tmp_path / "said.txt", "wb") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said)
-    deadline = time.monotonic() + 240
-    while not (out / "trials/trial_0001/trial.json").exists() and time.monotonic() < deadline:
-        assert process.poll() is None, (tmp_path / "said.txt").read_text()
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    before = trials(out / "trials")
-    assert before[0]["status"] == "COMPLETED" and len(before) < 4
-    assert not (out / "search.json").exists()
+    kills, chance = int(os.environ.get("TFKD_KILLS", 1)), random.Random(os.getpid())
+    for kill in range(kills):
+        # The first one falls into a trial, the others anywhere.
+        awaited = out / ("trials/trial_0001/trial.json" if kill == 0 else "inputs.json")
+        with open(tmp_path / "said.txt", "wb") as said:
+            process = subprocess.Popen(command, stdout=said, stderr=said)
+        deadline = time.monotonic() + 240
+        while not awaited.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if kill:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(2, 30))
+        assert process.poll() in (None, 0), (tmp_path / "said.txt").read_text()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     record = search(small, out)
-    assert record["trials"][0] == {**before[0], "executions": record["trials"][0]["executions"]}
     assert figures(record["trials"]) == figures(searched[1]["trials"])
-    assert lines(out) == lines(searched[0])
-    assert record["figures"] == searched[1]["figures"]
-    assert not (out / ".work").exists()
+    assert differences(out, searched[0]) == []
+    assert list(temporary.iterdir()) == []
+
+
+def test_damaged_files_are_named_and_searched_past_to_the_same(searched, small, tmp_path, capsys):
+    out = tmp_path / "damaged"
+    shutil.copytree(searched[0], out)
+    damaged = {
+        "search.json": b"",
+        "search.toml": b"",
+        "teacher.keras": (out / "teacher.keras").read_bytes()[:-100],
+        "trials/trial_0001/trial.json": (out / "trials/trial_0001/trial.json").read_bytes()[:50],
+    }
+    for name, content in damaged.items():
+        (out / name).write_bytes(content)
+    record = search(small, out)
+    said = capsys.readouterr().out
+    assert all(str(out / name) in said for name in damaged if name != "search.toml")
+    assert figures(record["trials"]) == figures(searched[1]["trials"])
+    assert differences(out, searched[0]) == []
+
+
+def test_a_search_means_the_same_elsewhere_and_refuses_another_teacher(searched, small, tmp_path):
+    out, teacher = tmp_path / "moved", tmp_path / "elsewhere/teacher.keras"
+    shutil.copytree(searched[0], out)
+    for name in ("search.json", "inputs.json"):
+        text = (out / name).read_text()
+        assert str(searched[0]) not in text and os.path.dirname(small.teacher) not in text
+    teacher.parent.mkdir()
+    shutil.copyfile(small.teacher, teacher)
+    here = small.replace(teacher=str(teacher))
+    assert search(here, out) == searched[1]
+    other = keras.models.load_model(teacher)
+    other.set_weights([weights + 1 for weights in other.get_weights()])
+    other.save(teacher)
+    with pytest.raises(ValueError, match="the teacher changed"):
+        search(here.replace(trials=4), out)
+    shutil.copyfile(small.teacher, teacher)
+    shutil.copyfile(teacher, out / "teacher.keras")
+    other.save(out / "teacher.keras")
+    with pytest.raises(ValueError, match="the teacher changed"):
+        search(here.replace(trials=4), out)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A function that mounts or enlarges a disk of so many kB; gives its path."""
+    path = tmp_path / "disk"
+    path.mkdir()
+
+    def sized(kilobytes):
+        again = "remount," if os.path.ismount(path) else ""
+        options = f"{again}size={kilobytes}k"
+        mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
+        try:
+            done = subprocess.run(mount, capture_output=True, text=True)
+        except FileNotFoundError:
+            pytest.skip("no mount command")
+        if done.returncode:
+            pytest.skip(f"nothing can be mounted here: {done.stderr}")
+        return path
+
+    yield sized
+    if os.path.ismount(path):
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_full_disk_is_said_and_the_same_command_goes_on(searched, small, small_disk):
+    out = small_disk(200) / "out"
+    with pytest.raises(OSError, match="is full. Free some space and go on with the same command"):
+        search(small, out)
+    names = {path.name for path in out.rglob("*") if path.name.startswith(".")}
+    assert names <= {".work", ".lock"}
+    small_disk(20_000)
+    search(small, out)
+    assert differences(out, searched[0]) == []
 
 
 def test_a_student_that_moves_and_trials_that_diverge(small, tmp_path):
@@ -160,8 +292,8 @@ def test_a_student_that_moves_and_trials_that_diverge(small, tmp_path):
         search={"learning_rate": "0.01,1e30"},
         search_student_options={"width": "0.25,0.5"},
     )
-    ground, directory = ground_of(settings, tmp_path / "grid")
-    rows = running.train_trials(ground, directory)
+    setup, directory = setup_of(settings, tmp_path / "grid")
+    rows = running.train_trials(setup, directory)
     tried = {(r["values"]["learning_rate"], r["values"]["student_width"]): r for r in rows}
     assert {key: own["status"] for key, own in tried.items()} == {
         (0.01, 0.25): "COMPLETED",
@@ -177,7 +309,7 @@ def test_a_student_that_moves_and_trials_that_diverge(small, tmp_path):
 
 def test_two_workers_one_of_them_killed_finish_all_trials(searched, small, tmp_path):
     settings = small.replace(workers=2)
-    ground, directory = ground_of(settings, tmp_path / "shared")
+    setup, directory = setup_of(settings, tmp_path / "shared")
     killed = []
 
     def kill_one():
@@ -192,7 +324,7 @@ def test_two_workers_one_of_them_killed_finish_all_trials(searched, small, tmp_p
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    rows = running.train_trials(ground, directory)
+    rows = running.train_trials(setup, directory)
     killer.join()
     assert len(killed) == 1
     assert children() == []

@@ -1,16 +1,18 @@
 """The directory of a search: what lies where, and who may write there."""
 
-import json
 import shutil
 
-from tfkd.runs.directory import WORK, RunDirectory
+from tfkd.runs.directory import RunDirectory
+from tfkd.runs.search.record import Inputs, portable, read_record
 from tfkd.settings import SearchSettings
+from tfkd.settings.search import FREE
+from tfkd.tuning.results import read_json
 
 # KerasTuner's own directory, TensorBoard's logs, and the runs of the final students.
 TRIALS, TENSORBOARD, BEST, FRONT = "trials", "tensorboard", "best", "pareto"
 RECORD, SETTINGS, RESULTS, PICTURE = "search.json", "search.toml", "results.csv", "search.png"
-BEST_SETTINGS, TEACHER = "best.toml", "teacher.keras"
-FILES = (RECORD, SETTINGS, RESULTS, PICTURE, BEST_SETTINGS, TEACHER, "teacher.json")
+BEST_SETTINGS, TEACHER, INPUTS = "best.toml", "teacher.keras", "inputs.json"
+FILES = (INPUTS, RECORD, SETTINGS, RESULTS, PICTURE, BEST_SETTINGS, TEACHER, "teacher.json")
 FOLDERS = (TRIALS, TENSORBOARD, BEST, FRONT)
 
 
@@ -27,11 +29,34 @@ class SearchDirectory(RunDirectory):
 
     @property
     def begun(self):
-        return (self / SETTINGS).exists()
+        return any((self / name).exists() for name in (INPUTS, SETTINGS))
 
     def record(self):
-        """The content of search.json; None where the search is not finished."""
-        return json.loads((self / RECORD).read_text(encoding="utf-8")) if self.finished else None
+        """The content of search.json; None where the search is not finished.
+
+        Raises:
+            ValueError: it is damaged, or of another version.
+        """
+        return read_record(self / RECORD) if self.finished else None
+
+    def inputs(self):
+        """What the search was begun with, `Inputs`; None where that is not on record.
+
+        Raises:
+            ValueError: the record of it is damaged.
+        """
+        if not (self / INPUTS).exists():
+            return None
+        try:
+            return read_json(self / INPUTS, Inputs)
+        except ValueError as error:
+            try:
+                return Inputs(**self.record()["inputs"])
+            except (TypeError, ValueError):  # none, or damaged as well
+                raise ValueError(
+                    f"{error} So it is not known which data and teacher the trials here were "
+                    "trained with. Put the file back, or start anew with --overwrite."
+                ) from None
 
     def check_free(self, settings, overwrite=False):
         """Raises unless a search of these settings may begin or go on here.
@@ -51,7 +76,8 @@ class SearchDirectory(RunDirectory):
         if self.begun:
             if not overwrite:
                 self.check_same(settings)
-        elif self.path.is_dir() and any(p.name != WORK for p in self._entries()):
+        # What is hidden is of a search that was killed before it began.
+        elif self.path.is_dir() and any(p.name[0] != "." for p in self.path.iterdir()):
             raise FileExistsError(
                 f'"{self.path}" holds files that are no search. Give a new or empty directory as '
                 "--out."
@@ -59,7 +85,14 @@ class SearchDirectory(RunDirectory):
 
     def check_same(self, settings):
         """Raises ValueError, saying what differs, unless the search here has these settings."""
-        differences = SearchSettings.from_toml(self / SETTINGS).differences(settings)
+        kept = self.inputs()
+        own = portable(self.settings(SearchSettings, SETTINGS)) if kept is None else kept.settings
+        other = portable(settings)
+        differences = [
+            f"{name}: {own.get(name)!r}, not {other.get(name)!r}"
+            for name in {**own, **other}
+            if name not in FREE and own.get(name) != other.get(name)
+        ]
         if differences:
             raise ValueError(
                 f'"{self.path}" holds another search: {"; ".join(differences)}. Continue it with '

@@ -18,20 +18,20 @@ SHOWN = 30  # of the newest trials, on a screen
 RUNNING = "RUNNING"
 
 
-class Screen:
+class Progress:
     """A live table on a terminal, a line for each finished trial elsewhere.
 
     Args:
         directory: `SearchDirectory`.
-        ground: `tfkd.runs.search.trials.Ground`.
+        setup: `tfkd.runs.search.trials.TrialSetup`.
 
     Attributes:
         rows: of the trials as far as they are, see `tfkd.tuning.trials`.
     """
 
-    def __init__(self, directory, ground):
-        self.directory, self.settings, self.space = directory, ground.settings, ground.space
-        self.console = Console()
+    def __init__(self, directory, setup):
+        self.directory, self.settings, self.space = directory, setup.settings, setup.space
+        self.console, self._logs = Console(), directory / TENSORBOARD
         self._live = (
             Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         )
@@ -43,6 +43,9 @@ class Screen:
             self._live.start()
         self.rows = trials(self.directory / TRIALS)
         self._ended = {row["trial"] for row in self.rows if row["status"] != RUNNING}
+        for row in self.rows:  # ended, but killed before this was written
+            if row["trial"] in self._ended and not (self._logs / row["trial"]).exists():
+                log(row, self._logs, self.settings.objective)
         if self._ended:
             self.say(f"Continued: {len(self._ended)} trials are done.")
         self._show()
@@ -73,7 +76,7 @@ class Screen:
         new = [row for row in new if row["trial"] not in self._ended]
         for row in new:
             self._ended.add(row["trial"])
-            log(row, self.directory / TENSORBOARD, self.settings.objective)
+            log(row, self._logs, self.settings.objective)
             if self._live is None:
                 self.say(report.line(row, self.settings))
         if new:
@@ -109,12 +112,17 @@ def log(row, directory, objective):
         with tf.summary.create_file_writer(str(directory)).as_default():
             names = [hparams.HParam(name) for name in row["values"]]
             hparams.hparams_config(names, [hparams.Metric(objective)])
-    shutil.rmtree(directory / row["trial"], ignore_errors=True)
+    # Whole or not at all: a trial whose folder is there is logged.
+    partial = directory / f".partial-{row['trial']}"
+    shutil.rmtree(partial, ignore_errors=True)
     for execution in row["executions"]:
-        path = directory / row["trial"] / f"execution{execution['execution']}"
+        path = partial / f"execution{execution['execution']}"
         with tf.summary.create_file_writer(str(path)).as_default():
             hparams.hparams(row["values"], trial_id=f"{row['trial']}-{execution['execution']}")
             for name, values in execution["history"].items():
                 for epoch, value in enumerate(values, start=1):
                     if value is not None:
                         tf.summary.scalar(name, value, step=epoch)
+    shutil.rmtree(directory / row["trial"], ignore_errors=True)
+    if partial.exists():
+        partial.rename(directory / row["trial"])

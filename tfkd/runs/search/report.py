@@ -12,7 +12,8 @@ from rich.table import Table
 import tfkd
 from tfkd import evaluation
 from tfkd.files import write_json, write_text
-from tfkd.runs import models, report
+from tfkd.runs import models
+from tfkd.runs.report import gain_line
 from tfkd.runs.rows import DEFAULTS, SEARCHED
 from tfkd.runs.search.directory import (
     BEST_SETTINGS,
@@ -20,10 +21,10 @@ from tfkd.runs.search.directory import (
     PICTURE,
     RECORD,
     RESULTS,
-    SETTINGS,
     TEACHER,
 )
 from tfkd.runs.search.picture import plot_search
+from tfkd.runs.search.record import portable
 from tfkd.settings.search import OBJECTIVES, SearchSettings, student_option
 from tfkd.tuning import mean_and_std, pareto
 
@@ -136,28 +137,28 @@ def front_of(rows, settings, info):
     return pareto(rows, maximize=good, minimize=SIZES[settings.pareto])
 
 
-def write(directory, ground, rows, winner, final, inputs):
+def write(directory, setup, rows, winner, final, inputs):
     """Writes what a finished search holds, search.json last, and prints it.
 
     Args:
         directory: `SearchDirectory`.
-        ground: `tfkd.runs.search.trials.Ground`.
+        setup: `tfkd.runs.search.trials.TrialSetup`.
         rows: of the trials.
         winner: the best of them.
-        final: content of the final students' run.json.
-        inputs: fingerprints of data and teacher.
+        final: `tfkd.runs.record.Record` of the final students' run.
+        inputs: `Inputs` of the search.
 
     Returns:
         dict, the content of search.json.
     """
-    settings, splits = ground.settings, ground.splits
+    settings, splits = setup.settings, setup.splits
     front = front_of(rows, settings, splits.info)
     write_text(directory / RESULTS, results_csv(rows, settings, front))
     teacher = (directory / TEACHER).resolve()
     for row in front:
         own = settings.final(row["values"], teacher)
         write_text(directory / FRONT / f"trial-{row['trial']}.toml", own.to_toml())
-    plot_search(rows, settings, ground.space, front, directory / PICTURE)
+    plot_search(rows, settings, setup.space, front, directory / PICTURE)
     write_text(directory / BEST_SETTINGS, settings.final(winner["values"], teacher).to_toml())
     figures = {
         name: [{key: seed[key] for key in COMPARED if key in seed} for seed in own]
@@ -168,11 +169,11 @@ def write(directory, ground, rows, winner, final, inputs):
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": final.versions,
         "machine": final.machine,
-        "settings": settings.to_dict(),
-        "inputs": inputs,
-        "data": final.data[0].model_dump(),
+        "settings": portable(settings),
+        "inputs": inputs.model_dump(),
+        "data": {**final.data[0].model_dump(), "name": inputs.data.name},
         "trials_asked_for": settings.trials,
-        "views": ground.train.manifest["views"],
+        "views": setup.train.manifest["views"],
         "trials": [_without_history(row) for row in rows],
         "best": {"trial": winner["trial"], "values": winner["values"]},
         "pareto": [row["trial"] for row in front],
@@ -189,7 +190,7 @@ def write(directory, ground, rows, winner, final, inputs):
 
 def show_finished(directory, record):
     """Prints a search that was finished before; returns its record."""
-    settings = SearchSettings.from_toml(directory / SETTINGS)
+    settings = SearchSettings(**record["settings"])
     Console().print(f"The search in {directory.path} was finished before.", highlight=False)
     show(directory, record, settings)
     return record
@@ -223,7 +224,7 @@ def difference_line(paired):
     """The sentence about searched weights against the defaults, whichever way it came out."""
     if paired is None:
         return "The defaults themselves were the best trial: searching found nothing better."
-    return report.gain_line("Searched", paired, DEFAULTS)
+    return gain_line("Searched", paired, DEFAULTS)
 
 
 def _difference(figures):

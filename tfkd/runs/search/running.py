@@ -1,93 +1,185 @@
 """The order of a search: teacher, stored knowledge, trials, final students, report."""
 
-import json
+import contextlib
+import errno
 import math
 import os
+import shutil
 
 import grpc
 from rich.console import Console
 
-from tfkd.files import write_json, write_text
-from tfkd.runs import engine
-from tfkd.runs.directory import WORK, RunDirectory
+from tfkd.files import copy, write_text
+from tfkd.runs import engine, models
+from tfkd.runs.directory import RunDirectory
 from tfkd.runs.rows import distill_table, search_table
 from tfkd.runs.search import report, trials, workers
-from tfkd.runs.search.directory import BEST, SETTINGS, TEACHER, TRIALS
-from tfkd.runs.search.progress import Screen
+from tfkd.runs.search.directory import BEST, INPUTS, SETTINGS, TEACHER, TRIALS
+from tfkd.runs.search.progress import Progress
+from tfkd.runs.search.record import inputs_of, portable
 from tfkd.runs.tasks import Prepared, load_data
+from tfkd.runs.temporary import temporary_files_in
+from tfkd.settings.base import is_path
 from tfkd.tuning import trials as trials_of
+from tfkd.tuning.reuse import weights_hash
+
+# Less than this is no room for any model.
+NO_ROOM = 100_000  # bytes
 
 
 def run(settings, directory, overwrite=False):
-    """See `tfkd.runs.search`; the settings and the directory were looked at already."""
+    """See `tfkd.runs.search.search`; the settings and the directory were looked at already."""
     name = _tuner_id()
     if name is not None and "chief" not in name:
         return _work(settings, directory)
-    prepared = Prepared(distill_table(settings.distillation))
-    inputs, splits = prepared.inputs, prepared.data[0]
-    with directory.locked():
-        # Once more, now that nobody else can write here.
-        directory.check_free(settings, overwrite=overwrite)
-        record = None if overwrite else directory.record()
-        if record is not None and record["trials_asked_for"] >= settings.trials:
-            return report.show_finished(directory, record)
-        if overwrite:
-            directory.clear()
-        _begin(directory / WORK / "inputs.json", inputs, record)
-        write_text(directory / SETTINGS, settings.to_toml())
+    with temporary_files_in(directory.path):
+        prepared = Prepared(distill_table(settings.distillation))
+        with directory.locked(), _full_disk_named(directory):
+            # Once more, now that nobody else can write here.
+            directory.check_free(settings, overwrite=overwrite)
+            if overwrite:
+                directory.clear()
+            record = _finished(directory)
+            if record is not None and record["trials_asked_for"] >= settings.trials:
+                return report.show_finished(directory, record)
+            return _search(settings, directory, prepared, chief=name is not None)
+
+
+def _search(settings, directory, prepared, chief):
+    splits = prepared.data[0]
+    inputs = _begin(directory, settings, splits.info)
+    inputs = _teacher(settings, directory, prepared, inputs)
+    Console().rule("trials")
+    setup = trials.prepare(settings, directory, splits)
+    rows = train_trials(setup, directory, chief)
+    best = report.best(rows, settings)
+    final = _final(settings, directory, best)
+    result = report.write(directory, setup, rows, best, final, inputs)
+    directory.drop_work()
+    return result
+
+
+def _finished(directory):
+    """The record of a finished search; None where there is none, or none that can be used."""
+    try:
+        return directory.record()
+    except ValueError as error:
+        say(f"{error} It is written anew from the trials and the final students.")
+        return None
+
+
+def _begin(directory, settings, info):
+    """Keeps with what the search begins; returns these `Inputs`.
+
+    Raises:
+        ValueError: data or teacher are others than those that it was begun with.
+    """
+    inputs, kept = inputs_of(settings, info), directory.inputs()
+    if kept is not None:
+        _check_unchanged(kept, inputs)
+        inputs = kept
+    _keep(directory, inputs)
+    write_text(directory / SETTINGS, settings.to_toml())
+    return inputs
+
+
+def _teacher(settings, directory, prepared, inputs):
+    """Copies or trains the teacher unless a whole one is there; returns `Inputs` with its weights.
+
+    Raises:
+        ValueError: it is not the one with which the search was begun.
+    """
+    path = directory / TEACHER
+    if path.exists():
+        try:
+            models.load_model(path)
+        except ValueError as error:
+            say(f"{error} It is made again.")
+            path.unlink()
+    if not path.exists() and is_path(settings.teacher) and settings.teacher_is_given:
+        copy(settings.teacher, path)
+    elif not path.exists():
         engine.Trainings(directory, prepared).train_teachers()
-        Console().rule("trials")
-        ground = trials.prepare(settings, directory, splits)
-        rows = train_trials(ground, directory, chief=name is not None)
-        best = report.best(rows, settings)
-        final = _final(settings, directory, best)
-        result = report.write(directory, ground, rows, best, final, inputs)
-        directory.drop_work()
-        return result
+    weights = weights_hash(models.load_model(path))
+    teacher = inputs.teacher.model_copy(update={"weights": weights})
+    found = inputs.model_copy(update={"teacher": teacher})
+    _check_unchanged(inputs, found)
+    _keep(directory, found)
+    return found
 
 
-def _begin(path, inputs, record):
-    """Refuses to go on with other data or another teacher than those that the search began with."""
-    kept = record["inputs"] if record is not None else inputs
-    if record is None and path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-    changed = [name for name in inputs if kept.get(name) != inputs[name]]
+def _check_unchanged(kept, found):
+    changed = kept.changed(found)
     if changed:
         raise ValueError(
             f"Since the search was begun the {' and the '.join(changed)} changed: what it trained "
             "so far would not fit the rest. Put it back, or start anew with --overwrite."
         )
-    write_json(path, inputs)
 
 
-def train_trials(ground, directory, chief=False):
+def _keep(directory, inputs):
+    write_text(directory / INPUTS, inputs.model_dump_json(indent=2) + "\n")
+
+
+def say(text):
+    Console().print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+@contextlib.contextmanager
+def _full_disk_named(directory):
+    """Turns whatever a full disk makes libraries raise into one sentence on what to do.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if not full and shutil.disk_usage(directory.path).free >= NO_ROOM:
+            raise
+        raise OSError(
+            f'The disk of "{directory.path}" is full. Free some space and go on with the same '
+            f"command, or tfkd search --config {directory / SETTINGS} --out {directory.path}: what "
+            "has ended is kept."
+        ) from error
+
+
+def train_trials(setup, directory, chief=False):
     """Trains what trials are left.
 
     Args:
-        ground: `tfkd.runs.search.trials.Ground`.
+        setup: `tfkd.runs.search.trials.TrialSetup`.
         directory: `SearchDirectory`.
         chief: whether workers on other hosts do it.
 
     Returns:
         list of all trials' rows, see `tfkd.tuning.trials`.
     """
-    settings, project = ground.settings, directory / TRIALS
-    with Screen(directory, ground) as screen:
-        tuner = trials.tuner(ground, directory, screen)
+    settings, project = setup.settings, directory / TRIALS
+    with Progress(directory, setup) as progress:
+        tuner = trials.tuner(setup, directory, progress)
         processes = settings.workers or 1
         spent = sum(row["seconds"] for row in trials_of(project)) / processes
         oracle = tuner.oracle
         oracle.verbose = 0
         oracle.limit(settings.trials, (settings.time_budget or math.inf) - spent)
-        for note in oracle.notes:
-            screen.say(note)
+        told = _tell(oracle, progress)
         if chief:
-            workers.serve(oracle, screen)
+            workers.serve(oracle, progress)
         elif settings.workers:
-            workers.supervise(oracle, screen, directory, settings.workers)
+            workers.supervise(oracle, progress, directory, settings.workers)
         elif not oracle.over:
-            trials.run(tuner, ground)
-    return screen.rows
+            trials.run(tuner, setup)
+        _tell(oracle, progress, told)
+    return [row for row in progress.rows if row["trial"] in oracle.trials]
+
+
+def _tell(oracle, progress, told=0):
+    """Says what could not be used of what was there before; returns how much is said."""
+    for note in oracle.notes[told:]:
+        progress.say(note)
+    return len(oracle.notes)
 
 
 def _work(settings, directory):
@@ -100,10 +192,11 @@ def _work(settings, directory):
             "system that all hosts see."
         )
     directory.check_same(settings)
-    splits = load_data(settings)
-    ground = trials.prepare(settings, directory, splits, build=False)
     try:
-        trials.run(trials.tuner(ground, directory), ground)
+        with temporary_files_in(directory.path), _full_disk_named(directory):
+            splits = load_data(settings)
+            setup = trials.prepare(settings, directory, splits, build=False)
+            trials.run(trials.tuner(setup, directory), setup)
     except grpc.RpcError as error:
         if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
             raise workers.unreachable(settings.worker_timeout) from None
@@ -118,11 +211,29 @@ def _final(settings, directory, best):
     """
     teacher = (directory / TEACHER).resolve()
     searched, defaults = (settings.final(values, teacher) for values in (best["values"], {}))
+    Console().rule("final students")
     target = RunDirectory(directory / BEST)
-    if (target / "run.toml").exists() and target.settings() != searched:
-        target.clear()  # more trials have found better ones
-    table = search_table(searched, defaults)
-    return engine.run(table, target, resume=target.begun)
+    if _other(target, searched):
+        target.clear()
+    return engine.run(search_table(searched, defaults), target, resume=target.begun)
+
+
+def _other(target, settings):
+    """Whether a run is of other settings: more trials have found better ones.
+
+    Where the search only moved, the run is told its teacher's new place.
+    """
+    path = target / "run.toml"
+    if not path.exists():
+        return False
+    try:
+        kept = target.settings()
+    except ValueError as error:
+        say(f"{error} These final students are trained again.")
+        return True
+    if kept != settings and portable(kept) == portable(settings):
+        write_text(path, settings.to_toml())
+    return portable(kept) != portable(settings)
 
 
 def _tuner_id():

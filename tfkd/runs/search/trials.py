@@ -10,7 +10,7 @@ import keras
 import keras_tuner
 import numpy as np
 
-from tfkd import data, losses, tuning
+from tfkd import data, losses, metrics, tuning
 from tfkd.distiller import Distiller
 from tfkd.runs import models
 from tfkd.runs.directory import WORK
@@ -30,7 +30,7 @@ TUNERS = {
 CACHE_BYTES = 4e9  # unless `views` says otherwise
 
 
-class Ground(NamedTuple):
+class TrialSetup(NamedTuple):
     """What all trials have in common.
 
     Attributes:
@@ -51,7 +51,7 @@ class Ground(NamedTuple):
 
 
 def prepare(settings, directory, splits, build=True):
-    """The `Ground` of a search.
+    """The `TrialSetup` of a search.
 
     Args:
         settings: `SearchSettings`.
@@ -85,7 +85,8 @@ def prepare(settings, directory, splits, build=True):
         terms.append((loss, replace(space[name], name=name) if name in space else number))
     agreement = settings.objective == "val_teacher_agreement"
     if agreement:
-        terms.append((losses.TeacherAgreement(), 0.0))
+        if not any(isinstance(loss, losses.LogitsDistillation) for loss, _ in terms):
+            terms.append((losses.LogitsDistillation(), 0.0))  # so that the outputs are stored
         distiller = Distiller(teacher, student, [loss for loss, _ in terms])
     path = directory / WORK / "cache" if settings.cache is None else settings.cache
     train, validation = f"{path}/train", f"{path}/validation"
@@ -97,7 +98,7 @@ def prepare(settings, directory, splits, build=True):
             TeacherCache.build(validation, distiller, splits.validation)
     train = TeacherCache(train, distiller)
     validation = TeacherCache(validation, distiller) if agreement else None
-    return Ground(settings, splits, space, terms, train, validation)
+    return TrialSetup(settings, splits, space, terms, train, validation)
 
 
 def views_of(settings, distiller, info):
@@ -113,9 +114,9 @@ def views_of(settings, distiller, info):
     return max(1, min(settings.epochs, int(fitting)))
 
 
-def hypermodel(ground):
+def hypermodel(setup):
     """The `tfkd.tuning.DistillationHyperModel` of a search."""
-    settings, space, info = ground.settings, ground.space, ground.splits.info
+    settings, space, info = setup.settings, setup.space, setup.splits.info
     steps = settings.epochs * -(-info.sizes["train"] // settings.batch_size)
 
     def student(hp):
@@ -133,37 +134,38 @@ def hypermodel(ground):
     return tuning.DistillationHyperModel(
         student,
         None,
-        [loss for loss, _ in ground.terms],
+        [loss for loss, _ in setup.terms],
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
             keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy", from_logits=True),
         ],
+        teacher_metrics=[metrics.TeacherAgreement()] if setup.validation else [],
         student_loss_weight=space.get("student_loss_weight", settings.student_loss_weight),
-        distillation_loss_weights=[weight for _, weight in ground.terms],
+        distillation_loss_weights=[weight for _, weight in setup.terms],
         temperature=space.get("temperature"),
         learning_rate=space.get("learning_rate", settings.learning_rate),
         optimizer=optimizer,
-        knowledge_shapes=ground.train.knowledge_shapes,
+        knowledge_shapes=setup.train.knowledge_shapes,
         seed=settings.seed,
     )
 
 
-def tuner(ground, directory, watcher=None):
+def tuner(setup, directory, watcher=None):
     """The KerasTuner tuner of a search, continued where there is one.
 
     Args:
-        ground: `Ground`.
+        setup: `TrialSetup`.
         directory: `SearchDirectory`.
         watcher: object with `epoch(trial, epoch)` and `update(now)`, or None.
     """
-    settings = ground.settings
+    settings = setup.settings
     how_many = {}
     if settings.tuner == "hyperband":
         how_many = {"max_epochs": settings.epochs}
     with contextlib.redirect_stdout(io.StringIO()):
         made = TUNERS[settings.tuner](
-            hypermodel(ground),
+            hypermodel(setup),
             tuning.objective(settings.objective),
             seed=settings.seed + 1,  # KerasTuner takes 0 for no seed
             executions_per_trial=settings.executions,
@@ -176,21 +178,21 @@ def tuner(ground, directory, watcher=None):
     return made
 
 
-def run(made, ground):
+def run(made, setup):
     """Trains trial after trial, until the oracle has no more.
 
     Raises:
         ValueError: what would fail in every trial.
     """
-    settings, splits = ground.settings, ground.splits
+    settings, splits = setup.settings, setup.splits
 
     def train(seed):
-        return ground.train.dataset(splits.train, settings.batch_size, seed=seed)
+        return setup.train.dataset(splits.train, settings.batch_size, seed=seed)
 
     def validation(seed):
-        if ground.validation is None:
+        if setup.validation is None:
             return data.batches(splits.validation, EVALUATION_BATCH)
-        return ground.validation.dataset(splits.validation, EVALUATION_BATCH, shuffle=False)
+        return setup.validation.dataset(splits.validation, EVALUATION_BATCH, shuffle=False)
 
     sizes = splits.info.sizes
     try:

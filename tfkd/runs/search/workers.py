@@ -26,28 +26,28 @@ MOST_DEATHS = 3  # of workers, without a trial that ended in between
 POLL = 0.2  # seconds
 
 
-def serve(oracle, screen):
+def serve(oracle, progress):
     """Is the chief of workers on other hosts, until all trials are over.
 
     Args:
         oracle: of one of `tfkd.tuning`'s tuners.
-        screen: what shows the trials.
+        progress: what shows the trials.
     """
     ip, port = os.environ["KERASTUNER_ORACLE_IP"], os.environ["KERASTUNER_ORACLE_PORT"]
     if oracle.over:
         return
     with _served(oracle, ip, port) as (_, all_left):
-        screen.say(f"Waiting for workers at {ip}:{port}.")
+        progress.say(f"Waiting for workers at {ip}:{port}.")
         while not all_left():
             time.sleep(POLL)
-            screen.update()
+            progress.update()
 
 
-def supervise(oracle, screen, directory, workers):
+def supervise(oracle, progress, directory, workers):
     """Starts workers on this machine and sees that all trials are finished.
 
     Args:
-        oracle, screen: as for `serve`.
+        oracle, progress: as for `serve`.
         directory: `SearchDirectory`, whose search.toml the workers read.
         workers: how many.
 
@@ -67,7 +67,7 @@ def supervise(oracle, screen, directory, workers):
             team[name] = _start(name, port, directory, logs)
         while any(process.poll() is None for process in team.values()):
             time.sleep(POLL)
-            screen.update()
+            progress.update()
             for name, process in team.items():
                 if not process.poll():
                     continue
@@ -75,7 +75,7 @@ def supervise(oracle, screen, directory, workers):
                 ended = len(oracle.end_order)
                 if deaths > MOST_DEATHS:
                     raise ChildProcessError(_last_words(name, process, logs))
-                screen.say(f"Worker {name} died (exit code {process.returncode}); restarted.")
+                progress.say(f"Worker {name} died (exit code {process.returncode}); restarted.")
                 team[name] = _start(name, port, directory, logs)
 
 

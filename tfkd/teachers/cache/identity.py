@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfkd import _keras
 from tfkd.data.seeds import view_seed
 
 # Settings that change no output.
@@ -52,7 +53,7 @@ def _collect_made_up_names(config, found):
     if isinstance(config, dict):
         inner = config.get("config")
         if isinstance(inner, dict) and isinstance(inner.get("name"), str):
-            stem = keras.src.utils.naming.to_snake_case(str(config.get("class_name")))
+            stem = _keras.to_snake_case(str(config.get("class_name")))
             if re.fullmatch(re.escape(stem) + r"(_\d+)?", inner["name"]):
                 found.setdefault(inner["name"], f"#{len(found)}")
     for value in config.values() if isinstance(config, dict) else config:

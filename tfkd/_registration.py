@@ -1,0 +1,45 @@
+"""tfkd's classes are known to Keras's loader whichever of the two is imported first.
+
+`import tfkd` stays quick: it loads no Keras. As soon as Keras is there, a stand-in for each class
+that can be in a saved file is registered; it loads the class itself when a file names it.
+"""
+
+import importlib
+import sys
+
+import wrapt
+
+# Class → module. A test compares this with what the modules register.
+HOMES = {
+    "CosineDistillation": "tfkd.losses.cosine",
+    "Distiller": "tfkd.distiller",
+    "EnsembleDistillation": "tfkd.losses.own",
+    "FeatureDistillation": "tfkd.losses.features",
+    "KerasDistillation": "tfkd.losses.foreign",
+    "LogitsDistillation": "tfkd.losses.logits",
+    "SelfDistillation": "tfkd.losses.own",
+    "TeacherAgreement": "tfkd.metrics",
+}
+
+
+def install():
+    """Registers the stand-ins, now or as soon as Keras is imported."""
+    if hasattr(sys.modules.get("keras"), "saving"):
+        _register(sys.modules["keras"])
+    else:
+        wrapt.register_post_import_hook(_register, "keras")
+
+
+def _register(keras):
+    known = keras.saving.get_custom_objects()
+    for name, home in HOMES.items():
+        known.setdefault(f"tfkd>{name}", _stand_in(name, home))
+
+
+def _stand_in(name, home):
+    """A class that `load_model` may find in the place of one that is not loaded yet."""
+
+    def from_config(config):
+        return getattr(importlib.import_module(home), name).from_config(config)
+
+    return type(name, (), {"from_config": staticmethod(from_config)})

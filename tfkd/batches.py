@@ -1,0 +1,129 @@
+"""What a batch of data holds: inputs, labels, sample weights, and stored knowledge."""
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfkd.losses.own import classes_of
+
+INDEX = "index"  # the name in stored knowledge under which stand the examples' numbers
+
+
+class Batch(NamedTuple):
+    """Members of one batch, None for what there is not."""
+
+    x: Any = None
+    y: Any = None
+    sample_weight: Any = None
+    knowledge: Any = None
+
+
+def unpack(data):
+    """The `Batch` in what a dataset or array gives, with up to four members."""
+    if isinstance(data, tuple) and len(data) == 4:
+        return Batch(*data)
+    return Batch(*keras.utils.unpack_x_y_sample_weight(data))
+
+
+def has_knowledge(data):
+    """Whether data for `fit` is a dataset of batches (x, y, sample weights, knowledge)."""
+    element = data.element_spec if isinstance(data, tf.data.Dataset) else None
+    return isinstance(element, tuple) and len(element) == 4
+
+
+def symbolic(x, y=None):
+    """The `Batch` that data as `fit` takes it will give, as `KerasTensor`s of any batch size.
+
+    A member is None where it cannot be known beforehand.
+    """
+    batch = unpack(x.element_spec) if isinstance(x, tf.data.Dataset) else Batch(x, y)
+    return Batch(*map(_symbolic, batch))
+
+
+def _symbolic(data):
+    parts = keras.tree.flatten(data)
+    known = [hasattr(part, "dtype") and hasattr(part, "shape") for part in parts]
+    if not parts or not all(known) or not all(tf.TensorShape(part.shape).rank for part in parts):
+        return None
+
+    def tensor(part):
+        return keras.KerasTensor((None, *part.shape[1:]), tf.as_dtype(part.dtype).name)
+
+    return keras.tree.map_structure(tensor, data)
+
+
+def shapes(data):
+    """The structure's shapes, each with an open batch dimension; without the examples' numbers."""
+    if isinstance(data, dict):
+        return {name: shapes(part) for name, part in data.items() if name != INDEX}
+    return keras.tree.map_structure(lambda part: (None, *part.shape[1:]), data)
+
+
+def own_inputs(x):
+    """(teacher's input, student's input) of data that holds one for each; ValueError otherwise."""
+    if isinstance(x, dict) and set(x) == {"teacher", "student"}:
+        return x["teacher"], x["student"]
+    found = sorted(x) if isinstance(x, dict) else type(x).__name__
+    raise ValueError(
+        "This Distiller has separate_inputs=True: the inputs of a batch must be "
+        f'{{"teacher": ..., "student": ...}}, got {found}.'
+    )
+
+
+def labels_of_outputs(y, y_pred):
+    """Labels in the structure of the outputs: given once, they are those of every output."""
+    if keras.tree.is_nested(y) or not keras.tree.is_nested(y_pred):
+        return y
+    return keras.tree.map_structure(lambda _: y, y_pred)
+
+
+def weights_of_outputs(sample_weight, y_pred):
+    """Sample weights as the student's losses take them: one for each example counts for all of its
+    positions, where Keras would match it with the last axis."""
+
+    def expanded(weight, output):
+        rank = len(output.shape) - 1
+        if weight is None or len(weight.shape) != 1 or rank <= 1:
+            return weight
+        return tf.reshape(weight, (-1, *[1] * (rank - 1)))
+
+    if keras.tree.is_nested(sample_weight) or not keras.tree.is_nested(y_pred):
+        outputs = keras.tree.flatten(y_pred)
+        weights = keras.tree.flatten(sample_weight)
+        if len(outputs) != len(weights):
+            return sample_weight
+        found = [expanded(*pair) for pair in zip(weights, outputs, strict=True)]
+        return keras.tree.pack_sequence_as(sample_weight, found)
+    ranks = {len(output.shape) for output in keras.tree.flatten(y_pred)}
+    return (
+        expanded(sample_weight, keras.tree.flatten(y_pred)[0]) if len(ranks) == 1 else sample_weight
+    )
+
+
+def class_weighted(dataset, class_weight):
+    """Data with stored knowledge, the weight of each example times that of its class.
+
+    Keras does it for data in three parts only.
+
+    Args:
+        dataset: `tf.data.Dataset` of batches (x, y, sample weights or None, knowledge), labels as
+            integers or one-hot.
+        class_weight: {class: weight}, as `fit` takes it; 1 for classes that are not there.
+
+    Raises:
+        ValueError: there are no labels, or different ones for several outputs.
+    """
+    # The last stands for all classes after it.
+    table = tf.constant([float(class_weight.get(own, 1)) for own in range(max(class_weight) + 2)])
+
+    def weighted(x, y, sample_weight, knowledge):
+        if y is None or keras.tree.is_nested(y):
+            raise ValueError(
+                f"class_weight needs one label for each example, but the labels are {y}. Leave it "
+                "out, and put the weights into the data's third part, the sample weights."
+            )
+        weights = tf.gather(table, tf.minimum(classes_of(y), len(table) - 1))
+        return x, y, weights if sample_weight is None else weights * sample_weight, knowledge
+
+    return dataset.map(weighted).prefetch(2)

@@ -1,0 +1,316 @@
+"""What a tree of folders means: which folders are splits, which are classes, what is no example.
+
+Names decide where they can (`train`, `Training`, `seg_train`, `training_set`, ...); a tree that may
+be read in two ways is refused with what was seen, never guessed.
+"""
+
+import os
+import re
+import warnings
+from collections import Counter
+from typing import NamedTuple
+
+from tfkd.data.tree import SUFFIXES, walk
+
+# Read by every version of tfkd; a folder that holds others beside them gets larger.
+_LONG_READ = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+_ROLE_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "validate", "valid", "val", "dev", "devel", "development"),
+    "test": ("test", "testing"),
+}
+_WORDS = {word: role for role, words in _ROLE_WORDS.items() for word in words}
+# Of these names a class may be, too.
+_CLASSES_TOO = {"dev", "development", "test", "train", "val", "valid"}
+# Words beside a split's own that say nothing more.
+_FILLERS = {
+    "data", "dataset", "datasets", "folder", "image", "images", "img", "imgs", "photos", "pics",
+    "pictures", "sample", "samples", "set", "sets", "split",
+}  # fmt: skip
+_FOLD = re.compile(r"(k?folds?|splits?|cv)[ _.-]?\d+", re.IGNORECASE)
+_NAMES_SHOWN = 12
+
+
+class Layout(NamedTuple):
+    """A tree as it is meant.
+
+    Attributes:
+        splits: {role: {class name: Folder}}, always with "train".
+        class_names: tuple of str, sorted.
+        where: {role: path of the split's folder from the root}.
+    """
+
+    splits: dict
+    class_names: tuple
+    where: dict
+
+
+def read(tree, root):
+    """What the tree means.
+
+    Args:
+        tree: `Folder`, from `scan`.
+        root: the folder's name, for messages.
+
+    Returns:
+        `Layout`. Images that are left out are named in a warning, with their number.
+
+    Raises:
+        ValueError: for a tree without classes, or of two meanings; the message says what was seen.
+    """
+    tree = _unwrapped(tree)
+    roles = split_roles([name for name, folder in tree.folders.items() if folder.images])
+    if len(set(roles.values())) < 2 and not any(
+        len(_classes(tree.folders[name])) > 1 for name in roles
+    ):
+        _refuse_lone_splits(tree, roles, root)
+        _refuse_hidden_splits(tree, root)
+        splits, where = {"train": tree}, {"train": tree.path}
+    else:
+        splits = _splits(tree, roles, root)
+        where = {role: folder.path for role, folder in splits.items()}
+    class_names = _class_names(splits, root)
+    found = {
+        role: {name: folder.folders[name] for name in class_names}
+        for role, folder in splits.items()
+    }
+    _warn_of_left_out(tree, splits, found, root)
+    return Layout(found, class_names, where)
+
+
+def split_roles(names):
+    """Which of some sibling folders are splits, by their names alone.
+
+    A name is a split's if it says one role ("train", "Training", "TRAIN_SET", "images-val") and
+    nothing else, or if names of two roles or more say the same besides ("seg_train", "seg_test").
+
+    Args:
+        names: list of str.
+
+    Returns:
+        {name: role}, role "train", "validation" or "test".
+    """
+    said = {}
+    for name in names:
+        words = re.findall(r"[a-z]+|\d+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
+        roles = [_WORDS[word] for word in words if word in _WORDS]
+        if len(roles) == 1:
+            rest = tuple(word for word in words if word not in _WORDS and word not in _FILLERS)
+            said[name] = roles[0], rest
+    shared = {}
+    for role, rest in said.values():
+        shared.setdefault(rest, set()).add(role)
+    return {name: role for name, (role, rest) in said.items() if not rest or len(shared[rest]) > 1}
+
+
+def _classes(folder):
+    """Names of the folders in `folder` (looked through if it only wraps) that hold images."""
+    return [name for name, inner in _unwrapped(folder).folders.items() if inner.images]
+
+
+def _unwrapped(folder):
+    """`folder`, or the one inside it if that only wraps: the sole one there, without images of its
+    own beside its folders."""
+    while not folder.files and len(folder.folders) == 1:
+        (name, inner), *_ = folder.folders.items()
+        holding = [name for name, below in inner.folders.items() if below.images]
+        wraps = holding and not inner.files or len(set(split_roles(holding).values())) > 1
+        # A lone test split is no wrapping.
+        if not wraps or set(split_roles([name]).values()) - {"train"}:
+            return folder
+        folder = inner
+    return folder
+
+
+def _splits(tree, roles, root):
+    """{role: Folder} of a folder that holds splits."""
+    where = _at(root, tree)
+    by_role = {}
+    for name, role in roles.items():
+        by_role.setdefault(role, []).append(name)
+    for role, names in by_role.items():
+        if len(names) > 1:
+            raise ValueError(
+                f'"{where}" has {len(names)} {role} splits: {_listed(names)}. Keep one of them '
+                "there, or join them in one folder."
+            )
+    if "train" not in by_role:
+        raise ValueError(
+            f'"{where}" has no train split to learn from; it has: {_listed(tree.folders)}. Name '
+            'the folder to learn from "train".'
+        )
+    strangers = {
+        name: folder for name, folder in tree.folders.items() if folder.images and name not in roles
+    }
+    known = set(_classes(tree.folders[by_role["train"][0]]))
+    refused = [
+        name
+        for name, folder in strangers.items()
+        if len(by_role) < 2 or not _unlabelled(folder, known)
+    ]
+    if refused:
+        raise ValueError(
+            f'"{where}" holds split folders and others: {_listed(refused)} beside '
+            f"{_listed(roles)}. "
+            "Expected either split folders (train, validation or val, test) or class folders. "
+            "Rename a split to one of these names; move what is neither out of the folder."
+        )
+    splits = {}
+    for role in ("train", "validation", "test"):
+        for name in by_role.get(role, ()):
+            folder = _unwrapped(tree.folders[name])
+            if not _classes(folder):
+                raise ValueError(
+                    f'The {role} split "{_at(root, folder)}" holds {folder.images} images, but no '
+                    "class folders: their labels are not known. Expected a folder for each class "
+                    "in it; if the images have no labels, move the folder elsewhere."
+                )
+            splits[role] = folder
+    return splits
+
+
+def _unlabelled(folder, class_names):
+    """Whether a folder beside splits holds images without classes, such as `seg_pred`."""
+    while not folder.files and len(folder.folders) == 1:
+        (folder,) = folder.folders.values()
+        if os.path.basename(folder.path) in class_names:
+            return False
+    return not any(inner.images for inner in folder.folders.values())
+
+
+def _refuse_lone_splits(tree, roles, root):
+    """Of one split's name, without class folders inside, beside folders of other names: a class
+    where the name may be one (a train, a valid one), with a warning; else refused."""
+    for name, role in roles.items():
+        others = _listed(other for other in tree.folders if other != name)
+        if name.lower() not in _CLASSES_TOO:
+            raise ValueError(
+                f'The folder "{_at(root, tree.folders[name])}" is named like a {role} split, but '
+                f"holds no class folders, and stands beside {others}. Expected split folders "
+                "(train, validation, test) with a folder for each class in each; or, if it is a "
+                "class, another name."
+            )
+        warnings.warn(
+            f'The folder "{_at(root, tree.folders[name])}" is read as a class, not as a split: it '
+            f"holds no class folders, and stands beside {others}.",
+            stacklevel=5,
+        )
+
+
+def _refuse_hidden_splits(tree, root):
+    """Refuses folders that look like splits, folds or domains under names that are not known."""
+    candidates = {
+        name: set(_classes(folder))
+        for name, folder in tree.folders.items()
+        if folder.images and not _unwrapped(folder).files
+    }
+    seen, names_inside = [], []
+    for name, inside in candidates.items():
+        for other, others in candidates.items():
+            if name < other and len(inside & others) > 1:
+                seen, names_inside = sorted({*seen, name, other}), sorted(inside & others)
+    names = [name for name, folder in tree.folders.items() if folder.images]
+    if not seen and len(names) > 1 and all(_FOLD.fullmatch(name) for name in names):
+        seen = names
+    if not seen:
+        return
+    why, else_ = "are named like folds", "rename them"
+    if names_inside:
+        why = f"hold folders of the same names ({_listed(names_inside)})"
+        else_ = "put their images directly into them"
+    raise ValueError(
+        f'The folders {_listed(seen)} in "{_at(root, tree)}" {why}: they look like splits rather '
+        "than classes, but their names do not say which. Rename them to train, validation and "
+        "test; or give one of them as the folder, if it is all you want; or, if they are classes, "
+        f"{else_}."
+    )
+
+
+def _class_names(splits, root):
+    """The classes of all splits, checked to be the same."""
+    train = splits["train"]
+    names = sorted(train.folders)
+    if len(names) < 2:
+        raise ValueError(
+            f'Expected a folder for each of two or more classes in "{_at(root, train)}"; found '
+            f"{names or 'none'}{_loose(train)}."
+        )
+    for role, folder in splits.items():
+        if different := sorted(set(folder.folders) ^ set(names)):
+            only = sorted(set(folder.folders) - set(names))
+            lacking = sorted(set(names) - set(folder.folders))
+            said = [f"{_listed(only)} only in {role}"] * bool(only)
+            said += [f"{_listed(lacking)} only in train"] * bool(lacking)
+            raise ValueError(
+                f'The class folders of "{_at(root, folder)}" and "{_at(root, train)}" differ in: '
+                f"{_listed(different)} ({'; '.join(said)}). Every split needs the same classes, "
+                "spelled alike."
+            )
+    empty = [
+        _at(root, folder.folders[name])
+        for folder in splits.values()
+        for name in names
+        if not folder.folders[name].images
+    ]
+    if empty:
+        folders = f'class folder "{empty[0]}" holds'
+        if len(empty) > 1:
+            folders = f"{len(empty)} class folders {_listed(empty)} hold"
+        raise ValueError(
+            f"The {folders} no images ({', '.join(sorted(SUFFIXES))}). Add some, or remove the "
+            "folder."
+        )
+    return tuple(names)
+
+
+def _loose(folder):
+    count = len(folder.files)
+    return f", and {count} images directly in it, whose labels are not known" if count else ""
+
+
+def _warn_of_left_out(tree, splits, classes, root):
+    """Warns of images outside of class folders, and of files that are not read."""
+    used, suffixes, others = 0, Counter(), Counter()
+    for folders in classes.values():
+        for folder in folders.values():
+            used += folder.images
+            for inner in walk(folder):
+                suffixes.update(inner.suffixes)
+                others.update(inner.others)
+    said = []
+    if others:
+        kinds = ", ".join(
+            f"{count} {suffix or 'without suffix'}" for suffix, count in others.items()
+        )
+        said.append(f"{sum(others.values())} files in class folders are not read: {kinds}")
+    if used < tree.images:
+        loose = Counter()
+        inside = {
+            id(inner) for kind in classes.values() for f in kind.values() for inner in walk(f)
+        }
+        for folder in walk(tree):
+            if id(folder) not in inside and folder.files:
+                loose[_at(root, folder)] += len(folder.files)
+        places = ", ".join(
+            f'{count} in "{place}"' for place, count in list(loose.items())[:_NAMES_SHOWN]
+        )
+        said.append(f"{tree.images - used} images outside of class folders are left out: {places}")
+    new = {suffix: count for suffix, count in suffixes.items() if suffix not in _LONG_READ}
+    if new and len(new) < len(suffixes):
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.items())
+        said.append(
+            f"it mixes formats, and all of them are read: {counts} (earlier versions of tfkd left "
+            f"out {', '.join(new)})"
+        )
+    if said:
+        warnings.warn(f'The folder "{root}": {"; ".join(said)}.', stacklevel=5)
+
+
+def _at(root, folder):
+    return os.path.join(root, folder.path) if folder.path else str(root)
+
+
+def _listed(names):
+    names = list(names)
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more

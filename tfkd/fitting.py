@@ -1,0 +1,117 @@
+"""Before and after a step: data is checked, what waited for it is made, figures are reported."""
+
+import contextlib
+import functools
+
+import keras
+import tensorflow as tf
+
+from tfkd import _keras, batches, named_losses, validation
+
+
+class FittedModel(_keras.PreparedModel):
+    """The part of a Distiller between `fit` and the step.
+
+    A subclass has the members of `tfkd.Distiller`: the student and its `taps`, the `source` of
+    knowledge, the `matching` of losses, and `connect(stored_shapes)`.
+    """
+
+    def build(self, input_shape):
+        self._build_on(_keras.symbolic_of_shapes(input_shape))
+
+    def _build_on(self, inputs):
+        """Builds what is not built by calling it on symbolic inputs, as Keras does in `fit`."""
+        taught, own = inputs, inputs
+        if self.separate_inputs:
+            taught, own = batches.own_inputs(inputs)
+        for model, given in [(self.student, own), *((m, taught) for m in self.source.models())]:
+            if not model.built:
+                model(given)
+        self.connect()
+
+    @functools.wraps(keras.Model.fit)
+    def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
+        if class_weight and batches.has_knowledge(x):
+            x, class_weight = batches.class_weighted(x, class_weight), None
+        with self._door(x, y, training=True):
+            return super().fit(x, y, *args, class_weight=class_weight, **kwargs)
+
+    @functools.wraps(keras.Model.evaluate)
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        with self._door(x, y, training=False):
+            return super().evaluate(x, y, *args, **kwargs)
+
+    @contextlib.contextmanager
+    def _door(self, x, y, training):
+        validation.data(x, y, self.student_loss_weight, has_loss=self.loss is not None)
+        with validation.explained():
+            if self.compiled:  # else Keras says so
+                self.prepare(*batches.symbolic(x, y), training=training)
+            yield
+
+    def prepare(self, x, y=None, sample_weight=None, knowledge=None, training=True):
+        """Makes what waited for the data: unbuilt models, adapters to stored knowledge, metrics.
+
+        Args:
+            x, y, sample_weight, knowledge: a batch, of which only shapes and dtypes count.
+            training: whether the optimizer's variables are needed.
+        """
+        if self.prepared or x is None:
+            return
+        with tf.init_scope(), self.distribute_strategy.scope():
+            if not self.built:
+                self._build_on(batches.symbolic(x).x)
+            if knowledge is not None:
+                self.connect(batches.shapes(knowledge))
+            if self.compiled and self.matching.connected:
+                own = batches.own_inputs(x)[1] if self.separate_inputs else x
+                self.make_variables(*batches.symbolic(own, y)[:2], training)
+                named_losses.read(self, self.taps.output_heads_under(self.loss))
+
+    @property
+    def prepared(self):
+        """Whether there is nothing left for `prepare` to make."""
+        return self.matching.connected and (not self.compiled or self.has_variables)
+
+    # Each step.
+
+    def opened(self, data, training):
+        """(`Batch` with the student's x, knowledge) of what `fit` gives; bad data stops here."""
+        batch = batches.unpack(data)
+        self.prepare(*batch)
+        own = taught = batch.x
+        if self.separate_inputs:
+            taught, own = batches.own_inputs(batch.x)
+        read = self.matching.read_of_teacher | {m.teacher_name for m in self.teacher_metrics}
+        knowledge = self.source.answer_to(taught, batch, read, training)
+        unknown = self.matching.unknown_logits(self.source.heads)
+        checks = [
+            validation.finite(knowledge or {}),
+            *(
+                validation.looks_like_logits(knowledge[n], n)
+                for n in unknown
+                if n in (knowledge or {})
+            ),
+            *named_losses.label_checks(self, batch.y, self.taps.shapes),
+        ]
+        with tf.control_dependencies([check for check in checks if check is not None]):
+            own = tf.nest.map_structure(tf.identity, own, expand_composites=True)
+        return batch._replace(x=own), knowledge
+
+    def reported(self, batch, y_pred, knowledge, tensors, loss):
+        """Updates and reports the metrics that this batch has a value for."""
+        x, y, sample_weight, _ = batch
+        self.track_loss(loss, tf.shape(keras.tree.flatten(x)[0])[0])
+        for metric in self.teacher_metrics if knowledge is not None else ():
+            metric.update(knowledge, tensors, sample_weight)
+        if y is not None:
+            y = batches.labels_of_outputs(y, y_pred)
+            results = self.compute_metrics(x, y, y_pred, sample_weight)
+        else:
+            results = self.get_metrics_result()
+            results.pop("student_loss", None)
+        if knowledge is None:
+            unknown = [self.distillation_loss_tracker, self.total_loss_tracker, *self.loss_trackers]
+            for name in ("loss", *(tracker.name for tracker in unknown)):
+                results.pop(name, None)
+        return results

@@ -1,0 +1,222 @@
+"""Which distillation loss reads which named tensors, and what each says of one batch."""
+
+import keras
+import tensorflow as tf
+
+from tfkd import adapters, validation
+from tfkd.batches import INDEX
+from tfkd.heads import Head
+from tfkd.taps import OUTPUT
+
+# What a loss may need beside its two tensors, by keyword.
+NEEDS = ("labels", "index", "heads", "training")
+
+
+class Parts(keras.layers.Layer):
+    """What is trained beside the student: adapters, and the layers that losses own.
+
+    A layer only so that Keras trains, saves and restores what is in it.
+    """
+
+    def __init__(self, name="adapters", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.built = True
+
+    def hold(self, name, part):
+        """Tracks a layer, variable, or list or dict of them; gives it back."""
+        setattr(self, name, part)
+        return part
+
+
+class Matching:
+    """Every loss's comparisons, each of a named tensor of the teacher with one of the student.
+
+    Losses declare what they need (see `tfkd.losses.DistillationLoss`).
+
+    Args:
+        losses: list of `tfkd.losses.DistillationLoss`.
+
+    Attributes:
+        parts: `Parts`, filled when the shapes are known.
+        knowledge_shapes: {name: shape} of the teacher's tensors, once connected.
+    """
+
+    def __init__(self, losses):
+        self.losses = tuple(losses)
+        self.parts = Parts()
+        self.knowledge_shapes = None
+        self._pairs = [(i, *term) for i, loss in enumerate(losses) for term in loss.terms()]
+        self._adapters = {}  # key of a pair → layer
+        for _, loss, _, _ in self._pairs:
+            validation.needs(loss, NEEDS)
+
+    @property
+    def connected(self):
+        """Whether the shapes are known, the adapters built and the names resolved."""
+        return self.knowledge_shapes is not None
+
+    @property
+    def metric_names(self):
+        """A name for each loss's metric: the loss's own, numbered where names repeat."""
+        taken = ["loss", "student_loss", "distillation_loss", "total_loss"]
+        for loss in self.losses:
+            same = [loss.name, *(f"{loss.name}_{number}" for number in range(2, len(taken) + 2))]
+            taken.append(next(name for name in same if name not in taken))
+        return taken[4:]
+
+    @property
+    def reads_teacher(self):
+        """Whether any loss reads a teacher; without one all are taught by the student itself."""
+        return any(loss.taught_by == "teacher" for _, loss, _, _ in self._pairs)
+
+    def names(self, role):
+        """Names that the losses read of the "teacher" or the "student", where they give any."""
+        read = [taught for _, loss, taught, _ in self._pairs if loss.taught_by == role]
+        if role == "student":
+            read += [learnt for _, _, _, learnt in self._pairs]
+        return sorted({name for names in read for name in _several(names) if isinstance(name, str)})
+
+    @property
+    def read_of_teacher(self):
+        """The set of names that the losses read of the teacher, once connected."""
+        read = [taught for _, loss, taught, _ in self._pairs if loss.taught_by == "teacher"]
+        return {name for names in read for name in _several(names)}
+
+    def unknown_logits(self, heads):
+        """Names that are read of the teacher as logits, where nobody knows what they hold.
+
+        Args:
+            heads: {name: `tfkd.heads.Head`} of the teacher.
+        """
+        read = [
+            name
+            for _, loss, taught, _ in self._pairs
+            if "heads" in loss.needs and loss.taught_by == "teacher"
+            for name in _several(taught)
+        ]
+        return [name for name in dict.fromkeys(read) if heads.get(name, Head()) == Head()]
+
+    def connect(self, knowledge_shapes, student_shapes):
+        """Resolves names, checks shapes, and builds adapters and what losses own.
+
+        Args:
+            knowledge_shapes: {name: shape with batch} of the teacher's tensors.
+            student_shapes: the same for the student.
+
+        Raises:
+            ValueError: a name that there is not, or shapes that cannot be compared.
+        """
+        resolved = []
+        shapes = {"teacher": knowledge_shapes, "student": student_shapes}
+        for key, (index, loss, taught, learnt) in enumerate(self._pairs):
+            teaching = shapes[loss.taught_by]
+            taught = resolved_name(taught, teaching, loss.taught_by, loss)
+            learnt = resolved_name(learnt, student_shapes, "student", loss)
+            wanted, given = _read(teaching, taught), _read(student_shapes, learnt)
+            loss.build_once(wanted, given)
+            for name, part in loss.parts().items():
+                self.parts.hold(f"loss_{index}_{name}", part)
+            if loss.adapts is True:
+                adapter = adapters.build(given, wanted, name=f"adapter_{key}")
+                if adapter is not None:
+                    self._adapters[key] = self.parts.hold(f"adapter_{key}", adapter)
+            else:
+                loss.check_shapes(wanted, given)
+            resolved.append((index, loss, taught, learnt))
+        self._pairs = resolved
+        self.knowledge_shapes = {name: tuple(shape) for name, shape in knowledge_shapes.items()}
+
+    def __call__(
+        self,
+        knowledge,
+        tensors,
+        sample_weight=None,
+        labels=None,
+        heads=None,
+        training=False,
+    ):
+        """The value of each loss on one batch, a list of float32 scalars.
+
+        Args:
+            knowledge: {name: tensor} of the teacher, and the examples' numbers under "index".
+            tensors: {name: tensor} of the student.
+            sample_weight: optional tensor (batch, ...); or, for several outputs, a list or
+                {output name: tensor}, which weigh losses on outputs and no hints.
+            labels: what the data gives, one for all outputs or one for each, or None.
+            heads: {"teacher": {name: Head}, "student": {name: Head}} as far as they are known; None
+                where all that is read as logits holds logits.
+            training: whether the student trains.
+        """
+        values = [0.0] * len(self.losses)
+        for key, (position, loss, taught, learnt) in enumerate(self._pairs):
+            own = loss.taught_by == "student"
+            validation.knowledge(knowledge if not own else tensors, _several(taught), loss)
+            teacher = _read(tensors if own else knowledge, taught)
+            if own:
+                teacher = tf.nest.map_structure(tf.stop_gradient, teacher)
+            student = _read(tensors, learnt)
+            if key in self._adapters:
+                student = self._adapters[key](student, training=training)
+            needs = {
+                "labels": of_output(labels, learnt, tensors),
+                "index": knowledge.get(INDEX),
+                "heads": heads
+                and (_heads(heads[loss.taught_by], taught), _heads(heads["student"], learnt)),
+                "training": training,
+            }
+            weight = of_output(sample_weight, learnt, tensors)
+            values[position] += loss(
+                teacher, student, weight, **{name: needs[name] for name in loss.needs}
+            )
+        return values
+
+
+def resolved_name(name, shapes, role, reader):
+    """The name of the tensor that a loss or metric reads, of those that a model gives; or a tuple.
+
+    Args:
+        name: a name, None for the only output, an integer for an output by position, or a tuple.
+        shapes: {name: shape} of what there is, outputs first.
+        role: "teacher" or "student".
+        reader: what reads, with a `name`.
+
+    Raises:
+        ValueError: there is no such tensor.
+    """
+    if isinstance(name, tuple):
+        return tuple(resolved_name(part, shapes, role, reader) for part in name)
+    names = list(shapes)
+    outputs = [OUTPUT] if OUTPUT in shapes else names
+    if isinstance(name, int) and name < len(outputs):
+        return outputs[name]
+    name = OUTPUT if name is None else name
+    if name in shapes:
+        return name
+    raise ValueError(
+        f"{reader.name} reads {name!r} of the {role}, which gives {names}. Name one of them as "
+        f"{role}_layer_name, or give loss= as a list or dict with one entry for each output."
+    )
+
+
+def _several(names):
+    return names if isinstance(names, tuple) else (names,)
+
+
+def _read(tensors, names):
+    """One tensor (or shape) by its name, a tuple of them by a tuple of names."""
+    if isinstance(names, tuple):
+        return tuple(tensors[name] for name in names)
+    return tensors[names]
+
+
+def _heads(known, names):
+    if isinstance(names, tuple):
+        return tuple(known.get(name, Head()) for name in names)
+    return known.get(names, Head())
+
+
+def of_output(given, names, tensors):
+    """What the data gives an output: weights or labels, where they differ between outputs."""
+    if isinstance(given, list | tuple):  # one for each output, in their order
+        given = dict(zip(tensors, given, strict=False))
+    return given.get(_several(names)[0]) if isinstance(given, dict) else given
