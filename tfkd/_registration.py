@@ -15,6 +15,7 @@ HOMES = {
     "Distiller": "tfkd.distiller",
     "EnsembleDistillation": "tfkd.losses.own",
     "FeatureDistillation": "tfkd.losses.features",
+    "Head": "tfkd.heads",
     "KerasDistillation": "tfkd.losses.foreign",
     "LogitsDistillation": "tfkd.losses.logits",
     "SelfDistillation": "tfkd.losses.own",

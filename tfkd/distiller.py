@@ -280,8 +280,9 @@ class Distiller(FittedModel):
     @classmethod
     def from_config(cls, config):
         restore = keras.saving.deserialize_keras_object
-        config = {**config, "teacher": restore(config["teacher"])}
-        config["student"] = restore(config["student"])
+        config = dict(config)
+        for name in ("teacher", "student", "teacher_head", "student_head"):
+            config[name] = restore(config.get(name))
         config["distillation_losses"] = [restore(loss) for loss in config["distillation_losses"]]
         return cls(**config)
 

@@ -23,6 +23,7 @@ _NAMES = {
 }
 
 
+@keras.saving.register_keras_serializable(package="tfkd")
 @dataclasses.dataclass(frozen=True)
 class Head:
     """What the numbers of an output mean.
@@ -58,6 +59,13 @@ class Head:
                 "a softmax over the classes; independent ones by a sigmoid for each label."
             )
         return cls(*_NAMES[given])
+
+    def get_config(self):
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
 
     @property
     def name(self):

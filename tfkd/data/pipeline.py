@@ -198,6 +198,16 @@ def for_fit(batches, validation):
 
 
 def check(dataset, batch_size, augment):
+    check_pairs(dataset, batch_size, augment)
+    shape = getattr(dataset.element_spec[0], "shape", None)
+    if shape is None or shape.rank != 3:
+        raise ValueError(
+            "Expected unbatched images of shape (height, width, channels); given "
+            f"{shape or dataset.element_spec[0]}. If it is batched, pass dataset.unbatch()."
+        )
+
+
+def check_pairs(dataset, batch_size, augment):
     if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
         raise ValueError(f"batch_size must be a whole number of at least 1; given {batch_size!r}.")
     if augment is not None and not callable(augment):
@@ -208,17 +218,15 @@ def check(dataset, batch_size, augment):
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2:
         raise ValueError(f"Expected a dataset of (image, label) pairs; its elements are {spec}.")
-    if spec[0].shape.rank != 3:
-        raise ValueError(
-            f"Expected unbatched images of shape (height, width, channels); given {spec[0].shape}. "
-            "If the dataset is batched, pass dataset.unbatch()."
-        )
 
 
 def _buffer_size(dataset):
     """As many examples as fit the memory limit, and no more than there are (if that is known)."""
-    spec = dataset.element_spec[0]
-    elements = spec.shape.num_elements()
-    fitting = 1024 if elements is None else max(1, MEMORY_LIMIT // (elements * spec.dtype.size))
+    specs = tf.nest.flatten(dataset.element_spec[0])
+    sizes = [spec.shape.num_elements() for spec in specs]
+    fitting = 1024
+    if None not in sizes:
+        bytes_each = sum(n * spec.dtype.size for n, spec in zip(sizes, specs, strict=True))
+        fitting = max(1, MEMORY_LIMIT // max(1, bytes_each))
     cardinality = int(dataset.cardinality())
     return min(fitting, cardinality) if cardinality > 0 else fitting

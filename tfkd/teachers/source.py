@@ -21,7 +21,10 @@ class Source:
         given: what `Distiller.teacher` shows.
         needs: names of what `call` gets by keyword beside the inputs, of "labels".
         storable: whether the answer to an input is always the same, so that it may be stored.
-        live: whether a train step may ask it.
+        live: whether a train step may ask it. One that is storable and not live has `answer(x)`,
+            which `tfkd.TeacherCache.build` calls with arrays.
+        output_names: which of its tensors are outputs, of which the largest logits may be stored
+            alone.
         heads: {name: `tfkd.heads.Head`} of what it gives, as far as that is known.
         metrics: list of `keras.metrics.Metric` that the Distiller reports and resets.
     """
@@ -29,6 +32,7 @@ class Source:
     needs = ()
     storable = True
     live = True
+    output_names = (taps.OUTPUT,)
     heads = {}
     metrics = ()
 
@@ -113,6 +117,10 @@ class Source:
         """Its configuration, for a saved Distiller; None for what no file can hold."""
         return keras.saving.serialize_keras_object(self)
 
+    def identity(self):
+        """What tells it from others beside the weights of `models()`: plain data, for JSON."""
+        return self.serialized()
+
     def save(self, directory):
         """Writes its state, called while a Distiller is saved."""
 
@@ -127,7 +135,7 @@ class StoredKnowledge(Source):
         head: what the stored outputs mean, if not logits; see `tfkd.taps.Taps`.
     """
 
-    live, ready, given = False, True, None
+    live, storable, ready, given = False, False, True, None
 
     def __init__(self, head=None):
         given = head if isinstance(head, dict) else {taps.OUTPUT: head}
@@ -191,6 +199,12 @@ class LiveTeacher(Source):
         # How it was trained is left out: no part of its optimizer is saved.
         return _untrained(keras.saving.serialize_keras_object(self.model))
 
+    def identity(self):
+        try:
+            return self.serialized()
+        except NotImplementedError:  # a subclassed model without get_config
+            return type(self.model).__name__
+
     def save(self, directory):
         if not isinstance(self.model, keras.Model) or not self.model.built:
             return
@@ -232,10 +246,14 @@ class CallableTeacher(StoredKnowledge):
             are logits, and what lies between is asked for.
     """
 
+    storable = True
+
     def __init__(self, function, name=None, head=None):
         super().__init__(head)
         self.function = function
         self.name = name or getattr(function, "__qualname__", type(function).__name__)
+        self._function_heads = self.heads  # what the function gives; `heads` is what comes of it
+        self.heads = {output: head.as_logits() for output, head in self.heads.items()}
 
     def answer(self, x):
         """{name: float32 array (batch, ...)} for a batch; outputs of probabilities as logits.
@@ -246,15 +264,23 @@ class CallableTeacher(StoredKnowledge):
         Raises:
             ValueError: an answer that is no array of numbers with one row an example.
         """
-        x = keras.tree.map_structure(np.asarray, x)
+        x = keras.tree.map_structure(np.array, x)  # copies, which it may write to
         rows = len(keras.tree.flatten(x)[0])
         given = self.function(x)
+        if isinstance(given, tuple):  # NumPy would stack arrays of one shape
+            raise ValueError(
+                f'The teacher "{self.name}" gave a tuple of {len(given)}, which names nothing. '
+                'Give one array, or {"output": array, "name of a feature": array}.'
+            )
         given = given if isinstance(given, dict) else {taps.OUTPUT: given}
         return {name: self._checked(name, values, rows) for name, values in given.items()}
 
     @property
     def given(self):
         return self
+
+    def identity(self):
+        return {"function": self.name}
 
     def answer_to(self, x, batch, names, training):
         if batch.knowledge is not None or not names:
@@ -273,10 +299,10 @@ class CallableTeacher(StoredKnowledge):
                 f"{values.shape} for {rows} inputs. It must give numbers, with one row an input."
             )
         values = values.astype("float32")
-        head = self.heads.get(name)
+        head = self._function_heads.get(name)
         if head is not None and head.kind is None:
             head = head_search.head(head_search.Found(None), lambda: head_search.measure(values))
-            self.heads[name] = head
+            self._function_heads[name], self.heads[name] = head, head.as_logits()
         known = head is not None and head.kind == "probabilities"
         return head.logits(values).numpy() if known else values
 

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tfkd.batches import INDEX
 from tfkd.data.pipeline import batches_of
 from tfkd.data.seeds import view_seed
+from tfkd.heads import Head
 from tfkd.teachers.cache import building, examples, identity, manifest
-from tfkd.teachers.cache.layout import Layout, fingerprints
+from tfkd.teachers.cache.layout import Layout
 from tfkd.teachers.cache.records import Records
 
 
@@ -44,6 +46,8 @@ class TeacherCache:
         directory: `pathlib.Path`.
         manifest: dict of what is stored and what it belongs to.
         knowledge_shapes: {name: shape with an open batch dimension}.
+        heads: {name: `tfkd.heads.Head`} of what is stored; outputs of probabilities are stored as
+            their logits. For `Distiller(None, student, losses, teacher_head=cache.heads)`.
 
     Raises:
         ValueError: no cache, one that is not finished or damaged, or of another teacher or taps.
@@ -54,8 +58,6 @@ class TeacherCache:
         self.manifest = manifest.read(directory)
         if self.manifest is None:
             raise ValueError(_no_cache(self.directory))
-        if self.manifest.get("format") != manifest.FORMAT:
-            manifest.check_same(directory, self.manifest, {"format": manifest.FORMAT}, ["format"])
         if distiller is not None:
             self._check_distiller(distiller)
         sound = manifest.sound_shards(directory, self.manifest)
@@ -68,8 +70,8 @@ class TeacherCache:
             raise ValueError(
                 f'Teacher cache "{directory}": {", ".join(damaged[:3])}'
                 f"{' and others' if len(damaged) > 3 else ''} ({len(damaged)} of {len(sound)} "
-                "shards) are missing or damaged: the checksum is not that of the manifest. Call "
-                "TeacherCache.build again with the same arguments, which makes these anew."
+                "shards) are missing or damaged: size or checksum is not that of the manifest. "
+                "Call TeacherCache.build again with the same arguments, which makes these anew."
             )
 
     @classmethod
@@ -91,16 +93,21 @@ class TeacherCache:
     ):
         """Runs the distiller's teacher over a dataset and stores what its losses read.
 
-        Called again with the same arguments it goes on where it was stopped, mends what is damaged,
-        and does nothing where all is there. The bytes are the same in every case.
+        Called again with the same arguments it goes on where it was stopped, makes anew what is
+        damaged, and does nothing where all is there. The bytes are the same in every case.
 
         Args:
             directory: new, empty, or with a cache of the same settings.
-            distiller: `tfkd.Distiller` with a teacher.
-            dataset: unbatched `tf.data.Dataset` of (image (H, W, C), label) in fixed order, as
-                `tfkd.data.load` gives.
-            augment: None, or a callable (images, seeds) -> images such as `tfkd.data.augmentation`
-                returns.
+            distiller: `tfkd.Distiller` with a teacher: a model, a source that may be stored (given
+                the labels where it needs them), or a Python function, which is called here with
+                NumPy arrays. A function is known by its name, and by what it says of the first
+                examples.
+            dataset: unbatched `tf.data.Dataset` of (x, y) in fixed order, as `tfkd.data.load`
+                gives. x is an image (H, W, C) or any structure of tensors of fixed shape,
+                {"teacher": ..., "student": ...} for a Distiller with separate inputs.
+            augment: None, or a callable (x, seeds) -> x such as `tfkd.data.augmentation` returns.
+                Where x holds an input for each, both are given to it, one by one, with the same
+                seeds; it may also make both of one image.
             views: how many augmented versions of each example to store. Epoch e of reading gives
                 view e % views.
             batch_size: examples that the teacher sees at once.
@@ -112,7 +119,7 @@ class TeacherCache:
                 left.
             temperature: at which the probabilities of the top k are the teacher's own: give the
                 loss's.
-            augment_name: what to call an augmentation that cannot be imported by name.
+            augment_name: what to call an augmentation that is no function at the top of a module.
             verbose: 0 for no progress bar; there is one on a terminal only.
 
         Returns:
@@ -140,7 +147,12 @@ class TeacherCache:
     def knowledge_shapes(self):
         return Layout(self.manifest["knowledge"]).shapes
 
-    def dataset(self, dataset, batch_size, shuffle=True, seed=None, augment=None):
+    @property
+    def heads(self):
+        tensors = self.manifest["knowledge"].items()
+        return {name: Head(**tensor["head"]) for name, tensor in tensors}
+
+    def dataset(self, dataset, batch_size, shuffle=True, seed=None, augment=None, views_per_step=1):
         """Batches for `Distiller.fit`: examples as the teacher saw them, and what it said.
 
         The e-th iteration gives view e % views of each example. Order and images are those of
@@ -151,56 +163,68 @@ class TeacherCache:
             batch_size: examples a batch; the last batch of an epoch holds what is left.
             shuffle: whether to shuffle anew each epoch.
             seed: Python integer, of the order; by default the cache's.
-            augment: the augmentation, where it cannot be imported by its name.
+            augment: the augmentation, where it is none of `tfkd.data`.
+            views_per_step: V, how many views of each example stand in a batch, next to each other:
+                in epoch e the views e * V to e * V + V - 1, modulo views. Batches have batch_size *
+                V rows.
 
         Returns:
-            `tf.data.Dataset` of (images, labels, sample weights of 1, {name: float32 tensor
-            (batch, ...)}).
+            `tf.data.Dataset` of (x augmented, y, sample weights of 1, {name: float32 tensor
+            (batch, ...)}), where the examples' numbers, int64 (batch,), stand under "index".
 
         Raises:
             ValueError: other data or another augmentation than those of the cache. Every example is
                 checked when it is read: `tf.errors.InvalidArgumentError` names one that differs.
         """
-        augment = self._checked_augmentation(dataset, batch_size, augment)
-        records, augment_seed = Records(self.directory, self.manifest), self.manifest["seed"]
-        views, layout = self.manifest["views"], records.layout
+        views, augment_seed = self.manifest["views"], self.manifest["seed"]
+        _check_views(views_per_step, views)
+        records = Records(self.directory, self.manifest)
+        augment = self._checked_augmentation(dataset, batch_size, augment, records)
+        layout = records.layout
         kinds = layout.kinds[1:]  # without the fingerprint
 
-        def stored(indices, epochs, images, labels):
-            view = epochs % views
-            arguments = (indices, view, fingerprints(images))
+        def stored(indices, epochs, x, y):
+            view, marks = epochs * views_per_step, examples.fingerprints(x)
+            if views_per_step > 1:
+                view = tf.broadcast_to(view, tf.shape(indices))
+                indices, view, marks, x, y = tf.nest.map_structure(
+                    lambda part: None if part is None else tf.repeat(part, views_per_step, 0),
+                    (indices, view, marks, x, y),
+                )
+                view += tf.range(tf.size(view, tf.int64)) % views_per_step
+            view %= views
             fields = tf.numpy_function(
-                records.read, arguments, [kind.base for kind in kinds], stateful=False
+                records.read, (indices, view, marks), [kind.base for kind in kinds], stateful=False
             )
             for field, kind in zip(fields, kinds, strict=True):
-                field.set_shape((images.shape[0], *kind.shape))
+                field.set_shape((indices.shape[0], *kind.shape))
             if augment is not None:
-                images = augment(images, view_seed(indices, view, augment_seed))
+                x = augment(x, view_seed(indices, view, augment_seed))
             ones = tf.ones_like(indices, tf.float32)  # replicas can be given no None
-            return images, labels, ones, layout.unpack(fields)
+            return x, y, ones, {**layout.unpack(fields), INDEX: indices}
 
         seed = augment_seed if seed is None else seed
         return batches_of(dataset, batch_size, stored, shuffle=shuffle, seed=seed)
 
-    def _checked_augmentation(self, dataset, batch_size, augment):
+    def _checked_augmentation(self, dataset, batch_size, augment, records):
         examples.check(dataset, batch_size, augment)
-        spec = dataset.element_spec[0]
         given = {
             "examples": int(dataset.cardinality()),
-            "image": {"shape": spec.shape.as_list(), "dtype": spec.dtype.name},
+            "inputs": examples.described(dataset),
         }
         manifest.check_same(self.directory, self.manifest, given, list(given))
-        Records(self.directory, self.manifest).check(*examples.sample(dataset, 64))
+        records.check(*examples.sample(dataset, 64))
         if augment is None:
             augment = identity.find_augmentation(self.manifest["augmentation"])
-        augment = identity.traced(augment, spec)
-        identity.check_probe(
-            augment, examples.first(dataset, identity.PROBE), self.directory, self.manifest
-        )
+        augment = identity.traced(augment, dataset)
+        first = examples.first(dataset, identity.PROBE)
+        identity.check_probe(augment, first, self.directory, self.manifest)
         return augment
 
     def _check_distiller(self, distiller):
-        missing = set(distiller._terms.names("teacher")) - set(self.manifest["knowledge"])
+        matching = distiller.matching
+        names = matching.read_of_teacher if matching.connected else matching.names("teacher")
+        missing = set(names) - set(self.manifest["knowledge"])
         if missing:
             raise ValueError(
                 f'Teacher cache "{self.directory}" holds {sorted(self.manifest["knowledge"])}, but '
@@ -208,8 +232,18 @@ class TeacherCache:
                 "another cache with this distiller."
             )
         if distiller.teacher is not None:
-            found = {"teacher": identity.teacher_fingerprint(distiller.teacher)}
+            found = {"teacher": identity.teacher_fingerprint(distiller.source)}
             manifest.check_same(self.directory, self.manifest, found, ["teacher"])
+
+
+def _check_views(views_per_step, views):
+    if isinstance(views_per_step, bool) or int(views_per_step) != views_per_step:
+        raise ValueError(f"views_per_step must be a whole number; given {views_per_step!r}.")
+    if not 1 <= views_per_step <= views:
+        raise ValueError(
+            f"views_per_step is {views_per_step}, but the teacher cache holds {views} views of "
+            "each example. Give at most as many, or build a cache with more views elsewhere."
+        )
 
 
 def _no_cache(directory):

@@ -106,11 +106,6 @@ class Layout:
         return self.dtype.fields[field][0].itemsize
 
 
-def fingerprints(images):
-    """FarmHash64 of each image's bytes: uint8 tensor, shape (batch, 8), the same everywhere."""
-    return tf.fingerprint(tf.reshape(images, (tf.shape(images)[0], -1)))
-
-
 def top_k(logits, k, temperature=1.0):
     """The k largest logits, and one that stands for all others: FKD's marginal smoothing.
 

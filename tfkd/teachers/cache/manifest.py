@@ -1,82 +1,215 @@
 """The cache's directory: one writer, files that are whole or not there, and what they belong to.
 
 While a cache is built, `building.json` lists the finished shards; when it is complete,
-`manifest.json` takes its place. Both hold no date and no path: equal caches are equal bytes.
+`manifest.json` takes its place. Both hold no date and no path: equal caches are equal bytes. A
+directory may come from elsewhere: what stands in the files is checked before it is used.
 """
 
 import concurrent.futures
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import filelock
+import pydantic
+
+from tfkd.teachers.cache import disk
+from tfkd.teachers.cache.layout import Layout
 
 MANIFEST = "manifest.json"
 BUILDING = "building.json"
-FORMAT = 1
+FORMAT = 2
+
+# Into how many shards a cache is divided, at most: what is lost when a build is killed is one.
+SHARDS = 64
+
+_LOCK = ".lock"
+_LARGEST = 16_000_000  # bytes of a manifest
 
 # What must be the same for stored knowledge to be right, and what a reader calls it.
 _IDENTITY = {
-    "format": "the cache format",
     "teacher": "the teacher, its weights or its config",
     "knowledge": "the tensors that the losses read",
     "temperature": "the temperature of the top-k storage",
     "examples": "the number of examples",
-    "image": "the images' shape and dtype",
+    "inputs": "the inputs' shapes and dtypes",
     "views": "the number of views",
     "augmentation": "the augmentation",
     "seed": "the seed of the augmentation",
 }
 
+_Count = Annotated[int, pydantic.Field(ge=1, le=2**48)]
+_Number = Annotated[float, pydantic.Field(allow_inf_nan=False)]
+_Sha256 = Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Record(pydantic.BaseModel, strict=True, extra="forbid"):
+    pass
+
+
+class _Spec(_Record):
+    shape: list[Annotated[int, pydantic.Field(ge=0, le=2**31)]]
+    dtype: str
+
+
+class _Head(_Record):
+    kind: Literal["logits", "probabilities", "numbers"] | None
+    labels: Literal["one_of_many", "independent"] | None
+
+
+class _Tensor(_Record):
+    shape: list[Annotated[int, pydantic.Field(ge=1, le=2**31)]]
+    dtype: Literal["float16", "float32"]
+    top_k: _Count | None
+    head: _Head
+
+
+class _Shard(_Record):
+    file: str
+    sha256: _Sha256 | None
+
+
+class _Augmentation(_Record):
+    name: str | None
+    settings: dict[str, Any]
+
+
+class _Manifest(_Record):
+    """What stands in `manifest.json`, and but for `data` in `building.json`."""
+
+    format: Literal[2]
+    examples: _Count
+    inputs: dict[str, _Spec]
+    views: _Count
+    seed: int
+    probe: list[_Number]
+    batch_size: _Count
+    shard_examples: _Count
+    shards: Annotated[list[_Shard], pydantic.Field(min_length=1, max_length=SHARDS)]
+    teacher: str
+    answers: dict[str, list[_Number]]
+    knowledge: Annotated[dict[str, _Tensor], pydantic.Field(min_length=1)]
+    temperature: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
+    augmentation: _Augmentation
+    data: Annotated[str, pydantic.Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self, info: pydantic.ValidationInfo):
+        count = -(-self.examples // self.shard_examples)
+        names = [shard.file for shard in self.shards]
+        # As many as there are, before as many are made as a foreign file claims.
+        if len(names) != count or names != [shard_name(n) for n in range(count)]:
+            raise ValueError(
+                f"the shards of {self.examples} examples must be {count} files, {shard_name(0)} to "
+                f"{shard_name(count - 1)}"
+            )
+        unfinished = self.data is None or any(shard.sha256 is None for shard in self.shards)
+        if info.context["finished"] and unfinished:
+            raise ValueError("a finished cache has the checksum of each shard and of the data")
+        probed = {len(self.probe), *map(len, self.answers.values())}
+        if len(probed) > 1 or self.answers.keys() != self.knowledge.keys():
+            raise ValueError("probe and answers must hold as many numbers for each tensor")
+        for name, tensor in self.knowledge.items():
+            if tensor.top_k and not (tensor.shape and tensor.top_k < tensor.shape[-1]):
+                raise ValueError(f"top_k of {name!r} must be below the size of its last axis")
+        Layout({name: tensor.model_dump() for name, tensor in self.knowledge.items()})
+        return self
+
+
+def shard_name(number):
+    """The name of a shard's file."""
+    return f"shard-{number:05d}.npy"
+
 
 @contextlib.contextmanager
 def only_builder(directory):
-    """Holds the directory for one builder; the kernel lets go of it when the process ends.
+    """Makes the directory and holds it for one builder, until the process ends at the latest.
 
     Raises:
         RuntimeError: another builder has it.
     """
-    handle = os.open(directory, os.O_RDONLY)
+    directory = Path(directory)
+    lock, before = filelock.FileLock(directory / _LOCK, timeout=0), directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(
-                f'Teacher cache "{directory}" is being built by another process. Wait for it, or '
-                "build in another directory."
-            ) from None
-        yield
+        with lock:
+            for left in directory.glob(".partial-*"):  # by a build that was killed
+                left.unlink()
+            try:
+                yield
+            finally:
+                (directory / _LOCK).unlink(missing_ok=True)  # nobody else can hold it now
+    except filelock.Timeout:
+        raise RuntimeError(
+            f'Teacher cache "{directory}" is being built by another process. Wait for it, or '
+            "build in another directory."
+        ) from None
     finally:
-        os.close(handle)
+        if not before:
+            with contextlib.suppress(OSError):  # where something is stored
+                directory.rmdir()
+
+
+def strangers(directory):
+    """Names in a directory that holds no cache, but for those of a builder."""
+    return sorted(entry.name for entry in Path(directory).iterdir() if entry.name != _LOCK)
+
+
+class DamagedError(ValueError):
+    """A file that is no JSON: truncated, or emptied."""
 
 
 def read(directory, name=MANIFEST):
     """The manifest as a dict, None if there is none.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: it is of another version, or holds what a manifest does not; a `DamagedError`
+            where nothing of it can be read.
     """
     path = Path(directory) / name
     try:
-        return json.loads(path.read_text())
+        with open(disk.open_plain(path), "rb") as file:
+            text = file.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise ValueError
+        content = json.loads(text)
     except FileNotFoundError:
         return None
-    except ValueError:
+    except OSError as error:
         raise ValueError(
-            f'Teacher cache: "{path}" is damaged. Delete "{directory}" and build it anew.'
+            f'Teacher cache: "{path}" cannot be read ({error.strerror}): it must be a plain file.'
         ) from None
+    except (ValueError, RecursionError):
+        raise DamagedError(
+            f'Teacher cache: "{path}" is damaged. Call TeacherCache.build again with the same '
+            "arguments, which makes the cache anew."
+        ) from None
+    found = content.get("format") if isinstance(content, dict) else None
+    if type(found) is int and found != FORMAT:
+        age = "an older" if found < FORMAT else "a newer"
+        raise ValueError(
+            f'Teacher cache: "{path}" was written by {age} version of tfkd (format {found}, here '
+            f"{FORMAT}). Use that version, or build another cache in another directory."
+        )
+    try:
+        made = _Manifest.model_validate(content, context={"finished": name == MANIFEST})
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        said = ["/".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")]
+        raise ValueError(
+            f'Teacher cache: "{path}" is no manifest of a cache: '
+            f"{': '.join(filter(None, said)).rstrip('.')}. Build another cache elsewhere."
+        ) from None
+    return made.model_dump(exclude_unset=True)
 
 
 def write(directory, name, content):
-    """Writes a JSON file beside, then moves it into place."""
-    path = Path(directory) / name
-    beside = path.with_suffix(".partial")
-    with open(beside, "w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    """Writes a JSON file, whole or not at all."""
+    ordered = {key: content[key] for key in _Manifest.model_fields if key in content}
+    with disk.new_file(Path(directory) / name) as file:
+        file.write(json.dumps(ordered, indent=1).encode())
 
 
 def check_same(directory, stored, wanted, keys=tuple(_IDENTITY)):
@@ -95,26 +228,41 @@ def check_same(directory, stored, wanted, keys=tuple(_IDENTITY)):
         )
 
 
+def shard_range(manifest, number):
+    """(first example, the one after the last) of a shard."""
+    start = number * manifest["shard_examples"]
+    return start, min(start + manifest["shard_examples"], manifest["examples"])
+
+
+def shard_header(manifest, number):
+    """(bytes before the records, bytes of the records) of a shard's file."""
+    start, stop = shard_range(manifest, number)
+    dtype, views = Layout(manifest["knowledge"]).dtype, manifest["views"]
+    header = disk.header((stop - start, views), dtype)
+    return len(header), (stop - start) * views * dtype.itemsize
+
+
 def sound_shards(directory, manifest):
-    """For each shard whether its file is whole: there, and of the checksum that the manifest says.
+    """For each shard whether its file is whole: there, and of the size and checksum that the
+    manifest says.
 
     Args:
         directory: the cache's.
         manifest: dict with "shards", a list of {"file", "sha256"}; sha256 is None where unwritten.
     """
 
-    def sound(shard):
-        path = Path(directory) / shard["file"]
-        return shard["sha256"] is not None and path.is_file() and checksum(path) == shard["sha256"]
+    def sound(number):
+        shard = manifest["shards"][number]
+        try:
+            with open(disk.open_plain(Path(directory) / shard["file"]), "rb") as file:
+                if os.fstat(file.fileno()).st_size != sum(shard_header(manifest, number)):
+                    return False
+                return disk.checksum(file) == shard["sha256"]
+        except OSError:
+            return False
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing frees the GIL
-        return list(pool.map(sound, manifest["shards"]))
-
-
-def checksum(path):
-    """The sha256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return list(pool.map(sound, range(len(manifest["shards"]))))
 
 
 def _short(value):

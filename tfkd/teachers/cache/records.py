@@ -11,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tfkd.teachers.cache.layout import FINGERPRINT_BYTES, Layout, fingerprints
+from tfkd.teachers.cache import disk
+from tfkd.teachers.cache.examples import fingerprints
+from tfkd.teachers.cache.layout import FINGERPRINT_BYTES, Layout
+from tfkd.teachers.cache.manifest import shard_header, shard_range
 
 # Bytes. TensorFlow copies an array that starts elsewhere, which takes longer than to read it.
 _ALIGNMENT = 64
@@ -34,25 +37,24 @@ class Records:
                 self._files.append(-1)
                 self._starts.append(0)
                 continue
-            self._files.append(os.open(self._directory / shard["file"], os.O_RDONLY))
-            size = os.fstat(self._files[-1]).st_size
-            self._starts.append(size - self._rows(number) * self.layout.dtype.itemsize)
+            self._files.append(disk.open_plain(self._directory / shard["file"]))
+            self._starts.append(shard_header(manifest, number)[0])
         weakref.finalize(self, _close, [file for file in self._files if file >= 0])
         self._files, self._starts = np.array(self._files), np.array(self._starts)
 
-    def read(self, indices, views, image_fingerprints):
+    def read(self, indices, views, marks):
         """The records of some examples, after a check that they belong to these.
 
         Args:
             indices: int64 array, shape (batch,): positions in the dataset.
             views: integers, scalar or (batch,).
-            image_fingerprints: uint8 array, shape (batch, 8), of the images that are there.
+            marks: uint8 array, shape (batch, 8), the fingerprints of the examples that are there.
 
         Returns:
             List of arrays (batch, ...), one for each field of the layout but the fingerprint.
 
         Raises:
-            ValueError: a record belongs to another image, or the file has become shorter.
+            ValueError: a record belongs to another example, or the file has become shorter.
         """
         size, per_shard = self.layout.dtype.itemsize, self._manifest["shard_examples"]
         shards, places = np.divmod(indices, per_shard)
@@ -67,7 +69,7 @@ class Records:
                 f'Teacher cache "{self._directory}": a shard has become shorter while it is read. '
                 "Call TeacherCache.build again with the same arguments, which makes it anew."
             )
-        wrong = np.any(fields[0] != image_fingerprints, axis=1)
+        wrong = np.any(fields[0] != marks, axis=1)
         if wrong.any():
             raise ValueError(self._wrong_example(int(indices[np.argmax(wrong)])))
         return [
@@ -75,10 +77,10 @@ class Records:
             for field, kind in zip(fields[1:], self.layout.kinds[1:], strict=True)
         ]
 
-    def check(self, indices, images):
-        """Raises ValueError unless the first records of these examples belong to these images."""
+    def check(self, indices, x):
+        """Raises ValueError unless the first records of these examples belong to these inputs."""
         if len(indices):
-            self.read(indices, 0, fingerprints(images).numpy())
+            self.read(indices, 0, fingerprints(x).numpy())
 
     def data_fingerprint(self):
         """ "sha256:..." over the fingerprints of all examples, in order."""
@@ -96,8 +98,7 @@ class Records:
         return f"sha256:{digest.hexdigest()}"
 
     def _rows(self, number):
-        first = number * self._manifest["shard_examples"]
-        last = min(first + self._manifest["shard_examples"], self._manifest["examples"])
+        first, last = shard_range(self._manifest, number)
         return (last - first) * self._manifest["views"]
 
     def _check_range(self, indices):
