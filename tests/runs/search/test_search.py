@@ -71,6 +71,7 @@ def searched(small, tmp_path_factory):
 
 # What no two runs have in common: times, and where they were.
 TIMES = {"seconds", "seconds_of_trials", "finished", "latency_ms", "latency_p95_ms"}
+TIMES |= {"model_sha256"}  # a .keras file holds the time at which it was written
 
 
 def timeless(content):
@@ -95,6 +96,8 @@ def contents(out):
         elif path.suffix == ".csv":
             rows = csv.DictReader(path.read_text().splitlines())
             found[name] = [timeless(row) for row in rows]
+        elif path.suffix == ".md":  # figures of run.json, times among them
+            found[name] = "table"
         elif path.suffix == ".toml":
             found[name] = without_folders(path.read_text())
         elif path.suffix == ".keras":
