@@ -22,7 +22,7 @@ class DiskFullError(OSError):
         super().__init__(
             errno.ENOSPC,
             f'The disk of "{self.path.parent}" is full: "{self.path.name}" was not written, and '
-            "what was there before is as it was. Free some space and go on with the same command",
+            "what was there before is as it was. Free some space",
         )
 
     def __str__(self):

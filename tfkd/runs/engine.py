@@ -12,7 +12,7 @@ import keras
 from rich.console import Console
 
 from tfkd.files import write_json, write_text, written
-from tfkd.runs import knowledge, models, report
+from tfkd.runs import knowledge, models, report, teacher_check
 from tfkd.runs.checkpoints import Checkpoint, Progress
 from tfkd.runs.directory import SEEDS, SETTINGS, WORK
 from tfkd.runs.record import Begun, Outcome, Training
@@ -125,6 +125,12 @@ class Trainings:
         """Trains, or copies, the teachers that are not there yet."""
         for teacher in self.prepared.teachers:
             self._part(teacher.part, teacher.part, lambda own=teacher: self._train_teacher(own))
+            accuracy = self.outcomes[teacher.part].training.accuracy
+            if teacher.given is None and accuracy <= teacher_check.by_chance(teacher.splits.info):
+                self.say(
+                    "The teacher knows no more than chance, so it can teach nothing: train it for "
+                    "longer (teacher_epochs), or with another learning rate."
+                )
 
     def all(self):
         """Trains what is not trained yet."""
