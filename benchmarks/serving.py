@@ -1,39 +1,55 @@
 """Does publishing survive a killed exporter, and the local server its clients? Prints its figures.
 
-    python benchmarks/serving.py [--kills 20] [--seconds 60] [--clients 8] [--cases 1000]
+    python -m benchmarks.serving [--rest 2000] [--grpc 1200] [--kills 20] [--seconds 60]
+                                 [--clients 8]
 
-1. An exporter is killed (SIGKILL) at random moments while a reader polls the base directory as
+1. Image files of many kinds and random bad requests, from one seed: none may end the server or a
+   loader's process, or get a 5xx (over gRPC: INTERNAL, UNKNOWN or UNAVAILABLE) for what is the
+   client's mistake.
+2. One of two models' loaders is stopped (SIGSTOP) while clients ask for both.
+3. Concurrent clients ask the local server while two versions are published.
+4. An exporter is killed (SIGKILL) at random moments while a reader polls the base directory as
    TensorFlow Serving does and loads and runs every version that it ever sees.
-2. Concurrent clients ask the local server while two versions are published.
-3. Random bad requests: none may crash the server or get a 5xx.
+
+All traffic stays on 127.0.0.1. Parts 1 and 2 end after ten minutes at the latest.
 """
 
 import argparse
 import base64
+import contextlib
+import functools
 import gc
 import http.client
 import json
 import multiprocessing
 import os
 import random
+import signal
 import statistics
 import tempfile
 import threading
 import time
 import urllib.request
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import keras
 import numpy as np
 import psutil
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2
 
-from tfkd.export import loader
+from benchmarks import bad_requests, image_kinds
 from tfkd.export.checks import check_saved_model, checksums
 from tfkd.export.saved_model import encode_png, export_saved_model
-from tfkd.export.server import Server
+from tfkd.runtime import loader
+from tfkd.serving.server import Server
 
 SHAPE = (28, 28, 1)
+PREDICT = "/v1/models/student:predict"
+LONGEST = 600  # seconds of part 1
 
 
 def student():
@@ -209,111 +225,211 @@ def load(seconds, clients):
 
 def megabytes():
     """Resident memory of this process (the server) and of its loaders' processes."""
-    me, loaders = psutil.Process(), 0
-    for process in me.children():
-        try:
+    sizes = []
+    for process in loader_processes():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            sizes.append(process.memory_info().rss)
+    return psutil.Process().memory_info().rss / 1e6, sum(sizes) / 1e6
+
+
+def loader_processes():
+    """The loaders' processes of this one."""
+    found = []
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
             if loader.__file__ in process.cmdline():
-                loaders += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return me.memory_info().rss / 1e6, loaders / 1e6
+                found.append(process)
+    return found
 
 
-def fuzz(cases):
-    """Part 3."""
-    chance = random.Random(0)
+@contextlib.contextmanager
+def two_models(**options):
+    """A server of the student and of a model of odder inputs and outputs."""
+    with tempfile.TemporaryDirectory() as folder:
+        bases = {name: Path(folder) / name for name in ("student", "odd")}
+        export_saved_model(student(), bases["student"], features=["conv2d"], check=False)
+        odd = Odd()
+        signatures = odd.__call__.get_concrete_function()
+        tf.saved_model.save(odd, str(bases["odd"] / "1"), signatures=signatures)
+        with Server(bases, rest_port=0, grpc_port=0, **options) as server:
+            yield server
+
+
+class Odd(tf.Module):
+    """Strings in rows, a scalar in and out, an unknown rank, results of two sizes."""
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, 2), tf.string, name="words"),
+            tf.TensorSpec((), tf.int64, name="step"),
+            tf.TensorSpec(None, tf.float32, name="x"),
+        ]
+    )
+    def __call__(self, words, step, x):
+        return {"words": words, "step": step + 1, "x": x, "sum_bytes": tf.strings.as_string(x)}
+
+
+def survive(rest_cases, grpc_cases):
+    """Part 1."""
+    chance, end = random.Random(0), time.monotonic() + LONGEST
     good = {"instances": np.zeros((1, *SHAPE)).tolist()}
-    png = encode_png(np.zeros(SHAPE, "uint8"))
-    counts = {}
+    files = image_kinds.kinds()
+    images = [content for content, _ in files.values() if len(content) < 20_000]
+    with two_models(maximum_bytes=200_000, labels={"student": {"stable": 1}}) as server:
+        before = loaders()
+        channel = predict_call(server)
+        for name, (content, served) in files.items():
+            row = {"b64": base64.b64encode(content).decode()}
+            body = json.dumps({"signature_name": "serve_bytes", "instances": [row]})
+            status = post(server, "POST", PREDICT, {}, body)
+            code = predict(channel, of_bytes(content))
+            assert (status == 200) is served and status in (200, 400), (name, status)
+            assert (code == "OK") is served and code in ("OK", "INVALID_ARGUMENT"), (name, code)
+        print(f"kinds of images: {len(files)}, served: {sum(s for _, s in files.values())}")
+
+        counts, done = Counter(), 0
+        for case in range(rest_cases):
+            method, path, headers, body = bad_requests.rest(chance, good, images)
+            status = post(server, method, path, headers, body)
+            counts[status] += 1
+            if isinstance(status, int) and status >= 500:
+                raise AssertionError(f"case {case}: {status} for {method} {path} {body[:300]}")
+            if case % 50 == 0:
+                assert post(server, "POST", PREDICT, {}, json.dumps(good)) == 200, "a good request"
+                done = case + 1
+            if time.monotonic() > end:
+                break
+        print(f"bad REST requests: {case + 1}, answers: {dict(sorted(counts.items(), key=str))}")
+        assert case + 1 == rest_cases, f"only {done} cases within {LONGEST} s"
+
+        counts, sound = Counter(), of_pixels()
+        for case in range(grpc_cases):
+            request = bad_requests.grpc(chance, images)
+            code = predict(channel, request)
+            counts[code] += 1
+            # What is no message at all gRPC itself calls INTERNAL, in TensorFlow Serving too.
+            allowed = ("INTERNAL",) if isinstance(request, bytes) else ()
+            if code in {"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED"} - {*allowed}:
+                raise AssertionError(f"case {case}: {code} for {str(request)[:300]}")
+            if case % 50 == 0:
+                assert predict(channel, sound) == "OK", "a good request failed"
+            if time.monotonic() > end:
+                break
+        print(f"bad gRPC requests: {case + 1}, answers: {dict(sorted(counts.items()))}")
+        assert case + 1 == grpc_cases, f"only {case + 1} cases within {LONGEST} s"
+        assert loaders() == before, "a loader's process ended"
+        print("MB at the end: server {:.0f}, loaders {:.0f}".format(*megabytes()))
+
+
+def post(server, method, path, headers, body):
+    """Status of one REST request, or "closed": the server may hang up on what is too large."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=60)
+    try:
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+    except (ConnectionError, http.client.HTTPException):
+        return "closed"
+    finally:
+        connection.close()
+
+
+def predict_call(server):
+    """A call of Predict that takes messages or any bytes."""
+    channel = grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}")
+    return channel.unary_unary(
+        "/tensorflow.serving.PredictionService/Predict",
+        request_serializer=lambda r: r if isinstance(r, bytes) else r.SerializeToString(),
+        response_deserializer=predict_pb2.PredictResponse.FromString,
+    )
+
+
+def predict(call, request):
+    """The name of the status of one gRPC request."""
+    try:
+        call(request, timeout=60)
+    except grpc.RpcError as error:
+        return error.code().name
+    return "OK"
+
+
+def of_bytes(content):
+    """A request of one encoded image."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "student", "serve_bytes"
+    request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(np.array([content], object)))
+    return request
+
+
+def of_pixels(name="student"):
+    """A request of one black image."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = name
+    request.inputs["image"].CopyFrom(tf.make_tensor_proto(np.zeros((1, *SHAPE), "float32")))
+    return request
+
+
+def loaders():
+    """{process id} of the loaders' processes."""
+    return {process.pid for process in loader_processes()}
+
+
+def stopped_loader(clients):
+    """Part 2."""
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "student"
-        export_saved_model(student(), base)
-        with Server(base, rest_port=0, grpc_port=0, maximum_bytes=200_000) as server:
-
-            def ask(method, path, body):
-                connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
-                try:
-                    connection.request(method, path, body)
-                    return connection.getresponse().status
-                finally:
-                    connection.close()
-
-            for case in range(cases):
-                method, path, body = bad_request(chance, good, png)
-                try:
-                    status = ask(method, path, body)
-                except (ConnectionError, http.client.HTTPException):
-                    status = "closed"  # the server may hang up on a body that is too large
-                counts[status] = counts.get(status, 0) + 1
-                if isinstance(status, int) and status >= 500 and status != 501:
-                    raise AssertionError(f"case {case}: {status} for {method} {path} {body[:200]}")
-                if case % 50 == 0:
-                    answer = ask("POST", "/v1/models/student:predict", json.dumps(good))
-                    assert answer == 200, "a good request failed"
-    print(f"bad requests: {cases}, answers: {dict(sorted(counts.items(), key=str))}")
-
-
-def bad_request(chance, good, png):
-    """One random (method, path, body)."""
-    kind = chance.randrange(8)
-    method, path = "POST", "/v1/models/student:predict"
-    text = json.dumps(good).encode()
-    if kind == 0:  # bytes that are no JSON
-        return method, path, chance.randbytes(chance.randrange(1, 2000))
-    if kind == 1:  # a good body with some bytes changed
-        changed = bytearray(text)
-        for _ in range(chance.randrange(1, 20)):
-            changed[chance.randrange(len(changed))] = chance.randrange(256)
-        return method, path, bytes(changed)
-    if kind == 2:  # cut short
-        return method, path, text[: chance.randrange(len(text))]
-    if kind == 3:  # random JSON under the known keys
-        keys = ["instances", "inputs", "signature_name", "image", "image_bytes", "b64"]
-        return method, path, json.dumps({chance.choice(keys): random_json(chance) for _ in "ab"})
-    if kind == 4:  # paths and methods
-        parts = [
-            "v1",
-            "models",
-            "student",
-            "versions",
-            "1",
-            "99",
-            "labels",
-            "..",
-            "%00",
-            ":predict",
-        ]
-        path = "/" + "/".join(chance.choices(parts, k=chance.randrange(1, 7)))
-        return chance.choice(["GET", "POST", "PUT", "DELETE", "PATCH"]), path, text
-    if kind == 5:  # damaged images
-        damaged = bytearray(png)
-        for _ in range(chance.randrange(1, 10)):
-            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
-        row = {"b64": base64.b64encode(damaged[: chance.randrange(len(damaged))]).decode()}
-        return method, path, json.dumps({"signature_name": "serve_bytes", "instances": [row]})
-    if kind == 6:  # too large, or deeply nested
-        return method, path, chance.choice([b"[", b"1", b'{"a":']) * chance.randrange(1, 300_000)
-    shape = [chance.randrange(0, 40) for _ in range(chance.randrange(0, 5))]  # wrong shapes
-    return method, path, json.dumps({"inputs": np.zeros(shape).tolist()})[:150_000]
+        export_saved_model(student(), base, check=False)
+        with Server({"stopped": base, "running": base}, rest_port=0, grpc_port=0) as server:
+            body = json.dumps({"instances": np.zeros((1, *SHAPE)).tolist()})
+            ask_running, ask_stopped = (
+                functools.partial(post, server, "POST", f"/v1/models/{name}:predict", {}, body)
+                for name in ("running", "stopped")
+            )
+            calm = timed(ask_running, 5.0)
+            with server._models["stopped"].using() as version:
+                process = version._worker.pid
+            os.kill(process, signal.SIGSTOP)
+            start = time.monotonic()
+            with ThreadPoolExecutor(4 * clients) as pool:
+                waiting = [pool.submit(ask_stopped) for _ in range(4 * clients)]
+                disturbed = timed(ask_running, 5.0)
+                statuses = Counter(future.result() for future in waiting)
+            back = time.monotonic() - start
+            assert ask_stopped() == 200
+            assert process not in loaders()
+    for name, times in (("before", calm), ("while the other is stopped", disturbed)):
+        p50, p95 = np.percentile(np.array(times) * 1e3, (50, 95))
+        print(
+            f"running model, {name}: {len(times)} requests, p50 {p50:.1f} ms, p95 {p95:.1f} ms, "
+            f"max {max(times) * 1e3:.0f} ms"
+        )
+    print(f"stopped model: {dict(statuses)} after {back:.1f} s, by another process")
+    assert set(statuses) <= {200, 504} and max(disturbed) < 2.0
 
 
-def random_json(chance, depth=0):
-    kind = chance.randrange(7 if depth < 4 else 5)
-    if kind == 5:
-        return [random_json(chance, depth + 1) for _ in range(chance.randrange(4))]
-    if kind == 6:
-        return {chance.choice(["b64", "image", "x"]): random_json(chance, depth + 1) for _ in "ab"}
-    return [None, True, chance.uniform(-1e40, 1e40), "text", 10 ** chance.randrange(30)][kind]
+def timed(ask_once, seconds):
+    """Durations of requests, one after another, each of which must be answered."""
+    times, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        start = time.perf_counter()
+        assert ask_once() == 200
+        times.append(time.perf_counter() - start)
+    return times
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (("kills", 20), ("seconds", 60), ("clients", 8), ("cases", 1000)):
+    numbers = {"rest": 2000, "grpc": 1200, "kills": 20, "seconds": 60, "clients": 8}
+    for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     print(f"{os.cpu_count()} CPUs")
-    fuzz(options.cases)
-    load(options.seconds, options.clients)
+    if options.rest and options.grpc:
+        survive(options.rest, options.grpc)
+    stopped_loader(options.clients)
+    if options.seconds:
+        load(options.seconds, options.clients)
     if options.kills:
         kill_exporters(options.kills)
 

@@ -18,6 +18,18 @@ def same_start():
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Listings of folders are kept in a cache of the session's own."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
+
+
 @pytest.fixture
 def traces(monkeypatch):
     """The Distillers whose train step was traced, one entry a trace."""
@@ -31,3 +43,62 @@ def traces(monkeypatch):
 
     monkeypatch.setattr(Distiller, "train_step", counted)
     return traced
+
+
+# One small student and one exported version of it, for the tests of export/, runtime/ and serving/.
+
+LABELS = ("cat", "dog", "fish")
+
+
+def small_cnn(units=3, activation=None, channels=3, size=12, name="student"):
+    """A small CNN on raw pixels with weights that make its classes differ; BatchNorm and dropout
+    inside."""
+    import keras
+
+    keras.utils.set_random_seed(7)
+    image = keras.Input((size, size, channels), name="image")
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
+    x = keras.layers.Conv2D(8, 3, strides=2, name="stage1")(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.ReLU(name="stage1_out")(x)
+    x = keras.layers.Conv2D(16, 3, name="stage2", activation="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dropout(0.3)(x)
+    spread = keras.initializers.RandomNormal(stddev=3.0)
+    outputs = keras.layers.Dense(
+        units, activation=activation, kernel_initializer=spread, name="logits"
+    )(x)
+    return keras.Model(image, outputs, name=name)
+
+
+@pytest.fixture(scope="session")
+def build_student():
+    return small_cnn
+
+
+@pytest.fixture(scope="session")
+def student():
+    return small_cnn()
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Thirty images of random blocks: unlike white noise, they fall into different classes."""
+    import numpy as np
+
+    blocks = np.random.default_rng(3).integers(0, 256, (30, 3, 3, 3))
+    return np.kron(blocks, np.ones((1, 4, 4, 1), int)).astype("uint8")
+
+
+@pytest.fixture(scope="session")
+def labels():
+    return LABELS
+
+
+@pytest.fixture(scope="session")
+def version(student, tmp_path_factory):
+    """An exported version directory; tests that change it copy it first."""
+    from tfkd.export.saved_model import export_saved_model
+
+    base = tmp_path_factory.mktemp("models") / "student"
+    return export_saved_model(student, base, labels=LABELS, features=["stage1_out"])

@@ -27,7 +27,7 @@ def test_private_modules_are_named_in_one_place():
             modules += [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if any(m.startswith(("keras.src", "tensorflow.python")) for m in modules):
                 found.add(path.relative_to(root).as_posix())
-    assert found == {"_keras.py"}
+    assert found == {"_keras.py"}  # KerasTuner's: tests/tuning
 
 
 def test_masks_stand_on_tensors():
@@ -127,12 +127,28 @@ def test_a_prepared_model_makes_its_variables_beforehand():
     np.testing.assert_allclose(penalty, (kernel**2).sum(), rtol=1e-6)
 
 
+def test_the_global_seed_generator_is_there_once_it_was_used():
+    keras.backend.clear_session()
+    assert not _keras.has_global_seed_generator()
+    keras.random.normal((1,))
+    assert _keras.has_global_seed_generator()
+
+
 def test_symbolic_inputs_have_the_structure_of_the_shapes():
     found = _keras.symbolic_of_shapes({"a": (8, 3), "b": (8, 2, 2)})
     assert {name: tensor.shape for name, tensor in found.items()} == {
         "a": (None, 3),
         "b": (None, 2, 2),
     }
+
+
+def test_how_many_axes_the_values_of_a_loss_have():
+    y, p = tf.zeros((2, 3, 3)), tf.zeros((2, 3, 3, 4))
+    sparse = keras.losses.SparseCategoricalCrossentropy()
+    assert _keras.rank_of_values(sparse, y, p) == 3
+    by_image = _keras.wrapped_loss(lambda y, p: ops.sum(p, axis=(1, 2, 3)), "by_image")
+    assert _keras.rank_of_values(by_image, y, p) == 1
+    assert _keras.spec_of(keras.KerasTensor((None, 2))) == tf.TensorSpec((None, 2), tf.float32)
 
 
 def test_a_loss_is_scaled_for_replicas_as_keras_does():

@@ -6,8 +6,11 @@ versions of Keras that setup.cfg admits.
 
 import keras
 import tensorflow as tf
+from keras.src.backend import compute_output_spec
+from keras.src.backend.common import global_state
 from keras.src.losses.loss import reduce_weighted_values, unscale_loss_for_distribution
 from keras.src.losses.losses import LossFunctionWrapper
+from keras.src.random import seed_generator
 from keras.src.utils.naming import to_snake_case
 from tensorflow.python.util import _pywrap_util_port
 
@@ -53,6 +56,11 @@ def symbolic_of_shapes(shapes):
     )
 
 
+def spec_of(tensor):
+    """The `tf.TensorSpec` of a `keras.KerasTensor`."""
+    return tf.TensorSpec(tensor.shape, tensor.dtype)
+
+
 def takes_training(layer):
     """Whether the layer's `call` has an argument `training`."""
     return getattr(layer, "_call_has_training_arg", True)
@@ -91,9 +99,23 @@ def wrapped_loss(function, name, **settings):
     return LossFunctionWrapper(function, name=name, **settings)
 
 
+def rank_of_values(loss, y_true, y_pred):
+    """How many axes the values of a loss have before they are reduced, the batch's included."""
+    symbols = [
+        keras.KerasTensor(t.shape, keras.backend.standardize_dtype(t.dtype))
+        for t in (y_true, y_pred)
+    ]
+    return len(compute_output_spec(loss.call, *symbols).shape)
+
+
 def settings_of(loss):
     """The keyword arguments that a Keras loss gives its function."""
     return getattr(loss, "_fn_kwargs", {})
+
+
+def has_global_seed_generator():
+    """Whether a random layer without a seed of its own has been made since the last reset."""
+    return global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR) is not None
 
 
 # What `compile` makes of its arguments.

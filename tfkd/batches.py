@@ -78,29 +78,6 @@ def labels_of_outputs(y, y_pred):
     return keras.tree.map_structure(lambda _: y, y_pred)
 
 
-def weights_of_outputs(sample_weight, y_pred):
-    """Sample weights as the student's losses take them: one for each example counts for all of its
-    positions, where Keras would match it with the last axis."""
-
-    def expanded(weight, output):
-        rank = len(output.shape) - 1
-        if weight is None or len(weight.shape) != 1 or rank <= 1:
-            return weight
-        return tf.reshape(weight, (-1, *[1] * (rank - 1)))
-
-    if keras.tree.is_nested(sample_weight) or not keras.tree.is_nested(y_pred):
-        outputs = keras.tree.flatten(y_pred)
-        weights = keras.tree.flatten(sample_weight)
-        if len(outputs) != len(weights):
-            return sample_weight
-        found = [expanded(*pair) for pair in zip(weights, outputs, strict=True)]
-        return keras.tree.pack_sequence_as(sample_weight, found)
-    ranks = {len(output.shape) for output in keras.tree.flatten(y_pred)}
-    return (
-        expanded(sample_weight, keras.tree.flatten(y_pred)[0]) if len(ranks) == 1 else sample_weight
-    )
-
-
 def class_weighted(dataset, class_weight):
     """Data with stored knowledge, the weight of each example times that of its class.
 

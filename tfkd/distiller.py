@@ -120,15 +120,15 @@ class Distiller(FittedModel):
 
     # Building: names become tensors, shapes become adapters.
 
-    def connect(self, stored_shapes=None):
+    def connect(self, stored_shapes=None, inputs=(None, None)):
         """Traces both models where their input is known and wires the losses to them; once.
 
         Args:
             stored_shapes: {name: shape} of stored knowledge, where there is no teacher to ask.
+            inputs: signatures of the teacher's and the student's data, where models do not tell.
         """
-        taught, learnt = validation.input_signatures(
-            self.source.signature(), self.taps.signature, self.separate_inputs
-        )
+        own = (self.source.signature(), self.taps.signature)
+        taught, learnt = validation.input_signatures(*own, inputs, self.separate_inputs)
         if self.matching.connected or learnt is None:
             return
         self.taps.trace(learnt)
@@ -171,7 +171,7 @@ class Distiller(FittedModel):
         """
         if metrics is None and named_losses.are_metrics(loss_weights):
             loss_weights, metrics = None, loss_weights
-        named_losses.warn(loss, self.taps.output_heads)
+        named_losses.check(loss, metrics, self.taps.output_heads)
         super().compile(optimizer, loss, loss_weights=loss_weights, metrics=metrics, **kwargs)
         self.teacher_metrics = list(teacher_metrics or ())
 

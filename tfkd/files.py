@@ -10,6 +10,7 @@ from pathlib import Path
 import filelock
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_SAID = ("No space left on device", "Disk quota exceeded")  # TensorFlow's errors have no errno
 # Less than this is no room for any model: whatever failed to write, failed for that.
 NO_ROOM = 1_000_000  # bytes
 
@@ -17,16 +18,29 @@ NO_ROOM = 1_000_000  # bytes
 class DiskFullError(OSError):
     """There is no room left to write."""
 
-    def __init__(self, path):
+    def __init__(self, path, told=None):
         self.path = Path(path)
         super().__init__(
             errno.ENOSPC,
-            f'The disk of "{self.path.parent}" is full: "{self.path.name}" was not written, and '
-            "what was there before is as it was. Free some space",
+            told
+            or f'The disk of "{self.path.parent}" is full: "{self.path.name}" was not written, and '
+            "what was there before is as it was. Free some space and go on with the same "
+            "command.",
         )
 
     def __str__(self):
-        return f"{self.args[1]}."
+        return self.strerror
+
+
+def is_disk_full(error):
+    """Whether an error, or what caused it, says that a disk or a quota is used up."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        if any(said in str(error) for said in _FULL_SAID):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextlib.contextmanager
@@ -60,13 +74,13 @@ def full_disk_named(path):
     except DiskFullError:
         raise
     except Exception as error:
-        full = isinstance(error, OSError) and error.errno in FULL
-        if full or _free_bytes(path) < NO_ROOM:
+        if is_disk_full(error) or free_bytes(path) < NO_ROOM:
             raise DiskFullError(path) from error
         raise
 
 
-def _free_bytes(path):
+def free_bytes(path):
+    """Bytes that are free where `path` is or will be."""
     folder = Path(path).absolute().parent
     while not folder.exists():
         folder = folder.parent

@@ -27,7 +27,8 @@ class FittedModel(_keras.PreparedModel):
         for model, given in [(self.student, own), *((m, taught) for m in self.source.models())]:
             if not model.built:
                 model(given)
-        self.connect()
+        taught, own = (keras.tree.map_structure(_keras.spec_of, x) for x in (taught, own))
+        self.connect(inputs=(taught, own))
 
     @functools.wraps(keras.Model.fit)
     def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
@@ -47,6 +48,8 @@ class FittedModel(_keras.PreparedModel):
         with validation.explained():
             if self.compiled:  # else Keras says so
                 self.prepare(*batches.symbolic(x, y), training=training)
+            if training and self.built:
+                validation.trainable(self)
             yield
 
     def prepare(self, x, y=None, sample_weight=None, knowledge=None, training=True):

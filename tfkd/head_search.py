@@ -185,9 +185,10 @@ def measure(output):
         "distribution" (each row is one), "unit" (every number lies within 0 and 1), "outside"
         (some do not), or None where the numbers cannot tell.
     """
-    values = np.asarray(output, "float64")
-    if not values.ndim or not values.size:
+    values = np.asarray(output)
+    if values.dtype.kind not in "fiub" or not values.ndim or not values.size:
         return None
+    values = values.astype("float64")
     values = values[np.isfinite(values).all(axis=tuple(range(1, values.ndim)))]
     if not len(values):
         return None

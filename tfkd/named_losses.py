@@ -69,8 +69,20 @@ class OfProbabilities(keras.metrics.Metric):
         self.metric.reset_state()
 
 
-def warn(losses, heads):
-    """Says that a crossentropy by name is read as one of logits, where all outputs are logits."""
+def check(losses, metrics, heads):
+    """What can be said of `compile`'s arguments at once.
+
+    Warns that a crossentropy by name is read as one of logits, where all outputs hold logits.
+
+    Raises:
+        ValueError: a metric that compares student and teacher among those of the labels.
+    """
+    misplaced = [m for m in keras.tree.flatten(metrics) if hasattr(m, "teacher_layer_name")]
+    if misplaced:
+        raise ValueError(
+            f"{misplaced[0].name} compares student and teacher, not predictions and labels: "
+            "give it as compile(teacher_metrics=[...])."
+        )
     named = [leaf for leaf in keras.tree.flatten(losses) if _name(leaf) in _CROSSENTROPIES]
     if named and heads and all(head.kind == "logits" for head in heads.values()):
         name = _name(named[0])
@@ -133,8 +145,39 @@ def value(model, y, y_pred, sample_weight):
     if compiled is None or y is None:
         validation.supervised(model.student_loss_weight, has_loss=compiled is not None)
         return None
-    weights = batches.weights_of_outputs(sample_weight, y_pred)
-    return tf.cast(compiled(batches.labels_of_outputs(y, y_pred), y_pred, weights), tf.float32)
+    y = batches.labels_of_outputs(y, y_pred)
+    weights = _weights_of_outputs(model, y, y_pred, sample_weight)
+    return tf.cast(compiled(y, y_pred, weights), tf.float32)
+
+
+def _weights_of_outputs(model, y, y_pred, sample_weight):
+    """Sample weights as Keras's losses match them with their values.
+
+    One weight for each example counts for all of its positions, where Keras would match it with
+    the last axis of the values.
+    """
+    dense = [output for output in keras.tree.flatten(y_pred) if len(output.shape) > 2]
+    if sample_weight is None or not dense:
+        return sample_weight
+    found = {}
+    for path, loss in _keras.output_losses(model):
+        weight = _at(path, sample_weight) if keras.tree.is_nested(sample_weight) else sample_weight
+        if weight is not None and len(weight.shape) == 1:
+            rank = _keras.rank_of_values(loss, _at(path, y), _at(path, y_pred))
+            weight = tf.reshape(weight, (-1, *[1] * (rank - 1)))
+        found[path] = weight
+    if not keras.tree.is_nested(y_pred):
+        return found.get((), sample_weight)
+    paths = keras.tree.map_structure(lambda _: None, y_pred)
+    if isinstance(paths, dict):
+        return {name: found.get((name,)) for name in paths}
+    return [found.get((position,)) for position in range(len(paths))]
+
+
+def _at(path, structure):
+    for step in path if keras.tree.is_nested(structure) else ():
+        structure = structure[step]
+    return structure
 
 
 def label_checks(model, y, shapes):
@@ -152,11 +195,8 @@ def label_checks(model, y, shapes):
     for path, loss in _keras.output_losses(model) if y is not None else ():
         sparse = getattr(loss, "fn", None) is keras.losses.sparse_categorical_crossentropy
         if sparse and _keras.settings_of(loss).get("ignore_class") is None:
-            own = y
-            for step in path if keras.tree.is_nested(y) else ():
-                own = own[step]
             classes = shapes[_output_at(path, list(shapes))][-1]
-            checks.append(validation.class_labels(own, classes))
+            checks.append(validation.class_labels(_at(path, y), classes))
     return checks
 
 

@@ -37,7 +37,8 @@ def models(source, student):
         f"The student shares {names} with the teacher, which is frozen: these layers do not train. "
         "To train them give the student copies (keras.models.clone_model, then set_weights)."
     )
-    if student.weights and not student.trainable_variables:
+    taught = {id(variable) for teacher in teachers for variable in teacher.variables}
+    if all(id(variable) in taught for variable in student.trainable_variables):
         raise ValueError(f"Nothing of the student is left to train. {told}")
     warnings.warn(told, stacklevel=4)
 
@@ -109,18 +110,20 @@ def parts(parts, student, before, source):
         )
 
 
-def input_signatures(taught, learnt, separate):
+def input_signatures(taught, learnt, given, separate):
     """(teacher's, student's) structures of `tf.TensorSpec`, merged; None for what cannot be told.
 
     Args:
         taught, learnt: what the teacher and what the student take, None where they cannot tell.
+        given: the same of the data, where it is known.
         separate: whether each is given an input of its own.
 
     Raises:
         ValueError: both are given the same input, and cannot take it.
     """
     if separate or taught is None or learnt is None:
-        return taught or (None if separate else learnt), learnt or (None if separate else taught)
+        told, own = (None, None) if separate else (learnt, taught)
+        return taught or told or given[0], learnt or own or given[1]
     try:
         return tuple(
             keras.tree.map_structure(_merged, own, other)
@@ -152,6 +155,16 @@ def data(x, y, student_loss_weight, has_loss):
     given = element if isinstance(element, tuple) else (element,)
     if isinstance(x, _KNOWN_STRUCTURES) and (len(given) == 1 or given[1] is None):
         supervised(student_loss_weight, has_loss)
+
+
+def trainable(model):
+    """Warns where nothing would train."""
+    if not model.trainable_weights:
+        warnings.warn(
+            "Nothing here is trainable: fit will change no weight. Set student.trainable = True, "
+            "or that of the layers that are to learn.",
+            stacklevel=4,
+        )
 
 
 def supervised(student_loss_weight, has_loss):

@@ -145,6 +145,24 @@ def test_wrong_names(name, message, prepared):
         load(name, prepared)
 
 
+def test_images_that_cannot_be_decoded_are_numbered(prepared, monkeypatch):
+    builder = tfds_source.find_builder("tiny_squares", str(prepared))
+    as_dataset = builder.as_dataset
+
+    def damaged(**arguments):
+        def cut(number, example):
+            bad = (number == 4) | (number == 7)
+            short = tf.strings.substr(example["image"], 0, 50)
+            return {**example, "image": tf.where(bad, short, example["image"])}
+
+        return as_dataset(**arguments).enumerate().map(cut)
+
+    monkeypatch.setattr(builder, "as_dataset", damaged)
+    message = 'Cannot decode 2 images of the train split of "tiny_squares": examples 4, 7 .from 0'
+    with pytest.raises(ValueError, match=message):
+        tfds_source.load("tiny_squares", builder)
+
+
 def test_incomplete_files(prepared, monkeypatch):
     builder = tfds_source.find_builder("tiny_squares", str(prepared))
     as_dataset = builder.as_dataset

@@ -1,3 +1,4 @@
+import dataclasses
 import random
 import shutil
 
@@ -6,10 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd.export import checks, warmup
+from tfkd.export import checks
 from tfkd.export.errors import ExportCheckError
 from tfkd.export.saved_model import save_functions, signature_functions
 from tfkd.export.student import examine
+from tfkd.heads import Head
+from tfkd.runtime import warmup
 
 
 @pytest.fixture
@@ -19,7 +22,7 @@ def copy(version, tmp_path):
 
 def saved(served, directory):
     functions = signature_functions(served)
-    save_functions(functions, directory)
+    save_functions(functions, directory, served.model)
     return functions
 
 
@@ -64,7 +67,7 @@ def test_any_flipped_bit_and_any_missing_file_is_found(copy, version):
 
 def test_without_a_manifest_or_a_directory(copy):
     (copy / "assets.extra" / "manifest.json").unlink()
-    with pytest.raises(ExportCheckError, match="no readable assets.extra/manifest.json"):
+    with pytest.raises(ExportCheckError, match="manifest.json is no readable manifest"):
         checks.check_saved_model(copy)
     with pytest.raises(FileNotFoundError):
         checks.check_saved_model(copy / "nothing")
@@ -150,6 +153,35 @@ def test_a_bad_warmup_record_fails_the_version(written):
     warmup.write(directory, "student", [("serving_default", {"image": np.zeros((1, 5, 5, 3))})])
     with pytest.raises(ExportCheckError, match="at a warm-up record"):
         checks.compare_saved_model(directory, served, functions)
+
+
+@pytest.mark.parametrize(
+    "activation, wrong, said",
+    [
+        (None, "probabilities", "outside of 0 and 1"),
+        ("softmax", "logits", "is a distribution over the classes"),
+        ("softmax", "independent_logits", "is a distribution over the classes"),
+        ("sigmoid", "probabilities", "do not sum to 1"),
+    ],
+)
+def test_a_wrong_head_cannot_pass_the_check(build_student, images, activation, wrong, said):
+    served = examine(build_student(3, activation))
+    served = dataclasses.replace(served, head=Head.get(wrong))
+    with pytest.raises(ExportCheckError, match=f'for "{wrong}", but .*{said}'):
+        checks.reference("serving_default", served, {"image": images})
+
+
+def test_what_is_served_beside_the_probabilities_must_follow_from_them(student, images):
+    served = examine(student)
+    found = {name: t.numpy() for name, t in served.outputs({"image": images}).items()}
+    checks._check_consistency(found, served, "the answer")
+    for name, value in (
+        ("logits", found["logits"] * 1.01),
+        ("class_id", (found["class_id"] + 1) % 3),
+        ("label", np.roll(found["label"], 1)),
+    ):
+        with pytest.raises(ExportCheckError, match=f'"{name}"'):
+            checks._check_consistency(found | {name: value}, served, "the answer")
 
 
 def test_nan_is_never_within_tolerance(build_student, tmp_path):

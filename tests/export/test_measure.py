@@ -5,9 +5,10 @@ import tensorflow as tf
 from PIL import Image
 
 from tfkd.export import measure
+from tfkd.export.errors import ExportCheckError
 from tfkd.export.measure import Report, Row, draw, report
-from tfkd.export.reader import open_exported
 from tfkd.export.tflite import export_tflite
+from tfkd.runtime.exported_models import Exported, open_exported
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_the_report_counts_right_and_puts_the_teacher_first(
 @pytest.fixture
 def quick(monkeypatch, lite):
     """Spares the Keras models their processes: the student's TFLite file stands in for each."""
-    monkeypatch.setattr(measure, "_keras", lambda model: open_exported(lite))
+    monkeypatch.setattr(measure, "_keras", lambda model, beside: open_exported(lite))
 
 
 def test_a_teacher_that_tflite_cannot_hold_loses_its_row_alone(student, dataset, tmp_path, quick):
@@ -78,7 +79,7 @@ def test_a_teacher_that_tflite_cannot_hold_loses_its_row_alone(student, dataset,
     assert [row.name for row in found.rows] == ["Keras teacher", "Keras student"]
     assert None not in [row.ratio for row in found.rows]
     (note,) = found.notes
-    assert note.startswith('No row "TFLite teacher": Model "odd" has ops with no built-in')
+    assert note.startswith('No row "TFLite teacher": Model "odd" has operations with no built-in')
     assert "Erfinv" in note and note in found.markdown()
     assert found.table().caption.plain == note
 
@@ -87,6 +88,65 @@ def test_without_a_teacher_there_is_no_ratio(student, lite, dataset, quick):
     found = report(student, {"TFLite float32": lite}, dataset)
     assert [row.ratio for row in found.rows] == [None, None]
     assert found.as_dicts()[1]["bytes"] == lite.stat().st_size
+    assert found.head == "logits"
+
+
+def test_an_export_that_lost_accuracy_is_named_and_beyond_the_limit_refused(
+    student, build_student, lite, dataset, quick, tmp_path
+):
+    other = build_student()
+    kernel, bias = other.get_layer("logits").get_weights()
+    other.get_layer("logits").set_weights([kernel, bias + [0.0, 60.0, 0.0]])
+    worse = export_tflite(other, tmp_path / "worse.tflite", check=False)
+    with pytest.raises(ExportCheckError, match="accuracy of worse is .* Keras student 80.00%"):
+        report(student, {"same": lite, "worse": worse}, dataset)
+    found = report(student, {"same": lite, "worse": worse}, dataset, largest_drop=None)
+    (note,) = found.notes
+    assert note.startswith("The accuracy of worse is") and note in found.markdown()
+    assert [row.accuracy for row in found.rows[:2]] == [0.8, 0.8]
+
+
+def test_labels_in_another_order_are_no_accuracy_of_zero(student, lite, dataset, logits, quick):
+    first, second = np.argsort(np.bincount(logits.argmax(-1), minlength=3))[1:]
+    order = np.arange(3)
+    order[[first, second]] = second, first
+    right = tf.data.Dataset.zip(
+        dataset.map(lambda image, _: image).unbatch(),
+        tf.data.Dataset.from_tensor_slices(order[logits.argmax(-1)]),
+    )
+    with pytest.raises(ValueError, match="in another order"):
+        report(student, {"TFLite float32": lite}, right.batch(8))
+
+
+@pytest.mark.parametrize("activation", [None, "sigmoid"])
+def test_a_binary_student_is_measured_by_its_log_odds(
+    build_student, images, tmp_path, monkeypatch, activation
+):
+    student = build_student(1, activation)
+    truth = build_student(1)(images.astype("float32")).numpy()[:, 0] > 0
+    assert 0 < truth.mean() < 1
+    head = "independent_logits" if activation is None else None
+    path = export_tflite(student, tmp_path / "s.tflite", head=head, check=False)
+
+    class Keras(Exported):
+        labels = ("no", "yes")
+
+        def logits(self, images):
+            return student(images.astype("float32")).numpy()
+
+        def seconds(self, images, repeats):
+            return [1.0] * repeats
+
+    monkeypatch.setattr(measure, "_keras", lambda model, beside: Keras())
+    dataset = tf.data.Dataset.from_tensor_slices((images, truth.astype("int64"))).batch(8)
+    found = report(student, {"TFLite": path}, dataset, head=head)
+    assert [(row.accuracy, row.agreement) for row in found.rows] == [(1.0, 1.0)] * 2
+
+
+@pytest.mark.parametrize("units, head", [(1, None), (3, "independent_logits"), (3, "numbers")])
+def test_what_is_no_classifier_is_refused(build_student, dataset, units, head):
+    with pytest.raises(ValueError, match="a report is of classes"):
+        report(build_student(units), {}, dataset, head=head)
 
 
 def test_the_table_by_hand():

@@ -7,9 +7,9 @@ import tensorflow as tf
 from keras import layers
 
 from tfkd import models
-from tfkd.export.interpreter import Interpreter
 from tfkd.export.saved_model import export_saved_model
 from tfkd.export.tflite import export_tflite
+from tfkd.runtime.interpreter import Interpreter
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,7 @@ def test_saved_model_and_tflite_give_what_the_students_outputs_say(
 
 def test_int8_votes_stay_within_what_quantisation_may_cost(student, images, truth, tmp_path):
     vote = MAKERS["soft_vote"](student)
-    path = export_tflite(vote, tmp_path / "vote.tflite", quantization="int8", calibration=images)
+    options = {"quantization": "int8", "calibration": images, "examples": images}
+    path = export_tflite(vote, tmp_path / "vote.tflite", **options)
     found = Interpreter(path).run({"image": images})["probabilities"]
     assert np.abs(found - truth["soft_vote"]).mean() < 1e-2

@@ -104,7 +104,7 @@ def test_the_lock_leaves_nothing_behind(tmp_path):
 def test_a_full_disk_is_named_whatever_a_library_makes_of_it(tmp_path, monkeypatch, error):
     path = tmp_path / "student.keras"
     path.write_text("old")
-    monkeypatch.setattr(files, "_free_bytes", lambda path: 4096)
+    monkeypatch.setattr(files, "free_bytes", lambda path: 4096)
     with pytest.raises(files.DiskFullError, match=f'disk of "{tmp_path}" is full: "student.keras"'):
         with written(path) as partial:
             partial.write_text("half of the n")

@@ -115,6 +115,13 @@ def serve(
             "directory and print the compose file's path."
         ),
     ] = None,
+    trust: Annotated[
+        bool,
+        Parameter(
+            help="Serve models too whose graphs read or write files or run Python: models are "
+            "programs, so only those whose origin you know."
+        ),
+    ] = False,
 ):
     """Serve exported SavedModels on this machine: a development stand-in for TF Serving.
 
@@ -126,6 +133,7 @@ def serve(
 
         tfkd serve saved_models/digits
     """
-    compose = runs.serve_runs(models, files, host=host, rest_port=port, grpc_port=grpc_port)
+    listening = {"host": host, "rest_port": port, "grpc_port": grpc_port}
+    compose = runs.serve_runs(models, files, trust=trust, **listening)
     if compose:
         print(compose)

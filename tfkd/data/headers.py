@@ -167,7 +167,9 @@ def _pillows(path, start, size):
                     file.seek(-1, os.SEEK_END)
                     doubtful = file.read() != b";"
             elif image.format in ("BMP", "PPM"):
-                doubtful = size < height * width * len(image.getbands())
+                pixels = image.tile[0][2] + height * width * len(image.getbands())
+                told = int.from_bytes(start[2:6], "little") if image.format == "BMP" else 0
+                doubtful = size < max(pixels, told)
             if orientation in (5, 6, 7, 8):
                 height, width = width, height
             return Header(height, width, image.mode in GREY_MODES, frames, doubtful)

@@ -34,7 +34,8 @@ def load(
     Args:
         name: "digits" (scikit-learn's, no network); a TFDS name ("cifar10", "name/config",
             "name:1.0.0"); a directory of prepared TFDS data; or a folder of images, one folder a
-            class, with or without split folders above. A TFDS name wins over a folder of the same
+            class, with or without split folders above (train, Training, seg_train, ...), its images
+            as a viewer shows them (`tfkd.data.images`). A TFDS name wins over a folder of the same
             name; write "./name" for the folder.
         data_dir: where TFDS data lies; default: the environment's TFDS_DATA_DIR, else TFDS's own
             default.

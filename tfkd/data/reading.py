@@ -1,5 +1,6 @@
 """Images of a listing, read when they are asked for; kept in memory where all of them fit."""
 
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +12,20 @@ from tfkd.data.listing import refuse
 from tfkd.data.pipeline import AT_ONCE
 
 _TOGETHER = 256
+
+
+def _weakly(method, otherwise):
+    """A function that calls `method` as long as its object lives, then `otherwise`.
+
+    TensorFlow keeps what `tf.numpy_function` calls until the process ends; a gigabyte of pixels is
+    not to stay with it. Datasets keep the object, through the functions they were made of.
+    """
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments):
+        return (reference() or otherwise)(*arguments)
+
+    return call
 
 
 class Images:
@@ -44,7 +59,9 @@ class Images:
         """
         if self._pixels is None:
             return self._read(indices)
-        there, images = tf.numpy_function(self._recall, [indices], (tf.bool, tf.uint8))
+        shape = self.shape
+        recall = _weakly(self._recall, lambda indices: (False, np.empty((0, *shape), np.uint8)))
+        there, images = tf.numpy_function(recall, [indices], (tf.bool, tf.uint8))
         images = tf.cond(
             tf.ensure_shape(there, ()), lambda: images, lambda: self._read_and_keep(indices)
         )
@@ -88,18 +105,20 @@ class Images:
         last = tf.data.Dataset.from_tensors((count, tf.zeros(self.shape, tf.uint8)))
         found = self._decoded(paths).concatenate(last).batch(count + 1)
         numbers, images = found.get_single_element()
+        name_unreadable = _weakly(self._name_unreadable, lambda indices, read: False)
         sound = tf.cond(
             tf.size(numbers, tf.int64) == count + 1,
             lambda: True,
             lambda: tf.ensure_shape(
-                tf.numpy_function(self._name_unreadable, [indices, numbers[:-1]], tf.bool), ()
+                tf.numpy_function(name_unreadable, [indices, numbers[:-1]], tf.bool), ()
             ),
         )
         with tf.control_dependencies([tf.debugging.Assert(sound, ["images cannot be read"])]):
             return tf.ensure_shape(images[:-1], (indices.shape[0], *self.shape))
 
     def _read_and_keep(self, indices):
-        return tf.numpy_function(self._keep, [indices, self._read(indices)], tf.uint8)
+        keep = _weakly(self._keep, lambda indices, images: images)
+        return tf.numpy_function(keep, [indices, self._read(indices)], tf.uint8)
 
     def _recall(self, indices):
         there = bool(self._present[indices].all())

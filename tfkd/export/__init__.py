@@ -6,15 +6,17 @@ quick."""
 from tfkd import _lazy
 
 _HOMES = {
+    "DiskFullError": "tfkd.export.errors",
     "ExportCheckError": "tfkd.export.errors",
+    "ExportWarning": "tfkd.export.errors",
     "check_saved_model": "tfkd.export.checks",
     "check_tflite": "tfkd.export.tflite_checks",
     "export_saved_model": "tfkd.export.saved_model",
     "export_tflite": "tfkd.export.tflite",
-    "open_exported": "tfkd.export.reader",
+    "open_exported": "tfkd.runtime.exported_models",
     "report": "tfkd.export.measure",
-    "serve": "tfkd.export.server",
-    "write_serving_files": "tfkd.export.serving_files",
+    "serve": "tfkd.serving.server",
+    "write_serving_files": "tfkd.serving.serving_files",
 }
 
 __all__ = sorted(_HOMES)

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from tfkd.export import suitability
 from tfkd.export.student import Served
 
 MAXIMUM_IMAGES = 500
@@ -32,47 +33,37 @@ def choose(dataset, count=200, seed=0):
 
 
 def checked(calibration, served: Served):
-    """Calibration images as float32, shape (n, height, width, channels), n ≤ 500.
+    """Calibration inputs as the student's own, shape (n, *its input's shape), n ≤ 500.
 
     Args:
         calibration: array (n, height, width, channels), or a `tf.data.Dataset` of images or
-            (image, label), batched or not; its first 500 images are used.
+            (image, label), batched or not; its first 500 images are used. A student of another
+            input takes arrays of that.
         served: the student.
 
     Raises:
-        ValueError: None, empty, constant, of another shape, or not finite.
+        ValueError: None, empty, constant, of another shape, not finite, or certainly not what the
+            student was trained on.
     """
-    shape = served.image_shape
-    if shape is None:
-        raise ValueError("int8 needs calibration images, so the student must take one image.")
+    if len(served.inputs) > 1:
+        raise ValueError(
+            f"int8 needs calibration images, so the student must take one input; it takes "
+            f"{list(served.inputs)}. Export as dynamic or float16."
+        )
     if calibration is None:
         raise ValueError(
             "int8 needs calibration images: give calibration=some hundred training images, for "
             "example tfkd.export.calibration.choose(train)."
         )
+    name, spec = next(iter(served.inputs.items()))
     if isinstance(calibration, tf.data.Dataset):
-        images = calibration.map(_image)
-        if images.element_spec.shape.rank == 4:
-            images = images.unbatch()
-        calibration = list(images.take(MAXIMUM_IMAGES).as_numpy_iterator())
-    try:
-        array = np.asarray(calibration, "float32")[:MAXIMUM_IMAGES]
-    except ValueError as error:
-        raise ValueError(f"The calibration images differ in shape: {error}.") from error
-    if not len(array):
+        calibration = suitability.stacked(calibration, served, MAXIMUM_IMAGES)
+        calibration = calibration[0] if isinstance(calibration, tuple) else calibration
+    if not len(calibration):
         raise ValueError("The calibration set is empty; some hundred training images are needed.")
-    if array.shape[1:] != shape:
-        raise ValueError(
-            f"The calibration set has the shape {array.shape}; the student takes (n, *{shape})."
-        )
-    if not np.isfinite(array).all():
-        raise ValueError("The calibration set holds values that are not finite.")
-    if array.min() == array.max():
-        raise ValueError(
-            f"Every value of the calibration set is {array.min():g}, so it shows no range of "
-            "activations. Give real training images."
-        )
-    return array
+    feeds = suitability.feeds(calibration, served, "calibration set", MAXIMUM_IMAGES)
+    suitability.require_suitable(feeds, served, "calibration set")
+    return feeds[name].astype(spec.dtype.as_numpy_dtype)
 
 
 def _image(*element):

@@ -1,18 +1,23 @@
 """Does a SavedModel do in TensorFlow's C++ loader what the student does in Keras?"""
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from tfkd.export import loader, warmup
+from tfkd.export import accuracy, records
 from tfkd.export.errors import ExportCheckError
-from tfkd.export.worker import Worker, WorkerDied
+from tfkd.export.served_head import contradiction
+from tfkd.export.student import THRESHOLD
+from tfkd.runtime import loader, warmup
+from tfkd.runtime.worker import Worker, WorkerDied
 
 BATCH_SIZES = (1, 7, 64)
 TOLERANCE = 1e-5  # of the largest output, or of 1 if that is larger
+LARGEST_DROP = 0.001  # of the accuracy against the Keras student, as a share
+_LOGITS_TOLERANCE = 1e-4  # of a probability: logits recovered from probabilities are rounded
+_LABELLED_BATCH = 64
 
 
 def check_saved_model(path):
@@ -28,12 +33,7 @@ def check_saved_model(path):
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"There is no directory {path}.")
-    try:
-        recorded = json.loads((path / "assets.extra" / "manifest.json").read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExportCheckError(
-            f"{path} holds no readable assets.extra/manifest.json: {error}."
-        ) from error
+    recorded = records.manifest(path / "assets.extra" / "manifest.json").files
     found = checksums(path)
     for name in sorted(set(recorded) | set(found)):
         if recorded.get(name) != found.get(name):
@@ -57,31 +57,40 @@ def compare_saved_model(path, served, functions, examples=None):
         served: `student.Served`, the reference: the Keras model itself is called.
         functions: {signature: concrete function} that were saved, for the expected names, shapes
             and dtypes.
-        examples: images to compare on; default random ones.
+        examples: `suitability.Examples` to compare on; default made-up ones.
 
     Returns:
-        dict: "batch_sizes", "largest_difference" {signature: float}, "warmup_records", "variables".
+        dict: "batch_sizes", "largest_difference" {signature: float}, "warmup_records",
+        "variables"; with labelled examples "keras_accuracy", "accuracy" and "labelled".
 
     Raises:
         ExportCheckError: says what differed.
     """
     variables = _check_variables(path, served.model)
-    differences = {}
+    differences, figures = {}, {}
     with _loaded(path) as worker:
         _check_structure(worker, functions)
         for signature in functions:
             differences[signature] = max(
-                _compare(worker, signature, served, _batch(served, size, examples))
+                _compare(
+                    worker,
+                    signature,
+                    served,
+                    served.sample(size, seed=size) if examples is None else examples.batch(size),
+                )
                 for size in BATCH_SIZES
             )
         if "serve_bytes" in functions:
             _check_refusal(worker)
+        if examples is not None and examples.labels is not None and served.task != "numbers":
+            figures = _accuracy(worker, served, examples)
         count = _attempt("a warm-up record", warmup.replay, worker.run, path)
     return {
         "batch_sizes": list(BATCH_SIZES),
         "largest_difference": differences,
         "warmup_records": count,
         "variables": variables,
+        **figures,
     }
 
 
@@ -96,20 +105,45 @@ def checksums(directory):
 
 
 def reference(signature, served, feeds):
-    """What the Keras student gives for a signature; {output name: array}. Softmax and argmax are
-    done in NumPy."""
+    """What the Keras student gives for a signature; {output name: array}.
+
+    The student is called as Keras calls it, and what follows from its numbers is computed in NumPy
+    in float64, so that nothing of the export takes part. A head that the numbers contradict fails
+    the check.
+    """
     if signature == "features":
         return {name: tensor.numpy() for name, tensor in served.feature_maps(feeds).items()}
-    logits = served.logits(feeds).numpy()
-    wide = logits.astype(np.float64)
-    if served.head == "softmax":
-        powers = np.exp(wide - wide.max(-1, keepdims=True))
-        probabilities = powers / powers.sum(-1, keepdims=True)
-    else:
-        probabilities = 0.5 * (1 + np.tanh(wide / 2))
-        if served.head == "binary":
-            probabilities = np.concatenate([1 - probabilities, probabilities], axis=-1)
-    return {"logits": logits, "probabilities": probabilities}
+    own = served.own_output(feeds)
+    said = contradiction(own, served.head)
+    if said:
+        raise ExportCheckError(
+            f'The export takes the head of student "{served.model.name}" for '
+            f'"{served.head.name}", but {said}.'
+        )
+    if served.task == "numbers":
+        return {"values": own}
+    if own.ndim == 1:
+        own = own[:, None]
+    expected = {"probabilities": probabilities(own, served)}
+    return {"logits": own, **expected} if served.head.kind == "logits" else expected
+
+
+def probabilities(own, served, kind=None):
+    """Probabilities in float64, shape (n, ..., classes), of a student's outputs, by its head.
+
+    Args:
+        own: float array (n, ..., outputs).
+        served: the student; a binary head's one output gives two classes.
+        kind: "logits" or "probabilities", that of the student's head by default.
+    """
+    wide = own.astype(np.float64)
+    if (kind or served.head.kind) == "logits":
+        if served.task == "classes":
+            powers = np.exp(wide - wide.max(-1, keepdims=True))
+            wide = powers / powers.sum(-1, keepdims=True)
+        else:
+            wide = 0.5 * (1 + np.tanh(wide / 2))
+    return np.concatenate([1 - wide, wide], axis=-1) if served.task == "binary" else wide
 
 
 def _loaded(path):
@@ -123,16 +157,14 @@ def _attempt(what, function, *arguments):
         raise ExportCheckError(f"TensorFlow's C++ loader failed at {what}: {error}") from error
 
 
-def _batch(served, size, examples):
-    if examples is None or served.image_shape is None:
-        return served.sample(size, seed=size)
-    images = np.asarray(examples)
-    if images.shape[1:] != served.image_shape or not len(images):
-        raise ValueError(
-            f"examples have the shape {images.shape}; the student takes (n, *{served.image_shape})."
-        )
-    images = np.resize(images, (size, *served.image_shape))
-    return {"image": images.astype(served.inputs["image"].dtype.as_numpy_dtype)}
+def _accuracy(worker, served, examples):
+    expected = reference("serving_default", served, examples.feeds)["probabilities"]
+    parts = []
+    for start in range(0, len(examples), _LABELLED_BATCH):
+        feeds = {n: array[start : start + _LABELLED_BATCH] for n, array in examples.feeds.items()}
+        parts.append(_attempt("labelled examples", worker.run, "serving_default", feeds))
+    found = np.concatenate([part["probabilities"] for part in parts])
+    return accuracy.compare(expected, found, examples.labels, served, LARGEST_DROP)
 
 
 def _check_structure(worker, functions=None):
@@ -184,7 +216,9 @@ def _check_variables(path, model):
         stored = {name: np.asarray(reader.get_tensor(name)) for name in names}
     except Exception as error:  # OpError, ValueError, IndexError: whatever is broken
         raise ExportCheckError(f"The stored variables cannot be read: {error}") from error
-    own = {_fingerprint(np.asarray(variable)) for variable in model.variables}
+    reachable = tf.train.TrackableView(model).descendants()
+    variables = [*model.variables, *(v for v in reachable if isinstance(v, tf.Variable))]
+    own = {_fingerprint(np.asarray(variable)) for variable in variables}
     for name, value in stored.items():
         if _fingerprint(value) not in own:
             raise ExportCheckError(
@@ -198,14 +232,13 @@ def _fingerprint(array):
 
 
 def _compare(worker, signature, served, feeds):
-    expected = reference(signature, served, feeds)
+    sent = feeds
     if signature == "serve_bytes":
-        pixels = tf.cast(feeds["image"], tf.uint8)
-        sent = {
-            "image_bytes": np.array([tf.io.encode_png(image).numpy() for image in pixels], object)
-        }
-    else:
-        sent = feeds
+        pixels = np.clip(np.round(feeds["image"]), 0, 255).astype(np.uint8)
+        feeds = {"image": pixels}
+        encoded = [tf.io.encode_png(image).numpy() for image in pixels]
+        sent = {"image_bytes": np.array(encoded, object)}
+    expected = reference(signature, served, feeds)
     size = len(next(iter(feeds.values())))
     where = f'signature "{signature}" at batch size {size}'
     found = _attempt(where, worker.run, signature, sent)
@@ -223,16 +256,29 @@ def _compare(worker, signature, served, feeds):
                 f"{allowed:.3g})."
             )
         largest = max(largest, difference)
-    if signature != "features":
-        chosen = found["probabilities"].argmax(-1)
-        names = np.array([label.encode() for label in served.labels], object)[chosen]
-        if not (
-            np.array_equal(found["class_id"], chosen) and np.array_equal(found["label"], names)
-        ):
-            raise ExportCheckError(
-                f'"class_id" or "label" of {where} is not that of the largest probability.'
-            )
+    if signature != "features" and served.task != "numbers":
+        _check_consistency(found, served, where)
     return largest
+
+
+def _check_consistency(found, served, where):
+    """Logits, probabilities, classes and names of one answer must say the same."""
+    served_probabilities = found["probabilities"]
+    implied = probabilities(found["logits"], served, "logits")
+    difference = float(np.max(np.abs(implied - served_probabilities), initial=0.0))
+    if not difference <= _LOGITS_TOLERANCE:
+        raise ExportCheckError(
+            f'"logits" and "probabilities" of {where} differ by {difference:.3g} as probabilities.'
+        )
+    labels = np.array([label.encode() for label in served.labels], object)
+    if served.task == "labels":
+        expected = {"labels": np.where(served_probabilities > THRESHOLD, labels, b"")}
+    else:
+        chosen = served_probabilities.argmax(-1)
+        expected = {"class_id": chosen, "label": labels[chosen]}
+    for name, values in expected.items():
+        if name in found and not np.array_equal(found[name], values):
+            raise ExportCheckError(f'"{name}" of {where} does not follow from the probabilities.')
 
 
 def _check_refusal(worker):

@@ -11,17 +11,21 @@ from rich.table import Table
 from rich.text import Text
 
 from tfkd.evaluation import quality
+from tfkd.export import accuracy
 from tfkd.export.errors import ExportCheckError
-from tfkd.export.loader import LoaderError
-from tfkd.export.reader import open_exported, open_keras
+from tfkd.export.student import examine
 from tfkd.export.tflite import export_tflite
 from tfkd.files import written
+from tfkd.runtime.exported_models import open_exported, open_keras
+from tfkd.runtime.loader import LoaderError
+from tfkd.taps import heads_of
 
 BATCH = 32
 WARM_UP_RUNS = 5
 TURNS = 12
 RUNS_A_TURN = 10
 TEACHER, LITE_TEACHER, STUDENT = "Keras teacher", "TFLite teacher", "Keras student"
+LARGEST_DROP = 0.05  # of the accuracy, from the Keras student to an export
 SMALLEST_SPAN = 2.0  # points of accuracy on the plot's axis, lest a hundredth look like a fall
 
 
@@ -55,11 +59,13 @@ class Report:
 
     Columns: size on disk, top-1 on the dataset, agreement with the Keras student's classes, latency
     of one image (median, 95th percentile) and of a batch of 32, each on one thread, and the
-    median over the Keras teacher's. `notes` (lines of text) stand below both.
+    median over the Keras teacher's. `notes` (lines of text) stand below both. `head` is the name
+    of the student's head.
     """
 
     rows: tuple
     notes: tuple = ()
+    head: str | None = None
 
     def table(self):
         """The rows as a `rich.table.Table`."""
@@ -98,38 +104,53 @@ class Report:
         return headings, lines
 
 
-def report(student, exports, dataset, *, teacher=None, plot=None):
+def report(
+    student, exports, dataset, *, teacher=None, plot=None, head=None, largest_drop=LARGEST_DROP
+):
     """Measure a student, its exports and its teacher on the same images, in turns, on one thread.
 
     Args:
-        student: the Keras student.
+        student: the Keras student, a classifier.
         exports: {name: path} of exports, as `open_exported` takes them.
         dataset: batched `tf.data.Dataset` of (images, labels), the test split.
         teacher: the Keras teacher, or None. Its TFLite float32 form is measured too; if it has
             none, a note says why.
-        plot: path of a PNG to draw accuracy against size and latency into, or None.
+        plot: path of a PNG to draw accuracy against size and latency into, or None. What is
+            written meanwhile lies beside it.
+        head: what the student's numbers mean, as for `export_saved_model`.
+        largest_drop: share by which an export may be less accurate than the Keras student; None for
+            any. A loss of a point or more stands in the notes.
 
     Returns:
         `Report`. A Keras model that another process cannot load (unregistered classes) is an error.
 
     Raises:
-        ValueError: what cannot be opened or measured.
+        ValueError: what cannot be opened or measured; labels that stand in another order than the
+            student's classes.
+        ExportCheckError: an export is less accurate than `largest_drop` allows.
     """
+    served = _examined(student, head)
+    as_logits = {STUDENT: lambda own: np.asarray(served.head.logits(own))}
+    beside = None if plot is None else Path(plot).parent
     with contextlib.ExitStack() as stack:
         opened, notes = {}, []
         if teacher is not None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            opened[TEACHER] = stack.enter_context(_keras(teacher))
+            as_logits[TEACHER] = _logits_behind(teacher)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".tmp-", dir=beside))
+            opened[TEACHER] = stack.enter_context(_keras(teacher, beside))
             try:
                 lite = export_tflite(teacher, Path(folder) / "teacher.tflite", check=False)
                 opened[LITE_TEACHER] = stack.enter_context(open_exported(lite))
             except (ExportCheckError, TypeError, ValueError) as error:
                 reason = next(iter(str(error).splitlines()), "")  # a converter's can be pages
                 notes.append(f'No row "{LITE_TEACHER}": {reason}')
-        opened[STUDENT] = stack.enter_context(_keras(student))
+        opened[STUDENT] = stack.enter_context(_keras(student, beside))
         for name, path in exports.items():
             opened[name] = stack.enter_context(open_exported(path))
         predictions = {name: model.predict(dataset) for name, model in opened.items()}
+        for name, function in as_logits.items():
+            predictions[name] = (function(predictions[name][0]), predictions[name][1])
+        notes += _notes_on_accuracy(predictions, exports, opened, largest_drop)
         images = next(iter(dataset.as_numpy_iterator()))[0]
         single = _latencies(opened, images[:1])
         batch = _latencies(opened, np.resize(images, (BATCH, *images.shape[1:])))
@@ -151,7 +172,7 @@ def report(student, exports, dataset, *, teacher=None, plot=None):
                 middle / float(np.median(single[TEACHER])) if teacher is not None else None,
             )
         )
-    result = Report(tuple(rows), tuple(notes))
+    result = Report(tuple(rows), tuple(notes), served.head.name)
     if plot is not None:
         draw(result, plot)
     return result
@@ -195,14 +216,52 @@ def draw(result, path):
         figure.savefig(partial, dpi=150, format="png")
 
 
-def _keras(model):
+def _examined(student, head):
+    """The `Served` of a student that is a classifier."""
+    served = examine(student, head=head)
+    if served.task not in ("classes", "binary") or len(served.shape) != 2:
+        raise ValueError(
+            f'Student "{student.name}" returns the shape {served.shape} of head '
+            f'"{served.head.name}", but a report is of classes, one an example. Measure exports of '
+            "other students with tfkd.export.open_exported."
+        )
+    return served
+
+
+def _logits_behind(teacher):
+    """A function from a teacher's outputs to logits; as they are where its head is not known."""
+    (found, *others) = heads_of(teacher).values()
+    if others or found.kind != "probabilities":
+        return np.asarray
+    return lambda own: np.asarray(found.logits(own))
+
+
+def _notes_on_accuracy(predictions, exports, opened, largest_drop):
+    """What an export loses against the Keras student, in words; beyond the limit it is an error."""
+    right = {}
+    for name, (logits, labels) in predictions.items():
+        answers = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(-1)
+        right[name] = answers == labels
+        if name == STUDENT:
+            count = max(2, logits.shape[1])
+            names = next((model.labels for model in opened.values() if model.labels), None)
+            names = names or [str(number) for number in range(count)]
+            accuracy.require_order(answers.astype(int), labels, names)
+    said = [
+        accuracy.require_small_drop(name, right[STUDENT], right[name], largest_drop)
+        for name in exports
+    ]
+    return [line for line in said if line]
+
+
+def _keras(model, beside):
     try:
-        return open_keras(model)
+        return open_keras(model, directory=beside)
     except LoaderError as error:
         raise ValueError(
             f'Model "{model.name}" cannot be loaded in a fresh process, where its speed is '
-            "measured: "
-            f"{error}. Register its classes with keras.saving.register_keras_serializable."
+            f"measured: {error}. Register its classes with "
+            "keras.saving.register_keras_serializable."
         ) from error
 
 

@@ -3,10 +3,12 @@
 import numpy as np
 import tensorflow as tf
 
-from tfkd.export import checks, papers, warmup
+from tfkd.export import checks, model_card, model_inputs, suitability
+from tfkd.export.errors import on_disk
 from tfkd.export.images import MAXIMUM_PIXELS, decode_batch
 from tfkd.export.student import examine
-from tfkd.export.versions import new_version
+from tfkd.runtime import warmup
+from tfkd.runtime.versions import new_version
 
 
 def export_saved_model(
@@ -20,6 +22,7 @@ def export_saved_model(
     keep=None,
     image_dtype="float32",
     output=None,
+    head=None,
     maximum_pixels=MAXIMUM_PIXELS,
     manifest=None,
     examples=None,
@@ -28,48 +31,69 @@ def export_saved_model(
     """Write `directory/<version>/`, check it with TensorFlow's C++ loader, publish it by a rename.
 
     Signatures, each with a free batch dimension:
-        serving_default  {"image"} → {"logits", "probabilities", "class_id": int32, "label": string}
+        serving_default  {"image"} → what the head gives, see below
         serve_bytes      {"image_bytes"}: JPEG, PNG or WebP files → the same; for students of images
+                         that take raw pixels
         features         {"image"} → {tap: float32}; only with `features`
-    A student of several inputs has their names instead of "image". Mixed-precision students are
-    exported in float32; of a student that ends in softmax or sigmoid the logits are recovered.
+    A student of other inputs has their names instead of "image". Heads:
+        classes that exclude each other  logits, probabilities, class_id: int32, label: string
+        one logit or probability         the same, of two classes: (1 - p, p)
+        independent labels               logits, probabilities, labels: string, the name of each
+                                         label whose probability is above 0.5, else ""
+        numbers                          values
+    Outputs that are maps or sequences give these at each position (names for sequences only).
+    Students of another precision are exported in float32; of a student that ends in probabilities
+    these are served as they are, and the logits are recovered.
 
     Args:
         student: a plain, built `keras.Model` (of a distiller: `distiller.student`).
         directory: base directory of the model.
-        labels: class names, one an output (two for a one-logit student); default "0", "1", ….
+        labels: names of the classes (two for a one-logit student), labels or numbers, in the order
+            of the outputs; default "0", "1", ….
         version: number of the version; None takes the next one. Old versions stay.
         warmup_batch_sizes: batch sizes of the warm-up records written for every signature.
         features: names of taps (`"stage2_out"`, `"backbone/conv5"`) to serve.
         keep: keep only so many of the newest versions.
         image_dtype: "float32" or "uint8", the dtype of "image" in requests; values are 0..255 in
             both.
-        output: name of the output with the logits, for students of several outputs.
+        output: name of the output to serve, for students of several outputs.
+        head: what its numbers mean: "logits", "independent_logits" (a sigmoid for each label),
+            "probabilities", "independent_probabilities" or "numbers". By default that is found in
+            the student's graph, its numbers and the loss it is compiled with; where these do not
+            tell independent labels from classes, classes are assumed, and the model card says so.
         maximum_pixels: encoded images with more pixels are refused.
         manifest: dict of facts about the run, stored in `assets.extra/manifest.json`.
-        examples: real images to check with, shape (n, height, width, channels); default random
-            ones.
+        examples: real inputs to check with, best ones that were not trained on: an array, {input
+            name: array}, a `tf.data.Dataset`, or any of them with labels, (inputs, labels); with
+            labels the accuracy is compared too. Default: made-up inputs.
         check: False leaves the checks out.
 
     Returns:
         `pathlib.Path` of the version.
 
     Raises:
-        TypeError, ValueError: student or arguments cannot be exported. ExportCheckError: what was
-        written does not do what the student does. In each case nothing is published.
+        TypeError, ValueError: student or arguments cannot be exported.
+        ExportCheckError: what was written does not do what the student does.
+        DiskFullError: there is no space left for it. In each case nothing is published.
     """
-    served = examine(student, labels, output, features, image_dtype)
+    served = examine(student, labels, output, features, image_dtype, head)
     sizes = _checked_batch_sizes(warmup_batch_sizes)
-    with new_version(directory, version, keep) as new:
+    given = suitability.examples(examples, served)
+    with on_disk(directory, space(served)), new_version(directory, version, keep) as new:
         functions = signature_functions(served, maximum_pixels)
-        save_functions(functions, new.directory)
+        save_functions(functions, new.directory, served.model)
         requests = warmup_requests(served, functions, sizes)
         warmup.write(new.directory, student.name, requests)
         report = None
         if check:
-            report = checks.compare_saved_model(new.directory, served, functions, examples)
-        papers.write(new.directory, served, functions, manifest, report)
+            report = checks.compare_saved_model(new.directory, served, functions, given)
+        model_card.write(new.directory, served, functions, manifest, report)
     return new.path
+
+
+def space(served):
+    """Bytes that an export of a student takes at least: its weights."""
+    return sum(np.asarray(weight).nbytes for weight in served.model.get_weights())
 
 
 def signature_functions(served, maximum_pixels=MAXIMUM_PIXELS):
@@ -77,19 +101,12 @@ def signature_functions(served, maximum_pixels=MAXIMUM_PIXELS):
     specs = dict(served.inputs)
 
     def classify(feeds):
-        feeds = {name: tf.ensure_shape(t, specs[name].shape) for name, t in feeds.items()}
-        logits = served.logits(feeds)
-        probabilities = served.probabilities(logits)
-        class_id = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
-        return {
-            "logits": logits,
-            "probabilities": probabilities,
-            "class_id": class_id,
-            "label": tf.gather(tf.constant(served.labels), class_id),
-        }
+        return served.outputs(
+            {name: tf.ensure_shape(tensor, specs[name].shape) for name, tensor in feeds.items()}
+        )
 
     functions = {"serving_default": concrete(classify, specs)}
-    if served.image_shape is not None and served.image_shape[-1] in (1, 3):
+    if served.takes_pixels and served.image_shape[-1] in (1, 3):
 
         def classify_bytes(feeds):
             images = decode_batch(feeds["image_bytes"], served.image_shape, maximum_pixels)
@@ -129,14 +146,19 @@ def concrete(function, specs):
     return traced.get_concrete_function(**specs)
 
 
-def save_functions(functions, directory):
-    """Write exactly the variables that the signatures read.
+def save_functions(functions, directory, model):
+    """Writes exactly the variables and lookup tables of a model that the signatures read.
 
     `keras.export.ExportArchive` tracks every variable under two names and stores its bytes twice;
-    it also stores variables that inference does not read (seeds of dropout)."""
+    it also stores variables that inference does not read (seeds of dropout).
+    """
     module = tf.Module()
     used = {id(v): v for function in functions.values() for v in function.graph.variables}
     module.weights = list(used.values())
+    captures = [capture for function in functions.values() for capture in function.graph.captures]
+    read = {id(outer) for outer, _ in captures}
+    tables = model_inputs.lookup_tables(model)
+    module.tables = [table for table in tables if id(table.resource_handle) in read]
     tf.saved_model.save(module, str(directory), signatures=functions)
 
 

@@ -1,262 +1,258 @@
-"""What an export has to know of a student: its inputs, its logits, its kind of head, its labels."""
+"""What an export has to know of a student: its inputs, what its numbers mean, its labels."""
 
 import dataclasses
-import re
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfkd import taps
+from tfkd.export import model_inputs, precision, served_head
+from tfkd.heads import Head, refined
 from tfkd.models import forks
 
-_AUTOMATIC_NAME = re.compile(r"(keras_tensor|input|input_layer|inputs)(_\d+)?")
+THRESHOLD = 0.5  # above it an independent label is said to hold
+
+_ROWS = 3  # made-up examples
+_LONGEST_REASON = 400  # characters of an error that Keras raised
+_MAXIMUM_RANK_OF_NAMES = 3  # names for each of a sequence's positions, not for each pixel
 
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-    """A student, seen as a function from named inputs to logits.
+    """A student, seen as a function from named inputs to named outputs.
 
     Attributes:
-        model: the student in float32 (a clone if the student computes in lower precision).
+        model: the student in float32 (a clone if the student computes in another precision).
         inputs: {name: `tf.TensorSpec` with a free batch dimension}; an image is called "image".
-        output: name of the output that holds the logits.
-        head: "softmax" (classes exclude each other), "sigmoid" (each class for itself), or "binary"
-            (one logit).
-        labels: one name a class; a binary head has two classes.
+        output: name of the output that is served.
+        head: `tfkd.heads.Head`, known.
+        shape: static shape of the output, (None, ..., width); (None,) for one number an example.
+        assumed: why the head is taken for what it is where the student does not tell; else "".
+        labels: one name a class (two for a binary head), for each independent label, or for each
+            number of a regression, () if these were not named.
         features: names of the taps to serve.
+        reader: the traced `tfkd.taps.Taps` of the model.
     """
 
     model: keras.Model
     inputs: dict
     output: str
-    head: str
+    head: Head
+    shape: tuple
+    assumed: str
     labels: tuple
-    features: tuple = ()
+    features: tuple
+    reader: taps.Taps
+
+    @property
+    def task(self):
+        """ "classes" (they exclude each other), "binary" (one logit or probability), "labels"
+        (independent of each other) or "numbers"."""
+        if self.head.kind == "numbers":
+            return "numbers"
+        if self.head.labels == "one_of_many":
+            return "classes"
+        return "binary" if served_head.width_of(self.shape) == 1 else "labels"
 
     @property
     def image_shape(self):
         """(height, width, channels) if the student takes one image, else None."""
-        if list(self.inputs) != ["image"]:
+        if list(self.inputs) != [model_inputs.IMAGE]:
             return None
-        return tuple(self.inputs["image"].shape[1:])
+        return tuple(self.inputs[model_inputs.IMAGE].shape[1:])
 
-    def logits(self, feeds):
-        """Logits, float32, shape (batch, outputs), from {input name: tensor}."""
-        return self._tensors(feeds, ())[self.output]
+    @property
+    def takes_pixels(self):
+        """Whether the student takes one image of raw pixels, 0..255."""
+        return self.image_shape is not None and model_inputs.takes_pixels(self.model)
+
+    def outputs(self, feeds, names=True):
+        """What is served for {input name: tensor}: {output name: tensor}.
+
+        Numbers are served as "values". Every other head gives "logits" and "probabilities"
+        (float32, (batch, ..., classes); a binary head's are of both classes: 1 - p, p), and with
+        `names` what follows from these: "class_id" and "label" of classes that exclude each other,
+        "labels" of independent ones: a label's name where its probability is above 0.5, else "".
+        """
+        returned, tensors = self.reader(self._arranged(feeds), training=False)
+        own = model_inputs.picked(returned, self.model, self.output)
+        if self.task == "numbers":
+            return {"values": tf.cast(own, tf.float32)}
+        logits = tf.cast(tensors[self.output], tf.float32)
+        logits, own = (t[..., None] if len(self.shape) == 1 else t for t in (logits, own))
+        probabilities = tf.cast(self.head.probabilities(own), tf.float32)
+        if self.task == "binary":
+            # 1 - p loses every digit of a small probability; the sigmoid of -z does not.
+            probabilities = tf.concat([tf.sigmoid(-logits), probabilities], axis=-1)
+        found = {"logits": logits, "probabilities": probabilities}
+        return {**found, **self._named(probabilities)} if names else found
 
     def feature_maps(self, feeds):
         """{tap: float32 tensor} from {input name: tensor}."""
-        tensors = self._tensors(feeds, self.features)
+        tensors = self.reader(self._arranged(feeds), training=False)[1]
         return {name: tf.cast(tensors[name], tf.float32) for name in self.features}
 
-    def probabilities(self, logits):
-        """Probabilities, shape (batch, classes). A binary head gives both classes: (1 - p, p)."""
-        if self.head == "binary":
-            return tf.concat([tf.sigmoid(-logits), tf.sigmoid(logits)], axis=-1)
-        return tf.sigmoid(logits) if self.head == "sigmoid" else tf.nn.softmax(logits)
+    def own_output(self, feeds, batch_size=64):
+        """What the Keras model itself returns for {input name: array}: float32 array.
+
+        This is the reference of all checks: no head, no tap, no traced function takes part.
+        """
+        size = len(next(iter(feeds.values())))
+        parts = []
+        for start in range(0, size, batch_size):
+            part = {name: array[start : start + batch_size] for name, array in feeds.items()}
+            returned = model_inputs.call(self.model, self.inputs, part)
+            own = model_inputs.picked(returned, self.model, self.output)
+            parts.append(np.asarray(own, "float32"))
+        return np.concatenate(parts)
 
     def sample(self, batch_size, seed=0):
-        """Reproducible inputs {name: array}: whole pixel values 0..255 for an image, else standard
-        normal or zeros."""
-        generator = np.random.default_rng(seed)
-        feeds = {}
-        for name, spec in self.inputs.items():
-            shape = (batch_size, *spec.shape[1:])
-            dtype = spec.dtype.as_numpy_dtype
-            if name == "image":
-                feeds[name] = generator.integers(0, 256, shape).astype(dtype)
-            elif spec.dtype.is_floating:
-                feeds[name] = generator.standard_normal(shape).astype(dtype)
-            else:
-                feeds[name] = np.zeros(shape, dtype)
-        return feeds
+        """Reproducible made-up inputs {name: array}, see `model_inputs.made_up`."""
+        return model_inputs.made_up(self.model, self.inputs, batch_size, seed)
 
-    def _tensors(self, feeds, names):
-        floats = {n: tf.cast(t, tf.float32) if n == "image" else t for n, t in feeds.items()}
-        arranged = _arrange(self.model, floats)
-        return taps.Taps(self.model, names, "student")(arranged, training=False)[1]
+    def _named(self, probabilities):
+        labels = tf.constant(self.labels)
+        short = len(self.shape) <= _MAXIMUM_RANK_OF_NAMES
+        if self.task == "labels":
+            holds = probabilities > THRESHOLD
+            return {"labels": tf.where(holds, labels, "")} if short else {}
+        class_id = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+        named = {"label": tf.gather(labels, class_id)} if short else {}
+        return {"class_id": class_id, **named}
+
+    def _arranged(self, feeds):
+        return model_inputs.arranged(self.model, self.inputs, feeds)
 
 
-def examine(student, labels=None, output=None, features=None, input_dtype="float32"):
-    """Look at a student and say how it is to be served.
+def examine(student, labels=None, output=None, features=None, input_dtype="float32", head=None):
+    """Looks at a student and says how it is to be served.
 
     Args:
         student: built `keras.Model`, one output (or `output` names which one).
-        labels: class names in the order of the outputs; default "0", "1", ....
-        output: name of the output with the logits, for a student of several outputs.
-        features: tap names to serve besides.
-        input_dtype: dtype of the served inputs, "float32" or "uint8" (raw pixels).
+        labels: names in the order of the outputs; default "0", "1", ....
+        output: name of the output to serve, for a student of several.
+        features: names of taps to serve besides.
+        input_dtype: dtype of a served image, "float32" or "uint8" (raw pixels).
+        head: name of a head (see `tfkd.heads.Head.get`) or a `Head`; default: what the student's
+            graph, its numbers and the loss that it is compiled with tell. A `Head` of which only
+            `labels` are known adds these to what is found.
 
     Raises:
-        TypeError: not a plain Keras model. ValueError: it cannot be served as it is; the message
-            says how to mend it.
+        TypeError: not a plain Keras model.
+        ValueError: it cannot be served as it is, or it is not known what its numbers mean; the
+            message says how to fix it.
     """
     _require_plain_model(student)
     if input_dtype not in ("float32", "uint8"):
         raise ValueError(f'image_dtype must be "float32" or "uint8"; given {input_dtype!r}.')
-    inputs = _input_specs(student, input_dtype)
-    model = in_float32(student)
-    served = Served(model, inputs, output or taps.OUTPUT, "softmax", (), tuple(features or ()))
-    names = taps.output_names(student)
-    if output is None and names and len(names) > 1:
-        raise ValueError(
-            f'Student "{student.name}" has the outputs {list(names)}. Say which one holds the '
-            "logits, for example "
-            f'output="{names[-1]}".'
-        )
-    if output is not None and output not in (names or (taps.OUTPUT,)):
-        raise ValueError(f"No output {output!r} in student {student.name!r}; it has {list(names)}.")
-    if output is not None and len(names) > 1:
-        if isinstance(model.output, dict):
-            model = forks.narrowed(model, output, student.name)
-        else:
-            model = keras.Model(model.input, model.outputs[names.index(output)], name=student.name)
-        served = dataclasses.replace(served, model=model, output=taps.OUTPUT)
-    width, activation = _head(served)
-    head = "binary" if width == 1 else (activation or "softmax")
-    labels = _checked_labels(labels, 2 if width == 1 else width)
-    return dataclasses.replace(served, head=head, labels=labels)
-
-
-def in_float32(model):
-    """The model itself if it computes in float32, else a float32 clone with the same weights.
-
-    Raises:
-        ValueError: the model needs a clone and cannot be rebuilt from its configuration.
-    """
-    if {layer.compute_dtype for layer in model._flatten_layers()} <= {"float32", None}:
-        return model
-    try:
-        configuration = keras.saving.serialize_keras_object(model)
-        _set_policies(configuration)
-        clone = keras.saving.deserialize_keras_object(configuration)
-    except Exception as error:
-        raise ValueError(
-            f'Student "{model.name}" computes in mixed precision; exports are float32, and the '
-            "student could not be "
-            f"rebuilt from its configuration ({error}). Give its classes a get_config and register "
-            "them."
-        ) from error
-    clone.set_weights(model.get_weights())
-    return clone
-
-
-def _set_policies(node):
-    if isinstance(node, dict):
-        if node.get("class_name") == "DTypePolicy":
-            node["config"]["name"] = "float32"
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for child in node:
-            _set_policies(child)
+    given = None if head is None else Head.get(head)
+    inputs = model_inputs.specs(student, input_dtype)
+    _require_numbers(student, inputs)
+    model = precision.in_float32(student)
+    if model is not student:
+        precision.require_same_answers(student, model, inputs)
+    output, loss = _chosen_output(student, output), served_head.loss_on(student, output)
+    if len(taps.output_names(model) or ()) > 1:
+        model, output = _narrowed(model, output), taps.OUTPUT
+    known = given if given is not None and given.kind is not None else None
+    reader = taps.Taps(model, features or (), "student", heads=known)
+    dtypes = model_inputs.own_dtypes(model, inputs)
+    signature = {name: tf.TensorSpec(spec.shape, dtypes[name]) for name, spec in inputs.items()}
+    shapes = reader.trace(model_inputs.structured(model, signature))
+    output = _chosen_output(student, output, tuple(reader.output_heads))
+    found = refined({output: reader.output_heads[output]}, shapes, loss)[output]
+    if given is not None and found.labels is None and found.kind in ("logits", "probabilities"):
+        found = dataclasses.replace(found, labels=given.labels)
+    head, assumed = served_head.decided(
+        student, found, shapes[output], None if known is not None else loss
+    )
+    reader.output_heads = {output: head}
+    served = Served(
+        model, inputs, output, head, shapes[output], assumed, (), tuple(features or ()), reader
+    )
+    served_head.require_sense(served)
+    return dataclasses.replace(served, labels=_checked_labels(labels, served))
 
 
 def _require_plain_model(student):
     if hasattr(student, "student") and hasattr(student, "teacher"):
         raise TypeError(
             f"{type(student).__name__} holds a student and a teacher; only the student is "
-            "exported. "
-            "Pass distiller.student."
+            "exported. Pass distiller.student."
         )
     if not isinstance(student, keras.Model):
         raise TypeError(f"The student must be a keras.Model; given {type(student).__name__}.")
     if not student.built:
         raise ValueError(
             f'Student "{student.name}" is not built, so its input shape is unknown. Call it once '
-            "on a batch, or "
-            "give it a keras.Input."
+            "on a batch, or give it a keras.Input."
         )
 
 
-def _keras_inputs(model):
-    """The model's symbolic inputs, or None for a subclassed model."""
+def _require_numbers(student, inputs):
+    """Calls the student on made-up inputs, which no graph can stand for."""
+    feeds = model_inputs.made_up(student, inputs, _ROWS)
     try:
-        return model.inputs or None
-    except AttributeError:
-        return None
-
-
-def _arrange(model, feeds):
-    """{input name: tensor} (in the order of the model's inputs) in the structure that the model's
-    call takes."""
-    symbols = _keras_inputs(model)
-    if symbols is None:
-        return next(iter(feeds.values()))
-    by_symbol = dict(zip(map(id, symbols), feeds.values(), strict=True))
-    return keras.tree.map_structure(lambda symbol: by_symbol[id(symbol)], model.input)
-
-
-def _input_specs(student, image_dtype):
-    symbols = _keras_inputs(student)
-    if symbols is None:  # a subclassed model: Keras kept the shape it was built with
-        shapes = list((getattr(student, "_build_shapes_dict", None) or {}).values())
-        if len(shapes) != 1 or not isinstance(shapes[0], tuple):
-            raise ValueError(
-                f'The inputs of student "{student.name}" are unknown. Wrap it: keras.Model(inputs, '
-                "student(inputs)), "
-                'with inputs = keras.Input(shape, name="image").'
-            )
-        found = [("input", (None, *shapes[0][1:]), "float32")]
-    else:
-        keys = (
-            {id(t): key for key, t in student.input.items()}
-            if isinstance(student.input, dict)
-            else {}
-        )
-        found = [(keys.get(id(t), t.name), t.shape, t.dtype) for t in symbols]
-    unnamed = [name for name, _, _ in found if _AUTOMATIC_NAME.fullmatch(name)]
-    if len(found) > 1 and unnamed:
+        returned = keras.tree.flatten(model_inputs.call(student, inputs, feeds))
+    except (tf.errors.OpError, TypeError, ValueError) as error:
+        shapes = {name: (_ROWS, *spec.shape[1:]) for name, spec in inputs.items()}
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
         raise ValueError(
-            f'Student "{student.name}" has {len(found)} inputs, and {unnamed} have no name of '
-            "their own; clients "
-            'would not know which is which. Name each: keras.Input(shape, name="image").'
-        )
-    if len(found) == 1:
-        name, shape, dtype = found[0]
-        if len(shape) == 4:
-            found = [("image", shape, image_dtype)]
-        elif unnamed:
-            found = [("inputs", shape, dtype)]
-    for name, shape, _ in found:
-        if shape[0] is not None or None in shape[1:]:
-            raise ValueError(
-                f'Input "{name}" of student "{student.name}" has the shape {tuple(shape)}. An '
-                "export needs a free "
-                "batch dimension and fixed sizes behind it: keras.Input((height, width, channels))."
-            )
-    return {name: tf.TensorSpec(shape, dtype, name=name) for name, shape, dtype in found}
-
-
-def _head(served):
-    """(number of logits, "softmax" or "sigmoid" if such an activation had to be undone, else
-    None)."""
-    floats = {
-        name: tf.TensorSpec(spec.shape, tf.float32 if name == "image" else spec.dtype)
-        for name, spec in served.inputs.items()
-    }
-    shapes, activations = taps.Taps(served.model, served.features, "student").trace(
-        _arrange(served.model, floats)
-    )
-    shape = shapes[served.output]
-    if len(shape) != 2 or shape[-1] is None:
+            f'Student "{student.name}" cannot be called on made-up inputs of the shapes {shapes}, '
+            f"but an export takes batches of any size: {reason}"
+        ) from error
+    if any(tensor.dtype == tf.string for tensor in returned):
         raise ValueError(
-            f'Student "{served.model.name}" returns the shape {shape}; a classifier returns '
-            "(batch, classes)."
+            f'Student "{student.name}" gives text, but an export serves numbers and gives them '
+            "names itself: export the part before the layer that turns them into text, and give "
+            "the names as labels."
         )
-    return shape[-1], activations[served.output]
 
 
-def _checked_labels(labels, count):
+def _chosen_output(student, output, names=None):
+    """The output to serve, None as long as only a call can tell which there are."""
+    names = names or taps.output_names(student)
+    if names is None or output in names:
+        return output
+    if output is not None and output != taps.OUTPUT:
+        raise ValueError(
+            f'Student "{student.name}" has no output {output!r}; it has {list(names)}.'
+        )
+    if len(names) > 1:
+        raise ValueError(
+            f'Student "{student.name}" has the outputs {list(names)}. Say which one to export, '
+            f'for example output="{names[-1]}".'
+        )
+    return names[0]
+
+
+def _narrowed(model, output):
+    """The model with one of its outputs alone, and no layer beyond what that needs."""
+    if isinstance(model.output, dict):
+        return forks.narrowed(model, output, model.name)
+    position = taps.output_names(model).index(output)
+    return keras.Model(model.input, model.outputs[position], name=model.name)
+
+
+def _checked_labels(labels, served):
+    count = 2 if served.task == "binary" else served_head.width_of(served.shape)
     if labels is None:
-        return tuple(str(index) for index in range(count))
+        return () if served.task == "numbers" else tuple(str(index) for index in range(count))
     labels = tuple(labels)
     if not all(isinstance(label, str) and label for label in labels):
         raise ValueError(f"labels must be names (non-empty strings); given {labels!r}.")
-    if len(labels) != count:
+    broken = [label for label in labels if label.splitlines() != [label]]
+    if broken:
         raise ValueError(
-            f"{len(labels)} labels were given, but the student tells {count} classes apart. "
-            "Give one label a class, in the order of the outputs."
+            f"labels must be names of one line, for labels.txt has one line a class; given "
+            f"{broken[0]!r}."
+        )
+    if len(labels) != count:
+        kinds = {"labels": "labels", "numbers": "numbers"}.get(served.task, "classes")
+        raise ValueError(
+            f"{len(labels)} labels were given, but the student tells {count} {kinds} apart. "
+            "Give one label for each, in the order of the outputs."
         )
     if len(set(labels)) != count:
         twice = sorted({label for label in labels if labels.count(label) > 1})

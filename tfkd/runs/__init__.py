@@ -236,7 +236,7 @@ def predict(model, paths, row=None, top=1, csv=None):
     return predicting.answer(question, top, csv)
 
 
-def serve_runs(paths, files=None, host="127.0.0.1", rest_port=8501, grpc_port=8500):
+def serve_runs(paths, files=None, host="127.0.0.1", rest_port=8501, grpc_port=8500, trust=False):
     """Serves exported models for development until it is stopped, or writes TF Serving's files.
 
     Args:
@@ -244,6 +244,7 @@ def serve_runs(paths, files=None, host="127.0.0.1", rest_port=8501, grpc_port=85
         files: directory for a compose file and configurations of TensorFlow Serving; then nothing
             is served.
         host, rest_port, grpc_port: where to listen.
+        trust: serve models too whose graphs read or write files or run Python.
 
     Returns:
         Path of the compose file, or None.
@@ -258,4 +259,4 @@ def serve_runs(paths, files=None, host="127.0.0.1", rest_port=8501, grpc_port=85
     ports = {"rest_port": rest_port, "grpc_port": grpc_port}
     if files is not None:
         return write_serving_files(files, models, **ports)
-    return serve(models, host=host, **ports)
+    return serve(models, host=host, trust=trust, **ports)

@@ -9,6 +9,7 @@ import datetime
 import os
 import shutil
 import time
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,16 +24,19 @@ from tfkd import evaluation
 from tfkd.data import batches
 from tfkd.export import export_saved_model, export_tflite, measure, open_exported
 from tfkd.export.calibration import choose
-from tfkd.export.versions import new_version
+from tfkd.export.errors import ExportWarning
 from tfkd.files import full_disk_named, locked, write_json
+from tfkd.heads import Head
 from tfkd.runs.directory import EXPORT, EXPORT_PICTURE, EXPORT_RECORD, SAVED_MODEL, WORK
 from tfkd.runs.finished import load_run_data, student_of
 from tfkd.runs.models import Logits, load_model
 from tfkd.runs.tensorflow_output import silenced
 from tfkd.runs.training import EVALUATION_BATCH
+from tfkd.runtime.versions import new_version
 
 CALIBRATION_SEED = 0
 CHECK_IMAGES = 256
+HEAD = Head(labels="one_of_many")  # of a run's student: an image is of one class
 # What of run.json travels with a SavedModel.
 MANIFEST = ("tfkd", "finished", "versions", "settings", "data", "teachers", "kept_seed", "summary")
 
@@ -80,15 +84,22 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
         shutil.rmtree(stage, ignore_errors=True)
         try:
             manifest = {name: record.content()[name] for name in MANIFEST}
-            staged = _write(student, splits, options, stage, manifest, check)
+            notes = []
+            staged = _write(student, splits, options, stage, manifest, check, notes)
             test = batches(splits.test, EVALUATION_BATCH)
             with silenced():
                 measured = measure.report(
-                    student, staged, test, teacher=teacher, plot=stage / EXPORT_PICTURE
+                    student,
+                    staged,
+                    test,
+                    teacher=teacher,
+                    plot=stage / EXPORT_PICTURE,
+                    head=HEAD,
+                    largest_drop=measure.LARGEST_DROP if check else None,
                 )
             files = _publish(staged, out, options.keep)
             os.replace(stage / EXPORT_PICTURE, out / EXPORT_PICTURE)
-            content = _content(directory, record, own, options, check, files, measured)
+            content = _content(directory, record, own, options, check, files, measured, notes)
             write_json(out / EXPORT_RECORD, content)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
@@ -147,15 +158,15 @@ def evaluate_exported(path, directory, record, splits):
     return rows
 
 
-def _write(student, splits, options, stage, manifest, check):
-    """Writes and checks everything below `stage`; {row name: path}."""
-    common = {"labels": splits.info.label_names, "check": check}
+def _write(student, splits, options, stage, manifest, check, notes):
+    """Writes and checks everything below `stage`; {row name: path}. `notes` gets what was odd."""
+    common = {"labels": splits.info.label_names, "check": check, "head": HEAD}
     if check:
-        images = splits.validation.take(CHECK_IMAGES).as_numpy_iterator()
-        common["examples"] = np.stack([image for image, _ in images])
+        pairs = list(splits.validation.take(CHECK_IMAGES).as_numpy_iterator())
+        common["examples"] = tuple(np.stack(parts) for parts in zip(*pairs, strict=True))
     written = {}
     if "saved_model" in options.format:
-        with _told("SavedModel", check), silenced():
+        with _told("SavedModel", check, notes), silenced():
             written["SavedModel"] = export_saved_model(
                 student, stage / SAVED_MODEL, manifest=manifest, **common
             )
@@ -163,7 +174,7 @@ def _write(student, splits, options, stage, manifest, check):
         calibration = None
         if name == "int8":
             calibration = choose(splits.train, options.calibration_images, CALIBRATION_SEED)
-        with _told(f"TFLite {name}", check), silenced():
+        with _told(f"TFLite {name}", check, notes), silenced():
             written[f"TFLite {name}"] = export_tflite(
                 student,
                 stage / f"student_{name}.tflite",
@@ -175,12 +186,18 @@ def _write(student, splits, options, stage, manifest, check):
 
 
 @contextlib.contextmanager
-def _told(name, check):
+def _told(name, check, notes):
+    """Says how long an export took, and what was odd about it, which goes into `notes` too."""
     start = time.perf_counter()
-    yield
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
     seconds = time.perf_counter() - start
     line = f"{name}: written, {'checks green' if check else 'not checked'} ({seconds:.1f} s)"
-    Console().print(line, highlight=False)
+    said = [str(one.message) for one in caught if issubclass(one.category, ExportWarning)]
+    for text in (line, *(f"Warning: {one}" for one in said)):
+        Console().print(text, highlight=False, markup=False, soft_wrap=True)
+    notes += [f"{name}: {one}" for one in said]
 
 
 def _publish(staged, out, keep):
@@ -198,7 +215,7 @@ def _publish(staged, out, keep):
     return {name: path.relative_to(out).as_posix() for name, path in published.items()}
 
 
-def _content(directory, record, row, options, check, files, measured):
+def _content(directory, record, row, options, check, files, measured, notes):
     """The content of export.json."""
     data = record.data[row.data]
     return {
@@ -215,6 +232,8 @@ def _content(directory, record, row, options, check, files, measured):
         },
         "settings": options.to_dict(),
         "checked": check,
+        "head": measured.head,
+        "notes": [*notes, *measured.notes],
         "files": files,
         "figures": measured.as_dicts(),
         "steps": _steps(measured.rows, files),

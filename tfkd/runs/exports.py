@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from tfkd.export.versions import list_versions
 from tfkd.runs.directory import EXPORT, EXPORT_RECORD, SAVED_MODEL, RunDirectory
+from tfkd.runtime.versions import list_versions
 
 
 def is_export(path):

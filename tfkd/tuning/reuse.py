@@ -11,8 +11,8 @@ import hashlib
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.backend.common import global_state
-from keras.src.random import seed_generator
+
+from tfkd import _keras
 
 _MISSING = object()
 
@@ -274,7 +274,7 @@ def uses_global_generator():
 
     Then something drew from `keras.random` without a seed. (There is no public way to know.)
     """
-    return global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR) is not None
+    return _keras.has_global_seed_generator()
 
 
 def _draws_in_graph(graph):

@@ -109,23 +109,21 @@ def test_settings_name_data_and_teacher_and_no_place(tmp_path):
     elsewhere = settings.replace(data="/mnt/photos", data_dir="/mnt", cache=None)
     assert portable(settings) == portable(elsewhere)
     assert (portable(settings)["data"], portable(settings)["teacher"]) == ("photos", teacher.name)
-    inputs = inputs_of(settings, INFO)
+    inputs = inputs_of(settings, INFO, "sha256:file")
     text = inputs.model_dump_json()
     assert str(tmp_path) not in text and "/home" not in text and "/data" not in text
-    assert Inputs.model_validate_json(text) == inputs == inputs_of(elsewhere, INFO)
+    assert Inputs.model_validate_json(text) == inputs
+    assert inputs == inputs_of(elsewhere, INFO, "sha256:file")
 
 
-def test_what_changed_is_named(tmp_path):
-    teacher = tmp_path / "teacher.keras"
-    teacher.write_bytes(b"weights")
-    settings = SearchSettings(teacher=str(teacher))
-    begun = inputs_of(settings, INFO)
-    assert begun.changed(begun) == []
+def test_what_changed_is_named():
+    settings = SearchSettings()
+    begun = inputs_of(settings, INFO, "sha256:file")
+    assert begun.changed(begun) == [] == begun.changed(inputs_of(settings, INFO))
     other_data = SimpleNamespace(name=INFO.name, fingerprint="sha256:other")
-    assert begun.changed(inputs_of(settings, other_data)) == ["data"]
-    teacher.write_bytes(b"others")
-    assert begun.changed(inputs_of(settings, INFO)) == ["teacher"]
-    assert begun.changed(inputs_of(settings, other_data)) == ["data", "teacher"]
+    assert begun.changed(inputs_of(settings, other_data, "sha256:file")) == ["data"]
+    assert begun.changed(inputs_of(settings, INFO, "sha256:other")) == ["teacher"]
+    assert begun.changed(inputs_of(settings, other_data, "sha256:other")) == ["data", "teacher"]
     known = begun.teacher.model_copy(update={"weights": "sha256:1"})
     other = begun.teacher.model_copy(update={"weights": "sha256:2"})
     known, other = (begun.model_copy(update={"teacher": own}) for own in (known, other))

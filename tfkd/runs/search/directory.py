@@ -86,7 +86,7 @@ class SearchDirectory(RunDirectory):
     def check_same(self, settings):
         """Raises ValueError, saying what differs, unless the search here has these settings."""
         kept = self.inputs()
-        own = portable(self.settings(SearchSettings, SETTINGS)) if kept is None else kept.settings
+        own = portable(SearchSettings.from_toml(self / SETTINGS)) if kept is None else kept.settings
         other = portable(settings)
         differences = [
             f"{name}: {own.get(name)!r}, not {other.get(name)!r}"

@@ -5,14 +5,13 @@ of them says so. Data and teacher are known by name and fingerprint, so that bot
 same on any machine.
 """
 
-import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
 
-from tfkd.settings.base import is_path
 from tfkd.tuning.results import Record, read_json
 
 # Settings that say where something lies, and no more.
@@ -114,22 +113,19 @@ def read_record(path):
     return json.loads(Path(path).read_bytes())
 
 
-def inputs_of(settings, info):
+def inputs_of(settings, info, teacher=None):
     """The `Inputs` of a search that begins now.
 
     Args:
         settings: `SearchSettings`.
         info: `tfkd.data.DataInfo`.
+        teacher: fingerprint of the teacher's file, where one is given.
     """
-    file = None
-    if is_path(settings.teacher):
-        digest = hashlib.sha256(Path(settings.teacher).read_bytes()).hexdigest()
-        file = f"sha256:{digest}"
     values = portable(settings)
     return Inputs(
         settings=values,
         data=Data(name=values["data"], fingerprint=info.fingerprint),
-        teacher=Teacher(name=values["teacher"], file=file),
+        teacher=Teacher(name=values["teacher"], file=teacher),
     )
 
 
@@ -137,6 +133,6 @@ def portable(settings):
     """Settings as a dict that means the same on any machine: files and folders by their names."""
     values = json.loads(json.dumps(settings.to_dict()))
     for name in NAMED:
-        if is_path(values.get(name, "")):
+        if os.sep in values.get(name, ""):
             values[name] = Path(values[name]).name
     return {name: value for name, value in values.items() if name not in PLACES}

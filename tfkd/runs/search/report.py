@@ -12,8 +12,7 @@ from rich.table import Table
 import tfkd
 from tfkd import evaluation
 from tfkd.files import write_json, write_text
-from tfkd.runs import models
-from tfkd.runs.report import gain_line
+from tfkd.runs import models, report
 from tfkd.runs.rows import DEFAULTS, SEARCHED
 from tfkd.runs.search.directory import (
     BEST_SETTINGS,
@@ -145,7 +144,7 @@ def write(directory, setup, rows, winner, final, inputs):
         setup: `tfkd.runs.search.trials.TrialSetup`.
         rows: of the trials.
         winner: the best of them.
-        final: `tfkd.runs.record.Record` of the final students' run.
+        final: `tfkd.runs.record.Record` of the final students.
         inputs: `Inputs` of the search.
 
     Returns:
@@ -224,7 +223,7 @@ def difference_line(paired):
     """The sentence about searched weights against the defaults, whichever way it came out."""
     if paired is None:
         return "The defaults themselves were the best trial: searching found nothing better."
-    return gain_line("Searched", paired, DEFAULTS)
+    return report.gain_line("Searched", paired, DEFAULTS)
 
 
 def _difference(figures):

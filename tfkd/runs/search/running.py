@@ -1,7 +1,6 @@
 """The order of a search: teacher, stored knowledge, trials, final students, report."""
 
 import contextlib
-import errno
 import math
 import os
 import shutil
@@ -9,8 +8,9 @@ import shutil
 import grpc
 from rich.console import Console
 
-from tfkd.files import copy, write_text
+from tfkd.files import FULL, NO_ROOM, write_text
 from tfkd.runs import engine, models
+from tfkd.runs.directory import SETTINGS as RUN_SETTINGS
 from tfkd.runs.directory import RunDirectory
 from tfkd.runs.rows import distill_table, search_table
 from tfkd.runs.search import report, trials, workers
@@ -19,12 +19,7 @@ from tfkd.runs.search.progress import Progress
 from tfkd.runs.search.record import inputs_of, portable
 from tfkd.runs.tasks import Prepared, load_data
 from tfkd.runs.temporary import temporary_files_in
-from tfkd.settings.base import is_path
 from tfkd.tuning import trials as trials_of
-from tfkd.tuning.reuse import weights_hash
-
-# Less than this is no room for any model.
-NO_ROOM = 100_000  # bytes
 
 
 def run(settings, directory, overwrite=False):
@@ -47,8 +42,10 @@ def run(settings, directory, overwrite=False):
 
 def _search(settings, directory, prepared, chief):
     splits = prepared.data[0]
-    inputs = _begin(directory, settings, splits.info)
-    inputs = _teacher(settings, directory, prepared, inputs)
+    begun = inputs_of(settings, splits.info, prepared.teachers[0].fingerprint)
+    inputs = _begin(directory, settings, begun)
+    engine.Trainings(directory, prepared).train_teachers()
+    inputs = _check_teacher(directory, inputs)
     Console().rule("trials")
     setup = trials.prepare(settings, directory, splits)
     rows = train_trials(setup, directory, chief)
@@ -68,13 +65,13 @@ def _finished(directory):
         return None
 
 
-def _begin(directory, settings, info):
+def _begin(directory, settings, inputs):
     """Keeps with what the search begins; returns these `Inputs`.
 
     Raises:
         ValueError: data or teacher are others than those that it was begun with.
     """
-    inputs, kept = inputs_of(settings, info), directory.inputs()
+    kept = directory.inputs()
     if kept is not None:
         _check_unchanged(kept, inputs)
         inputs = kept
@@ -83,24 +80,13 @@ def _begin(directory, settings, info):
     return inputs
 
 
-def _teacher(settings, directory, prepared, inputs):
-    """Copies or trains the teacher unless a whole one is there; returns `Inputs` with its weights.
+def _check_teacher(directory, inputs):
+    """Returns the `Inputs` with the fingerprint of the teacher's weights.
 
     Raises:
-        ValueError: it is not the one with which the search was begun.
+        ValueError: it is not the teacher with which the search was begun.
     """
-    path = directory / TEACHER
-    if path.exists():
-        try:
-            models.load_model(path)
-        except ValueError as error:
-            say(f"{error} It is made again.")
-            path.unlink()
-    if not path.exists() and is_path(settings.teacher) and settings.teacher_is_given:
-        copy(settings.teacher, path)
-    elif not path.exists():
-        engine.Trainings(directory, prepared).train_teachers()
-    weights = weights_hash(models.load_model(path))
+    weights = models.weights_fingerprint(models.load_model(directory / TEACHER))
     teacher = inputs.teacher.model_copy(update={"weights": weights})
     found = inputs.model_copy(update={"teacher": teacher})
     _check_unchanged(inputs, found)
@@ -135,7 +121,7 @@ def _full_disk_named(directory):
     try:
         yield
     except Exception as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        full = getattr(error, "errno", None) in FULL
         if not full and shutil.disk_usage(directory.path).free >= NO_ROOM:
             raise
         raise OSError(
@@ -211,7 +197,6 @@ def _final(settings, directory, best):
     """
     teacher = (directory / TEACHER).resolve()
     searched, defaults = (settings.final(values, teacher) for values in (best["values"], {}))
-    Console().rule("final students")
     target = RunDirectory(directory / BEST)
     if _other(target, searched):
         target.clear()
@@ -223,16 +208,15 @@ def _other(target, settings):
 
     Where the search only moved, the run is told its teacher's new place.
     """
-    path = target / "run.toml"
-    if not path.exists():
+    if not (target / RUN_SETTINGS).exists():
         return False
     try:
         kept = target.settings()
     except ValueError as error:
-        say(f"{error} These final students are trained again.")
+        say(f"{error} The final students are trained again.")
         return True
     if kept != settings and portable(kept) == portable(settings):
-        write_text(path, settings.to_toml())
+        write_text(target / RUN_SETTINGS, settings.to_toml())
     return portable(kept) != portable(settings)
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from tfkd.files import written
+from tfkd.runtime.versions import require_names
+
 IMAGE = "tensorflow/serving:2.21.0"
 
 _COMPOSE = """\
@@ -78,22 +81,33 @@ def write_serving_files(
         `pathlib.Path` of compose.yaml.
 
     Raises:
-        ValueError: no models, batch sizes that do not ascend, labels of an unknown model.
+        ValueError: no models, names, numbers or paths that cannot be, batch sizes that do not
+            ascend, labels of an unknown model. OSError: a file cannot be written.
     """
     labels = labels or {}
     if not models:
         raise ValueError("There is no model to serve: give models={name: base directory}.")
-    unknown = sorted(set(labels) - set(models))
-    if unknown:
-        raise ValueError(f"Labels are given for {unknown}, which are not among {sorted(models)}.")
+    require_names(models, labels)
     sizes = list(batch_sizes)
     if not sizes or sizes[0] < 1 or sizes != sorted(set(sizes)):
         raise ValueError(f"batch_sizes must ascend from 1 or more; given {batch_sizes!r}.")
+    for what, number, largest in [
+        ("loaded", loaded, 2**31 - 1),
+        ("threads", threads, 2**31 - 1),
+        ("rest_port", rest_port, 65535),
+        ("grpc_port", grpc_port, 65535),
+    ]:
+        if type(number) is not int or not 1 <= number <= largest:
+            raise ValueError(
+                f"{what} must be a whole number from 1 to {largest}; given {number!r}."
+            )
     directory = Path(directory).resolve()
-    directory.mkdir(parents=True, exist_ok=True)
     compose = directory / "compose.yaml"
     volumes = {f"/models/{name}": Path(base).resolve() for name, base in models.items()}
     volumes["/config"] = directory
+    for source in volumes.values():
+        if ":" in str(source):
+            raise ValueError(f'Docker takes no path with ":", such as {source}: rename it.')
     files = {
         "models.config": models_config(models, labels, loaded),
         "batching.config": _BATCHING.format(
@@ -103,20 +117,31 @@ def write_serving_files(
         ),
         "monitoring.config": _MONITORING,
         compose.name: _COMPOSE.format(
-            file=compose,
-            image=image,
+            file=json.dumps(str(compose), ensure_ascii=False),
+            image=_yaml(image),
             rest_port=rest_port,
             grpc_port=grpc_port,
-            # A JSON string is a YAML string, whatever the path holds.
             volumes="\n".join(
-                f"      - {json.dumps(f'{source}:{target}:ro', ensure_ascii=False)}"
-                for target, source in volumes.items()
+                f"      - {_yaml(f'{source}:{target}:ro')}" for target, source in volumes.items()
             ),
         ),
     }
     for name, text in files.items():
-        (directory / name).write_text(text, encoding="utf-8")
+        try:
+            with written(directory / name) as partial:
+                partial.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{directory / name} cannot be written ({error.strerror}). Free some space, or "
+                "give another directory, and run the same command again",
+            ) from error
     return compose
+
+
+def _yaml(text):
+    """A JSON string is a YAML string, whatever it holds; Compose replaces "$…" by variables."""
+    return json.dumps(text.replace("$", "$$"), ensure_ascii=False)
 
 
 def models_config(models, labels, loaded):

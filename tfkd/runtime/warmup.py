@@ -6,8 +6,11 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from tfkd.runtime.tensor_protos import to_array
+
 FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MAXIMUM_RECORDS = 1000  # more are an error in TF Serving
+MAXIMUM_BYTES = 2**28  # of one input of a record
 
 
 def write(directory, model_name, requests):
@@ -40,8 +43,10 @@ def read(directory):
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-            feeds = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
-            requests.append((request.model_spec.signature_name, feeds))
+            feeds = {name: to_array(p, MAXIMUM_BYTES) for name, p in request.inputs.items()}
+            requests.append((request.model_spec.signature_name or "serving_default", feeds))
+            if len(requests) > MAXIMUM_RECORDS:
+                raise ValueError(f"it holds more than {MAXIMUM_RECORDS} records")
     except Exception as error:
         raise ValueError(f"{path} is no file of warm-up records: {error}") from error
     if not requests and path.stat().st_size:  # too short for TensorFlow to miss anything

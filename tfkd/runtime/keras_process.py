@@ -1,5 +1,5 @@
 """A `.keras` file in a fresh process with a set number of threads, behind the protocol of
-`loader.py`.
+`messages.py`.
 
 TensorFlow's threads are fixed at its start, so the speed of a Keras model on one thread can only be
 measured in a process of its own.
@@ -8,8 +8,6 @@ measured in a process of its own.
 import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
-
-INVALID_ARGUMENT = 3
 
 
 class KerasModel:
@@ -33,15 +31,15 @@ class KerasModel:
         """Nothing demands XLA."""
         return []
 
-    def run(self, signature, feeds):
-        """Run the model; the signature is not looked at."""
+    def run(self, signature, feeds, seconds=None):
+        """Run the model; signature and seconds are not looked at."""
         (feed,) = feeds.values()
         return {"output": self._call(self._constant(feed)).numpy()}
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    from tfkd.export.loader import LoaderError, serve_connection
+    from tfkd.runtime.messages import INVALID_ARGUMENT, LoaderError, serve_connection
 
     descriptor, model_path, thread_count = sys.argv[1:4]
 

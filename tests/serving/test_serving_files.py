@@ -1,9 +1,12 @@
+import errno
+import pathlib
+
 import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from tfkd.export.serving_files import write_serving_files
+from tfkd.serving.serving_files import write_serving_files
 
 
 @pytest.fixture
@@ -93,8 +96,48 @@ def test_the_compose_file_mounts_every_model_and_listens_on_this_machine(written
         ({"a": "a"}, {"batch_sizes": (8, 1)}, "must ascend"),
         ({"a": "a"}, {"batch_sizes": ()}, "must ascend"),
         ({"a": "a"}, {"batch_sizes": (0, 1)}, "must ascend"),
+        ({"a": "a"}, {"rest_port": 0}, "rest_port must be a whole number from 1 to 65535"),
+        ({"a": "a"}, {"grpc_port": 65536}, "grpc_port must be"),
+        ({"a": "a"}, {"loaded": 0}, "loaded must be"),
+        ({"a": "a"}, {"threads": True}, "threads must be"),
+        ({"../etc": "a"}, {}, "cannot be called '../etc'"),
+        ({"a\nb": "a"}, {}, "cannot be called"),
+        ({"a": "a"}, {"labels": {"a": {"x:y": 1}}}, "cannot be 'x:y'"),
+        ({"a": "a"}, {"labels": {"a": {"x": -1}}}, "number of a version"),
+        ({"a": "b:c"}, {}, 'no path with ":"'),
     ],
 )
 def test_wrong_arguments_are_refused(tmp_path, models, options, message):
     with pytest.raises(ValueError, match=message):
         write_serving_files(tmp_path, models, **options)
+    assert not tmp_path.exists() or not list(tmp_path.iterdir())
+
+
+def test_what_compose_would_take_for_a_variable_or_a_line_stays_text(tmp_path):
+    base = tmp_path / "price $HOME ${x}" / 'li\nne "q"'
+    path = write_serving_files(tmp_path / "a\nb", {"a": base}, image="registry:5000/tf$1\nx: y")
+    text = path.read_text()
+    service = yaml.safe_load(text)["services"]["serving"]
+    assert [volume.replace("$$", "$") for volume in service["volumes"]] == [
+        f"{base}:/models/a:ro",
+        f"{path.parent}:/config:ro",
+    ]
+    assert "$" not in text.replace("$$", "")
+    assert service["image"] == "registry:5000/tf$$1\nx: y"
+
+
+def test_a_full_disk_is_a_plain_error_and_leaves_no_half_file(tmp_path, monkeypatch):
+    write_serving_files(tmp_path, {"a": "a"}, threads=3)
+    before = {file.name: file.read_text() for file in tmp_path.iterdir()}
+
+    def full(self, text, encoding):
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    with pytest.raises(
+        OSError, match=r"models.config cannot be written \(No space.*Free"
+    ) as caught:
+        write_serving_files(tmp_path, {"a": "a"}, threads=4)
+    assert caught.value.errno == errno.ENOSPC
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == before

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from tfkd.export.versions import list_versions, new_version, remove_version
+from tfkd.runtime.versions import list_versions, new_version, remove_version
 
 
 def publish(base, **options):
@@ -31,7 +31,7 @@ def test_keep_leaves_the_newest_and_never_removes_the_one_just_made(tmp_path):
 
 
 def test_names_that_are_no_numbers_are_no_versions(tmp_path):
-    for name in (".tmp-1", "v2", "3.5", "٣", "-4"):
+    for name in (".tmp-1", "v2", "3.5", "٣", "-4", str(2**63), "1" * 200):
         (tmp_path / name).mkdir()
     (tmp_path / "00007").mkdir()
     (tmp_path / "8").write_text("a file")

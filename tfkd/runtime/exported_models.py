@@ -1,19 +1,20 @@
 """An exported model, read back as what it is: a function from images to logits, with a size and a
 speed."""
 
-import contextlib
 import json
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from tfkd.export import keras_process
-from tfkd.export.interpreter import Interpreter
-from tfkd.export.tflite import read_metadata
-from tfkd.export.versions import list_versions
-from tfkd.export.worker import Worker
+from tfkd.runtime import keras_process
+from tfkd.runtime.interpreter import Interpreter
+from tfkd.runtime.versions import list_versions
+from tfkd.runtime.worker import Worker
+
+_LARGEST_RECORD = 16_000_000  # bytes; labels of a million classes fit
 
 
 def open_exported(path, threads=1):
@@ -28,7 +29,8 @@ def open_exported(path, threads=1):
         `Exported`, to be used in a `with` statement.
 
     Raises:
-        FileNotFoundError, ValueError: there is no export at `path`. LoaderError: it does not load.
+        FileNotFoundError, ValueError: there is no export at `path`, or its labels are damaged.
+        LoaderError: it does not load.
     """
     path = Path(path)
     if not path.exists():
@@ -45,9 +47,9 @@ def open_exported(path, threads=1):
     return _SavedModel(path, threads)
 
 
-def open_keras(model, threads=1):
-    """The same for a Keras model: it is saved and loaded in a fresh process; `Exported`."""
-    return _Keras(model, threads)
+def open_keras(model, threads=1, directory=None):
+    """The same for a Keras model: it is saved in `directory` and loaded in a fresh process."""
+    return _Keras(model, threads, directory)
 
 
 class Exported:
@@ -96,11 +98,10 @@ class Exported:
 
 class _TFLite(Exported):
     def __init__(self, path, threads):
+        self.labels = _tflite_labels(path)
         self._interpreter = Interpreter(path, threads)
         (self._input,) = self._interpreter.inputs
         self.bytes = path.stat().st_size
-        with contextlib.suppress(ValueError):
-            self.labels = read_metadata(path)["labels"]
 
     def logits(self, images):
         return self._interpreter.run({self._input: images})["logits"]
@@ -124,12 +125,18 @@ class _Process(Exported):
 
 class _SavedModel(_Process):
     def __init__(self, path, threads):
+        self.labels = _saved_model_labels(path)
         self._worker = Worker(path, threads)
-        (self._input,) = self._worker.signatures[self.signature]["inputs"]
-        weights = (path / "variables").iterdir()
+        inputs = self._worker.signatures.get(self.signature, {"inputs": ()})["inputs"]
+        if len(inputs) != 1:
+            self.close()
+            raise ValueError(
+                f'{path} has no signature "{self.signature}" of one input: its inputs are '
+                f"{sorted(inputs)}."
+            )
+        (self._input,) = inputs
+        weights = (path / "variables").glob("*")
         self.bytes = sum(file.stat().st_size for file in (path / "saved_model.pb", *weights))
-        with contextlib.suppress(OSError, ValueError):
-            self.labels = json.loads((path / "assets.extra" / "labels.json").read_text())
 
     def _feeds(self, images):
         return {self._input: images}
@@ -138,12 +145,16 @@ class _SavedModel(_Process):
 class _Keras(_Process):
     output = "output"
 
-    def __init__(self, model, threads):
-        self._directory = tempfile.TemporaryDirectory()
-        path = Path(self._directory.name) / "model.keras"
-        model.save(path, include_optimizer=False)
-        self.bytes = path.stat().st_size
-        self._worker = Worker(path, threads, keras_process.__file__)
+    def __init__(self, model, threads, directory):
+        self._directory = tempfile.TemporaryDirectory(prefix=".tmp-", dir=directory)
+        try:
+            path = Path(self._directory.name) / "model.keras"
+            model.save(path, include_optimizer=False)
+            self.bytes = path.stat().st_size
+            self._worker = Worker(path, threads, keras_process.__file__)
+        except BaseException:  # a full disk, classes that another process does not know
+            self._directory.cleanup()
+            raise
 
     def _feeds(self, images):
         return {"image": np.asarray(images, np.float32)}
@@ -151,3 +162,36 @@ class _Keras(_Process):
     def close(self):
         super().close()
         self._directory.cleanup()
+
+
+def _saved_model_labels(path):
+    file = path / "assets.extra" / "labels.json"
+    if not file.exists():
+        return None
+    try:
+        return _labels(json.loads(file.read_bytes()))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{file} holds no class names: {error}.") from error
+
+
+def _tflite_labels(path):
+    """The class names that tfkd writes into a .tflite file; None in a file of somebody else."""
+    if not zipfile.is_zipfile(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if "tfkd.json" not in archive.namelist():
+                return None
+            if archive.getinfo("tfkd.json").file_size > _LARGEST_RECORD:
+                raise ValueError("it is too large")
+            return _labels(json.loads(archive.read("tfkd.json"))["labels"])
+    except Exception as error:  # a damaged archive: zipfile and zlib raise nearly anything
+        raise ValueError(f"tfkd.json in {path} holds no class names: {error}.") from error
+
+
+def _labels(found):
+    if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
+        raise ValueError("expected a list of strings")
+    if len(set(found)) < len(found):
+        raise ValueError("names stand there twice")
+    return found

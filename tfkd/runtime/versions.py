@@ -7,11 +7,14 @@ polls the base directory never sees half of one."""
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from pathlib import Path
 
 _HIDDEN = ".tmp-"
+LARGEST_VERSION = 2**63 - 1
+_NAME = re.compile(r"[^/:\x00-\x1f]+")  # what fits into TensorFlow Serving's addresses
 
 
 def list_versions(base):
@@ -21,7 +24,9 @@ def list_versions(base):
     with contextlib.suppress(FileNotFoundError), os.scandir(base) as entries:
         for entry in entries:
             if entry.name.isascii() and entry.name.isdecimal() and entry.is_dir():
-                found[int(entry.name)] = Path(entry.path)
+                number = int(entry.name)
+                if number <= LARGEST_VERSION:
+                    found[number] = Path(entry.path)
     return dict(sorted(found.items()))
 
 
@@ -68,6 +73,26 @@ def new_version(base, version=None, keep=None):
         for number, path in list(list_versions(base).items())[:-keep]:
             if number != new.number:
                 remove_version(path)
+
+
+def require_names(models, labels):
+    """Raise ValueError unless models and labels have names that requests can hold, and every label
+    stands for a version of a model that is served."""
+    for name in models:
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (".", ".."):
+            raise ValueError(f'A model cannot be called {name!r}: give a name without "/" and ":".')
+    unknown = sorted(set(labels) - set(models))
+    if unknown:
+        raise ValueError(f"Labels are given for {unknown}, which are not among {sorted(models)}.")
+    for name, versions in labels.items():
+        for label, version in versions.items():
+            if not isinstance(label, str) or not _NAME.fullmatch(label):
+                raise ValueError(f'A label of {name} cannot be {label!r}: it has no "/" and ":".')
+            if type(version) is not int or not 0 < version <= LARGEST_VERSION:
+                raise ValueError(
+                    f'Label "{label}" of {name} must stand for the number of a version; given '
+                    f"{version!r}."
+                )
 
 
 def remove_version(path):

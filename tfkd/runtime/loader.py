@@ -1,22 +1,30 @@
 """TensorFlow's C++ SavedModel loader, called through its C API: the function that TF Serving calls.
 
 Python's `tf.saved_model.load` runs SavedModels that no server can run, so it proves nothing about
-serving. This file is meant to run as a script in a fresh process (see `worker.py`). It imports
-neither Keras, nor tfkd, nor TensorFlow's Python
-code: only the shared library and the generated protocol buffers. The library is opened with
-RTLD_LOCAL, because its BoringSSL symbols crash `hashlib` if they become global."""
+serving. This file runs as a script in a fresh process (see `worker.py`), beside `messages.py`. It
+imports neither Keras, nor tfkd, nor TensorFlow's Python code: only the shared library and the
+generated protocol buffers. The library is opened with RTLD_LOCAL, because its BoringSSL symbols
+crash `hashlib` if they become global."""
 
 import ctypes
 import importlib.util
 import os
 import sys
-import time
 import types
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from threading import Lock
 
 import numpy as np
+
+if not __package__:  # run as a script: `messages.py` lies beside
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import messages
+
+    del sys.path[0]
+else:
+    from tfkd.runtime import messages
+
+INVALID_ARGUMENT, LoaderError = messages.INVALID_ARGUMENT, messages.LoaderError
+FAILED_PRECONDITION, UNIMPLEMENTED = messages.FAILED_PRECONDITION, messages.UNIMPLEMENTED
 
 PREDICT_METHOD = "tensorflow/serving/predict"
 STRING = 7  # DT_STRING
@@ -30,21 +38,13 @@ NUMPY_TYPES = {
     9: np.dtype(np.int64),
     10: np.dtype(np.bool_),
     STRING: np.dtype(object),
+    5: np.dtype(np.int16),
+    17: np.dtype(np.uint16),
+    19: np.dtype(np.float16),
+    22: np.dtype(np.uint32),
+    23: np.dtype(np.uint64),
 }
-INVALID_ARGUMENT, FAILED_PRECONDITION = 3, 9
-
-
-class LoaderError(RuntimeError):
-    """A TensorFlow status that is not OK; `code` is its number (3 = INVALID_ARGUMENT, 5 =
-    NOT_FOUND, ...)."""
-
-    def __init__(self, code, message):
-        super().__init__(code, message)
-        self.code = code
-        self.message = message
-
-    def __str__(self):
-        return self.message
+MAXIMUM_RESULT_BYTES = 2**31 - 2**20  # a protocol buffer holds 2**31 - 1, names included
 
 
 class _Output(ctypes.Structure):
@@ -74,7 +74,8 @@ def _library(folder):
     library = ctypes.CDLL(os.path.join(folder, "libtensorflow_cc.so.2"), mode=ctypes.RTLD_LOCAL)
     for name in (
         "TF_NewStatus TF_NewSessionOptions TF_NewGraph TF_LoadSessionFromSavedModel TF_NewBuffer "
-        "TF_GraphOperationByName TF_AllocateTensor TF_TensorData TF_StringGetDataPointer"
+        "TF_GraphOperationByName TF_AllocateTensor TF_TensorData TF_StringGetDataPointer "
+        "TF_NewBufferFromString"
     ).split():
         getattr(library, name).restype = ctypes.c_void_p
     library.TF_Message.restype = ctypes.c_char_p
@@ -98,6 +99,7 @@ class SavedModel:
     def __init__(self, path, threads=None):
         folder = importlib.util.find_spec("tensorflow").submodule_search_locations[0]
         config_pb2, meta_graph_pb2 = _protocol_buffers(folder)
+        self._run_options = config_pb2.RunOptions
         self._library = library = _library(folder)
         options = ctypes.c_void_p(library.TF_NewSessionOptions())
         status = ctypes.c_void_p(library.TF_NewStatus())
@@ -127,13 +129,13 @@ class SavedModel:
 
     def signatures(self):
         """Describe every signature: {name: {"method_name", "inputs", "outputs"}}; tensors as (dtype
-        number, shape)."""
+        number, shape), with the shape None if not even the rank is known."""
 
         def tensors(infos):
-            return {
-                key: (info.dtype, tuple(dimension.size for dimension in info.tensor_shape.dim))
-                for key, info in infos.items()
-            }
+            return {key: (info.dtype, shape(info.tensor_shape)) for key, info in infos.items()}
+
+        def shape(proto):
+            return None if proto.unknown_rank else tuple(side.size for side in proto.dim)
 
         return {
             name: {
@@ -152,14 +154,44 @@ class SavedModel:
             if function.attr["_XlaMustCompile"].b
         ]
 
-    def run(self, signature, feeds):
+    def run(self, signature, feeds, seconds=None):
         """Run one signature. `feeds`: {input name: array}; bytes come as object arrays. Returns
         {output name: array}.
 
         Raises:
-            LoaderError: unknown signature, inputs that are not the signature's, or a TensorFlow
-                error.
+            LoaderError: unknown signature, inputs that are not the signature's, results too large
+                to be sent, no end within `seconds`, or another TensorFlow error.
         """
+        definition = self._definition(signature, feeds)
+        library = self._library
+        names = list(definition.outputs)
+        inputs = [self._endpoint(definition.inputs[name].name) for name in feeds]
+        outputs = [self._endpoint(definition.outputs[name].name) for name in names]
+        tensors = [self._to_tensor(v, definition.inputs[k].dtype) for k, v in feeds.items()]
+        results = (ctypes.c_void_p * len(names))()
+        status = ctypes.c_void_p(library.TF_NewStatus())
+        options = self._options(seconds)
+        try:
+            library.TF_SessionRun(
+                *(self._session, options, (_Output * len(inputs))(*inputs)),
+                *((ctypes.c_void_p * len(tensors))(*tensors), len(tensors)),
+                *((_Output * len(outputs))(*outputs), results, len(names), None, 0, None, status),
+            )
+        finally:
+            library.TF_DeleteBuffer(options)
+            for tensor in tensors:
+                library.TF_DeleteTensor(tensor)
+        self._raise_for(status)
+        library.TF_DeleteStatus(status)
+        found = [ctypes.c_void_p(tensor) for tensor in results]
+        try:
+            self._require_sendable(found)
+            return {n: self._to_numpy(tensor) for n, tensor in zip(names, found, strict=True)}
+        finally:
+            for tensor in found:
+                library.TF_DeleteTensor(tensor)
+
+    def _definition(self, signature, feeds):
         definitions = self._meta.signature_def
         if signature not in definitions:
             known = ", ".join(sorted(definitions))
@@ -172,28 +204,28 @@ class SavedModel:
                 f"{sorted(definition.inputs)}."
             )
             raise LoaderError(INVALID_ARGUMENT, message)
-        library = self._library
-        names = list(definition.outputs)
-        inputs = (_Output * len(feeds))(*(self._endpoint(definition.inputs[k].name) for k in feeds))
-        outputs = (_Output * len(names))(
-            *(self._endpoint(definition.outputs[name].name) for name in names)
+        return definition
+
+    def _options(self, seconds):
+        milliseconds = 0 if seconds is None else max(1, int(seconds * 1000))
+        options = self._run_options(timeout_in_ms=milliseconds).SerializeToString()
+        return ctypes.c_void_p(
+            self._library.TF_NewBufferFromString(options, ctypes.c_size_t(len(options)))
         )
-        tensors = [self._to_tensor(v, definition.inputs[k].dtype) for k, v in feeds.items()]
-        values = (ctypes.c_void_p * len(tensors))(*tensors)
-        results = (ctypes.c_void_p * len(names))()
-        status = ctypes.c_void_p(library.TF_NewStatus())
-        try:
-            library.TF_SessionRun(
-                *(self._session, None, inputs, values, len(tensors)),
-                *(outputs, results, len(names), None, 0, None, status),
+
+    def _require_sendable(self, tensors):
+        library = self._library
+        size = sum(library.TF_TensorByteSize(tensor) for tensor in tensors)
+        if size > MAXIMUM_RESULT_BYTES:
+            message = (
+                f"The results take {size} bytes; at most {MAXIMUM_RESULT_BYTES} can be sent. Ask "
+                "for fewer examples at once."
             )
-        finally:
-            for tensor in tensors:
-                library.TF_DeleteTensor(tensor)
-        self._raise_for(status)
-        library.TF_DeleteStatus(status)
-        arrays = (self._to_numpy(ctypes.c_void_p(tensor)) for tensor in results)
-        return dict(zip(names, arrays, strict=True))
+            raise LoaderError(INVALID_ARGUMENT, message)
+        for tensor in tensors:
+            if library.TF_TensorType(tensor) not in NUMPY_TYPES:
+                message = f"Results of the dtype number {library.TF_TensorType(tensor)} are not "
+                raise LoaderError(UNIMPLEMENTED, f"{message}served.")
 
     def _raise_for(self, status):
         code = self._library.TF_GetCode(status)
@@ -203,12 +235,19 @@ class SavedModel:
             raise LoaderError(code, message)
 
     def _endpoint(self, tensor_name):
-        operation, index = tensor_name.rsplit(":", 1)
+        operation, _, index = tensor_name.rpartition(":")
         pointer = self._library.TF_GraphOperationByName(self._graph, operation.encode())
+        count = pointer and self._library.TF_OperationNumOutputs(ctypes.c_void_p(pointer))
+        if not count or not index.isdecimal() or int(index) >= count:
+            message = f'The model names a tensor "{tensor_name}" that its graph does not hold.'
+            raise LoaderError(FAILED_PRECONDITION, message)
         return _Output(pointer, int(index))
 
     def _to_tensor(self, value, data_type):
         library = self._library
+        if data_type not in NUMPY_TYPES:
+            message = f"Inputs of the dtype number {data_type} are not served."
+            raise LoaderError(UNIMPLEMENTED, message)
         array = np.ascontiguousarray(value, NUMPY_TYPES[data_type]).reshape(np.shape(value))
         dimensions = (ctypes.c_int64 * array.ndim)(*array.shape)
         size = STRING_BYTES * array.size if data_type == STRING else array.nbytes
@@ -240,56 +279,11 @@ class SavedModel:
         else:
             raw = ctypes.string_at(start, library.TF_TensorByteSize(tensor)) if start else b""
             array = np.frombuffer(raw, NUMPY_TYPES[data_type]).reshape(shape)
-        library.TF_DeleteTensor(tensor)
         return array
-
-
-def serve_connection(connection, load, concurrency=4):
-    """Call `load()`, say what the model offers, then answer requests until the other end closes.
-
-    A request is (number, signature, feeds, repeats): with 0 repeats the answer is what `run` gives,
-    else the seconds that each of so many runs took. Every answer is (number, result, None) or
-    (number, None, (code, message)); the first one has the number None.
-    """
-    try:
-        model = load()
-    except LoaderError as error:
-        connection.send((None, None, error.args))
-        return
-    connection.send((None, (model.signatures(), model.compiled_functions()), None))
-    lock = Lock()
-
-    def answer(number, signature, feeds, repeats):
-        result = problem = None
-        try:
-            if repeats:
-                result = [_seconds(model, signature, feeds) for _ in range(repeats)]
-            else:
-                result = model.run(signature, feeds)
-        except LoaderError as error:
-            problem = error.args
-        except Exception as error:  # a feed that NumPy cannot convert is the caller's mistake
-            problem = (INVALID_ARGUMENT, f"{type(error).__name__}: {error}")
-        with lock:
-            connection.send((number, result, problem))
-
-    with ThreadPoolExecutor(concurrency) as pool:
-        while True:
-            try:
-                message = connection.recv()
-            except EOFError:
-                return
-            pool.submit(answer, *message)
-
-
-def _seconds(model, signature, feeds):
-    start = time.perf_counter()
-    model.run(signature, feeds)
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":
     descriptor, model_path, thread_count = sys.argv[1:4]
-    serve_connection(
+    messages.serve_connection(
         Connection(int(descriptor)), lambda: SavedModel(model_path, int(thread_count) or None)
     )

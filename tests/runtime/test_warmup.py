@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfkd.export import warmup
+from tfkd.runtime import warmup
 
 
 def test_records_are_read_back_as_written(tmp_path):

@@ -1,0 +1,141 @@
+"""The documents of a version, in `assets.extra/`: labels.json, model_card.md, manifest.json."""
+
+import datetime
+import json
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from tfkd.export import checks
+
+_CARD = """# {name}
+
+Exported by tfkd: {parameters:,} parameters.
+
+## How to ask it
+
+{signatures}
+
+{inputs}
+
+## What it answers
+
+{head}
+
+{labels}
+
+## What was checked
+
+{checked}
+"""
+
+_IMAGES = """Images are {values}. Over REST:
+
+    POST /v1/models/{name}:predict
+    {{"instances": [{{"image": [[[…]]]}}]}}"""
+
+_ENCODED = """Images are raw pixels 0..255; normalisation is inside the model. Encoded images may be
+JPEG, PNG or WebP of any size; they are resized bilinearly without antialiasing, as in training.
+Over REST:
+
+    POST /v1/models/{name}:predict
+    {{"signature_name": "serve_bytes", "instances": [{{"image_bytes": {{"b64": "…"}}}}]}}"""
+
+_TASKS = {
+    "classes": "One of {count} classes that exclude each other: a softmax over the logits.",
+    "binary": "One of two classes: a sigmoid of one logit; the probabilities are of both.",
+    "labels": "{count} labels, each independent of the others: a sigmoid for each logit. `labels` "
+    'holds the name of each label whose probability is above 0.5, else "".',
+    "numbers": "Numbers, as the student gives them: no classes and no probabilities.",
+}
+
+
+def write(directory, served, functions, manifest=None, report=None):
+    """Writes the three documents.
+
+    The manifest comes last: it holds the checksum of every other file.
+    """
+    folder = Path(directory) / "assets.extra"
+    folder.mkdir(exist_ok=True)
+    _write_json(folder / "labels.json", list(served.labels))
+    (folder / "model_card.md").write_text(_card(served, functions, report), encoding="utf-8")
+    _write_json(
+        folder / "manifest.json",
+        {
+            "name": served.model.name,
+            "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "parameters": served.model.count_params(),
+            "head": served.head.name,
+            "head_assumed": served.assumed,
+            "signatures": {name: _describe(function) for name, function in functions.items()},
+            "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
+            "checks": report,
+            "run": manifest,
+            "files": checks.checksums(directory),
+        },
+    )
+
+
+def _write_json(path, value):
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _describe(function):
+    def tensors(items):
+        return {
+            name: f"{t.dtype.name}{[-1 if d is None else d for d in t.shape]}"
+            for name, t in items.items()
+        }
+
+    return {
+        "inputs": tensors(function.structured_input_signature[1]),
+        "outputs": tensors(function.structured_outputs),
+    }
+
+
+def _card(served, functions, report):
+    lines = []
+    for name, function in functions.items():
+        described = _describe(function)
+        takes, gives = (
+            ", ".join(f"`{k}` {v}" for k, v in described[s].items()) for s in ("inputs", "outputs")
+        )
+        lines.append(f"- `{name}`: {takes} → {gives}")
+    head = f'{_TASKS[served.task].format(count=len(served.labels))} Head: "{served.head.name}".'
+    return _CARD.format(
+        name=served.model.name,
+        parameters=served.model.count_params(),
+        signatures="\n".join(lines),
+        inputs=_inputs(served, functions),
+        head=f"{head}\n\n{served.assumed}".strip(),
+        labels=f"Names: {', '.join(served.labels) or 'none were given'}.",
+        checked=_checked(report),
+    )
+
+
+def _inputs(served, functions):
+    if "serve_bytes" in functions:
+        return _ENCODED.format(name=served.model.name)
+    if served.image_shape is None:
+        return "The inputs are those of the Keras model, as in training."
+    values = "raw pixels, 0..255" if served.takes_pixels else "scaled before they are sent"
+    return _IMAGES.format(name=served.model.name, values=values)
+
+
+def _checked(report):
+    if report is None:
+        return "Nothing: the export was asked to leave its checks out."
+    worst = max(report["largest_difference"].values())
+    said = (
+        "Loaded in a fresh process by TensorFlow's C++ loader; every signature compared with the "
+        f"Keras student at batch sizes {report['batch_sizes']}: largest difference {worst:.2g}. "
+        f"{report['warmup_records']} warm-up records replayed. {report['variables']} variables, "
+        "all of them the student's."
+    )
+    if "accuracy" in report:
+        said += (
+            f" On {report['labelled']} labelled examples the accuracy is {report['accuracy']:.2%}, "
+            f"that of the Keras student {report['keras_accuracy']:.2%}."
+        )
+    return said
