@@ -16,9 +16,10 @@ OTHER = {"stage2_out": [2, 2, 8]}
 EXAMPLES = 100
 
 
-def task(needs, epochs=6, augment="shift", key=0):
+def task(needs, epochs=6, augment="shift", key=0, views=None):
     return SimpleNamespace(
         key=key,
+        wanted_views=1 if augment == "none" else views or epochs,
         needs=dict(enumerate(needs)),
         settings=SimpleNamespace(epochs=epochs, augment=augment),
         augmented=augment != "none",
@@ -58,6 +59,10 @@ def test_as_many_views_as_fit_in_full_precision_where_all_do():
     (own,) = knowledge.plan(task([HINTS]), (half - 1, "the room"))
     assert (own.stored, own.views, own.bytes) == (False, 6, 0)
     assert own.why.startswith("one view needs ") and own.why.endswith("but there is the room")
+    (own,) = knowledge.plan(task([HINTS], views=2), ROOM)
+    assert (own.views, own.why) == (2, "--views 2")
+    (own,) = knowledge.plan(task([{"stage1_out": [1000, 1000]}]), ROOM)  # 400 MB a view
+    assert (own.views, own.dtype) == (6, "float16")
     (own,) = knowledge.plan(task([HINTS], augment="none"), (full, "the room"))
     assert (own.views, own.dtype, own.why) == (1, "float32", "images are not augmented")
 

@@ -87,7 +87,7 @@ class RunDirectory:
             )
 
     def _entries(self):
-        return (entry for entry in self.path.iterdir() if entry.name != ".lock")
+        return (entry for entry in self.path.iterdir() if not entry.name.startswith("."))
 
     def _own_model(self, settings):
         """A model file of the settings that lies in this directory; None if there is none."""
@@ -113,17 +113,17 @@ class RunDirectory:
                     "Resume with the same ones, or start anew with --overwrite or another --out."
                 )
 
-    def settings(self, kind=DistillSettings):
-        """The settings in run.toml; nothing that they name is imported here.
+    def settings(self, kind=DistillSettings, name=SETTINGS):
+        """The settings in run.toml, or in another file; nothing that they name is imported here.
 
         Raises:
             ValueError: they are not of that kind.
         """
         try:
-            return kind.from_toml(self / SETTINGS, trust=True)
+            return kind.from_toml(self / name, trust=True)
         except SettingsError as error:
             raise ValueError(
-                f'"{self / SETTINGS}" does not hold settings of this command: {error}'
+                f'"{self / name}" does not hold settings of this command: {error}'
             ) from None
 
     def record(self):

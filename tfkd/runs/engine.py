@@ -12,12 +12,13 @@ import keras
 from rich.console import Console
 
 from tfkd.files import write_json, write_text, written
-from tfkd.runs import knowledge, models, report
+from tfkd.runs import knowledge, models, report, teacher_check
 from tfkd.runs.checkpoints import Checkpoint, Progress
 from tfkd.runs.directory import SEEDS, SETTINGS, WORK
 from tfkd.runs.record import Begun, Outcome, Training
 from tfkd.runs.rows import file_name
 from tfkd.runs.tasks import Prepared, sha256_of, with_folders
+from tfkd.runs.temporary import temporary_files_in
 from tfkd.runs.training import examples, train
 
 BEGUN = f"{SEEDS}/begun.json"
@@ -37,21 +38,26 @@ def run(table, directory, overwrite=False, resume=False):
     """
     rows = [row._replace(settings=with_folders(row.settings)) for row in table.rows]
     table = table._replace(settings=with_folders(table.settings), rows=rows)
-    prepared = Prepared(table)
-    with directory.locked():
-        # Once more, now that nobody else can write here.
-        directory.check_free(table.settings, overwrite=overwrite, resume=resume)
-        if overwrite:
-            directory.clear()
-        trainings = Trainings(directory, prepared)
-        record = trainings.finished_before()
-        if record is not None:
-            directory.drop_work()
-            return report.show(record, directory, "The run was finished before.")
-        trainings.begin()
-        trainings.all()
-        record = report.write(directory, trainings)
+    with temporary_files_in(directory.path):
+        prepared = Prepared(table)
+        with directory.locked():
+            # Once more, now that nobody else can write here.
+            directory.check_free(table.settings, overwrite=overwrite, resume=resume)
+            if overwrite:
+                directory.clear()
+            return _run(directory, prepared)
+
+
+def _run(directory, prepared):
+    trainings = Trainings(directory, prepared)
+    record = trainings.finished_before()
+    if record is not None:
         directory.drop_work()
+        return report.show(record, directory, "The run was finished before.")
+    trainings.begin()
+    trainings.all()
+    record = report.write(directory, trainings)
+    directory.drop_work()
     return record
 
 
@@ -119,6 +125,12 @@ class Trainings:
         """Trains, or copies, the teachers that are not there yet."""
         for teacher in self.prepared.teachers:
             self._part(teacher.part, teacher.part, lambda own=teacher: self._train_teacher(own))
+            accuracy = self.outcomes[teacher.part].training.accuracy
+            if teacher.given is None and accuracy <= teacher_check.by_chance(teacher.splits.info):
+                self.say(
+                    "The teacher knows no more than chance, so it can teach nothing: train it for "
+                    "longer (teacher_epochs), or with another learning rate."
+                )
 
     def all(self):
         """Trains what is not trained yet."""

@@ -18,6 +18,8 @@ from tfkd.files import full_disk_named
 from tfkd.runs.record import Knowledge
 
 FREE_SHARE = 4  # one part in so many of the free disk, unless told
+# Larger stores are in half precision: reading them takes longer than their digits are worth.
+FULL_PRECISION = 1e9  # bytes
 FINGERPRINT = 8  # bytes of each stored record
 BYTES = {"float16": 2, "float32": 4}
 
@@ -58,15 +60,16 @@ def plan(task, room, before=()):
             largest.append(tensors)
     if not largest:
         return []
-    wanted = task.settings.epochs if task.augmented else 1
-    for dtype in ("float32", "float16"):  # in full precision where every view fits
+    wanted = task.wanted_views
+    for dtype, most in (("float32", min(room[0], FULL_PRECISION)), ("float16", room[0])):
         sizes = [_view_bytes(tensors, dtype, task.sizes["train"]) for tensors in largest]
-        views = min(wanted, int(room[0] // sum(sizes)))
+        views = min(wanted, int(most // sum(sizes)))
         if views == wanted:
             break
     why = f"{views} of {wanted} views fit {room[1]}"
     if views == wanted:
-        why = "a view for every epoch" if task.augmented else "images are not augmented"
+        why = "a view for every epoch" if wanted == task.settings.epochs else f"--views {wanted}"
+        why = why if task.augmented else "images are not augmented"
     if not views:
         why = f"one view needs {readable(sum(sizes))}, but there is {room[1]}"
     began = next((own for own in before if own.task == task.key), None)

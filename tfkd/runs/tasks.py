@@ -85,9 +85,15 @@ class Task:
         return self.settings.augment != "none"
 
     @property
+    def wanted_views(self):
+        """Versions of each image that students are to see."""
+        epochs = self.settings.epochs
+        return min(epochs, self.settings.views or epochs) if self.augmented else 1
+
+    @property
     def views(self):
         """Versions of each image that students see."""
-        return self.plans[0].views if self.plans else self.settings.epochs
+        return self.plans[0].views if self.plans else self.wanted_views
 
     @property
     def teacher_fingerprint(self):

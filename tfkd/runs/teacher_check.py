@@ -71,6 +71,16 @@ def balanced_recall(counts):
     return recall, chance, math.sqrt(variance)
 
 
+def by_chance(info):
+    """The validation accuracy that guessing reaches, two standard deviations included.
+
+    Args:
+        info: `tfkd.data.DataInfo`.
+    """
+    chance = 1.0 / info.num_classes
+    return chance + 2.0 * math.sqrt(chance * (1 - chance) / info.sizes["validation"])
+
+
 def fitting_order(counts):
     """The order of outputs that fits the labels clearly better than 0, 1, 2, …; None if none does.
 

@@ -62,9 +62,6 @@ class SearchSettings(DistillSettings):
     """A second objective, to be small: parameters or latency of the student."""
     time_budget: Above0 | None = None
     """Seconds after which no new trial is begun (final students not counted)."""
-    views: Count | None = None
-    """Augmented versions of each image that the teacher is asked about; unless told one an epoch,
-    or fewer to keep within 4 GB."""
     workers: Count | None = None
     """Processes on this machine that share the trials; unless told this one."""
     worker_timeout: Above0 = 600.0

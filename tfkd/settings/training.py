@@ -62,6 +62,9 @@ class BudgetSettings(Settings):
     """How many times the student is trained anew."""
     seed: Annotated[int, Field(ge=0, le=2**31)] = 0
     """The first seed; the next ones count up."""
+    views: Count | None = None
+    """Augmented versions of each image, in turns; unless told one an epoch, or as many of them as
+    there is disk to store what the teacher says of them."""
     cache_gb: Annotated[float | None, Field(ge=0)] = None
     """Disk for the teacher's stored answers, in GB; unless told a quarter of what is free."""
     cache: str | None = None
