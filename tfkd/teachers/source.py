@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd import fused, head_search, taps
-from tfkd.heads import Head
+from tfkd.heads import GivenHead, Head
 
 
 class Source:
@@ -164,7 +164,7 @@ class LiveTeacher(Source):
     def __init__(
         self,
         model: keras.Layer,
-        head: str | Head | dict | None = None,
+        head: GivenHead = None,
         fused_kernels: bool | None = None,
     ):
         self.model, self._names = model, ()
@@ -254,9 +254,7 @@ class CallableTeacher(StoredKnowledge):
 
     storable = True
 
-    def __init__(
-        self, function: Callable, name: str | None = None, head: str | Head | dict | None = None
-    ):
+    def __init__(self, function: Callable, name: str | None = None, head: GivenHead = None):
         super().__init__(head)
         self.function = function
         self.name = name or getattr(function, "__qualname__", type(function).__name__)
