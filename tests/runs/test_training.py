@@ -9,7 +9,7 @@ import pytest
 from tfkd import data
 from tfkd.runs import DistillSettings
 from tfkd.runs.checkpoints import Progress
-from tfkd.runs.models import Logits
+from tfkd.runs.models import Logits, check_fits
 from tfkd.runs.training import Epochs, SmoothedCrossentropy, balanced_weights, examples
 
 
@@ -116,5 +116,34 @@ def test_logits_of_a_model_whether_it_ends_in_them_or_in_a_softmax():
     shift = np.asarray(own) - np.asarray(other)  # equal but for one number a row
     np.testing.assert_allclose(shift - shift[:, :1], 0, atol=1e-5)
     assert Logits(outputs(None, "zeros"), inputs).from_logits
-    with pytest.raises(ValueError, match="ends in a sigmoid"):
-        Logits(outputs("sigmoid"), inputs)
+
+
+def test_a_head_that_moves_its_probabilities_is_read_as_what_it_gives():
+    """Clipped, reshaped, or the mean of two: rows that add up to 1 are no logits."""
+    keras.utils.set_random_seed(2)
+    image = keras.Input((4,))
+    softmax = keras.layers.Dense(3, "softmax")(image)
+    other = keras.layers.Dense(3, "softmax")(image)
+    inputs = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    for output in (
+        keras.layers.Reshape((3,))(softmax),
+        keras.ops.clip(softmax, 0.0, 1.0),
+        keras.layers.Average()([softmax, other]),
+    ):
+        model = keras.Model(image, output)
+        logits = Logits(model, inputs)
+        assert not logits.from_logits
+        np.testing.assert_allclose(np.exp(logits(inputs)), model(inputs), rtol=1e-5)
+
+
+@pytest.mark.parametrize("after", [None, "reshape", "clip"])
+def test_independent_probabilities_are_refused(after):
+    image = keras.Input((8, 8, 1))
+    output = keras.layers.Dense(10, "sigmoid")(keras.layers.Flatten()(image))
+    if after == "reshape":
+        output = keras.layers.Reshape((10,))(output)
+    if after == "clip":
+        output = keras.ops.clip(output, 0.0, 1.0)
+    info = data.load("digits", limit=40).info
+    with pytest.raises(ValueError, match='teacher "t" ends in independent probabilities'):
+        check_fits("teacher", keras.Model(image, output), "t", info)

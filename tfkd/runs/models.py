@@ -15,6 +15,7 @@ import tensorflow as tf
 from tfkd import models
 from tfkd.settings import SettingsError
 from tfkd.settings.base import is_path, is_reference
+from tfkd.taps import heads_of
 
 
 def build(role, settings, info):
@@ -134,6 +135,12 @@ def check_fits(role, model, name, info):
             f'The {role} "{name}" knows {classes} classes, but "{info.name}" has '
             f"{info.num_classes}. Give a {role} for these classes."
         )
+    head = next(iter(heads_of(model).values())) if getattr(model, "inputs", None) else None
+    if head is not None and (head.kind, head.labels) == ("probabilities", "independent"):
+        raise ValueError(
+            f'The {role} "{name}" ends in independent probabilities (a sigmoid for each class), '
+            f'but an image of "{info.name}" has one class of many. Expected logits, or a softmax.'
+        )
 
 
 class Logits:
@@ -146,19 +153,11 @@ class Logits:
 
     Attributes:
         from_logits: whether the model's own output is logits.
-
-    Raises:
-        ValueError: outputs that are neither logits nor probabilities of one class of many.
     """
 
     def __init__(self, model, images, output=None):
         self.model, self.name, self._output = model, model.name, output
         values = np.asarray(self._of(model(images, training=False)), "float64")
-        if _ends_in_sigmoid(model):
-            raise ValueError(
-                f'"{model.name}" ends in a sigmoid: independent probabilities. Expected logits, '
-                "or the softmax of one class of many."
-            )
         within = bool(((values >= 0) & (values <= 1)).all())
         self.from_logits = not (within and np.allclose(values.sum(axis=-1), 1.0, atol=1e-3))
 
@@ -168,11 +167,6 @@ class Logits:
     def __call__(self, images, training=False):
         output = tf.cast(self._of(self.model(images, training=training)), tf.float32)
         return output if self.from_logits else tf.math.log(tf.maximum(output, 1e-30))
-
-
-def _ends_in_sigmoid(model):
-    last = model.layers[-1] if getattr(model, "layers", None) else None
-    return getattr(last, "activation", None) is keras.activations.sigmoid
 
 
 def weights_fingerprint(*models):
