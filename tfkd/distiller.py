@@ -1,5 +1,7 @@
 """The train step of distillation: one student pass, one dict of knowledge, one weighted sum."""
 
+from collections.abc import Callable, Sequence
+
 import keras
 import tensorflow as tf
 
@@ -7,6 +9,7 @@ from tfkd import _keras, losses, named_losses, validation
 from tfkd import fused as kernels
 from tfkd.coefficient import Coefficient, CoefficientList
 from tfkd.fitting import FittedModel
+from tfkd.heads import GivenHead
 from tfkd.matching import Matching
 from tfkd.taps import Taps
 from tfkd.teachers import source as sources
@@ -68,17 +71,17 @@ class Distiller(FittedModel):
 
     def __init__(
         self,
-        teacher,
-        student,
-        distillation_losses,
-        distillation_loss_weights=None,
-        student_loss_weight=0.5,
-        name="distiller",
-        fused=None,
-        independent_weights=False,
-        separate_inputs=False,
-        teacher_head=None,
-        student_head=None,
+        teacher: keras.Layer | sources.Source | Callable | None,
+        student: keras.Model,
+        distillation_losses: keras.distillation.DistillationLoss | Sequence,
+        distillation_loss_weights: Sequence[float] | float | None = None,
+        student_loss_weight: float = 0.5,
+        name: str = "distiller",
+        fused: bool | None = None,
+        independent_weights: bool = False,
+        separate_inputs: bool = False,
+        teacher_head: GivenHead = None,
+        student_head: GivenHead = None,
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
@@ -258,7 +261,7 @@ class Distiller(FittedModel):
         _keras.track(self.total_loss_tracker, total, batch)
         return total
 
-    def knowledge(self, x, labels=None):
+    def knowledge(self, x, labels=None) -> dict[str, tf.Tensor]:
         """What the losses read of the teacher on inputs `x`, {name: tensor}."""
         tensors = self.source(x, labels)
         return {name: tensors[name] for name in sorted(self.matching.read_of_teacher)}

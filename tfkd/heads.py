@@ -122,6 +122,9 @@ class Head:
         return _keras.with_mask(function(tf.cast(tensor, tf.float32)), tensor)
 
 
+GivenHead = str | Head | dict | None  # for all outputs, or {output: head}
+
+
 def of_outputs(given, outputs):
     """{output: `Head`} of heads as they are given: one for all, or {output: head}.
 

@@ -1,11 +1,12 @@
 """Callbacks that move loss weights and temperatures while training."""
 
 import math
+from collections.abc import Callable
 
 import keras
 
 
-def linear(start, end, epochs):
+def linear(start: float, end: float, epochs: int) -> Callable[[int], float]:
     """A straight line from `start` in epoch 0 to `end` in epoch `epochs` - 1, and `end` after it.
 
     ```python
@@ -18,14 +19,14 @@ def linear(start, end, epochs):
     return lambda epoch: start + (end - start) * _progress(epoch, epochs)
 
 
-def cosine(start, end, epochs):
+def cosine(start: float, end: float, epochs: int) -> Callable[[int], float]:
     """Half a cosine from `start` in epoch 0 to `end` in epoch `epochs` - 1, and `end` after it."""
     return lambda epoch: (
         end + (start - end) * (1 + math.cos(math.pi * _progress(epoch, epochs))) / 2
     )
 
 
-def warm_up(value, epochs):
+def warm_up(value: float, epochs: int) -> Callable[[int], float]:
     """`value` * min((epoch + 1) / `epochs`, 1): the first epoch has a weight already."""
     if epochs < 1:
         raise ValueError(f"A warm-up takes at least one epoch, got {epochs!r}.")
@@ -56,7 +57,7 @@ class Schedule(keras.callbacks.Callback):
         value: a function of the epoch, counted from 0, that returns a number.
     """
 
-    def __init__(self, name, value):
+    def __init__(self, name: str, value: Callable[[int], float]):
         super().__init__()
         if not callable(value):
             raise ValueError(

@@ -3,7 +3,20 @@
 Everything here takes a plain `keras.Model`. Names load on first use, so that `tfkd --help` stays
 quick."""
 
+from typing import TYPE_CHECKING
+
 from tfkd import _lazy
+
+if TYPE_CHECKING:
+    from tfkd.export.checks import check_saved_model
+    from tfkd.export.errors import DiskFullError, ExportCheckError, ExportWarning
+    from tfkd.export.measure import report
+    from tfkd.export.saved_model import export_saved_model
+    from tfkd.export.tflite import export_tflite
+    from tfkd.export.tflite_checks import check_tflite
+    from tfkd.runtime.exported_models import open_exported
+    from tfkd.serving.server import serve
+    from tfkd.serving.serving_files import write_serving_files
 
 _HOMES = {
     "DiskFullError": "tfkd.export.errors",
@@ -19,5 +32,17 @@ _HOMES = {
     "write_serving_files": "tfkd.serving.serving_files",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "DiskFullError",
+    "ExportCheckError",
+    "ExportWarning",
+    "check_saved_model",
+    "check_tflite",
+    "export_saved_model",
+    "export_tflite",
+    "open_exported",
+    "report",
+    "serve",
+    "write_serving_files",
+]
 __getattr__, __dir__ = _lazy.attributes(__name__, _HOMES)

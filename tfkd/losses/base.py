@@ -59,7 +59,12 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
     taught_by = "teacher"
     needs = ()
 
-    def __init__(self, teacher_layer_name=None, student_layer_name=None, name=None):
+    def __init__(
+        self,
+        teacher_layer_name: str | tuple | None = None,
+        student_layer_name: str | tuple | None = None,
+        name: str | None = None,
+    ):
         super().__init__(name=name or snake_case(type(self).__name__), dtype="float32")
         # Configurations read from JSON hold lists for tuples.
         names = (teacher_layer_name, student_layer_name)

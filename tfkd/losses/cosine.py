@@ -1,5 +1,7 @@
 """The angle between what teacher and student say: their scale does not count."""
 
+from typing import Literal
+
 import keras
 from keras import ops
 
@@ -49,11 +51,11 @@ class CosineDistillation(Softened, DistillationLoss):
 
     def __init__(
         self,
-        on="logits",
-        temperature=1.0,
-        teacher_layer_name=None,
-        student_layer_name=None,
-        name="cosine_distillation",
+        on: Literal["logits", "probabilities", "features"] = "logits",
+        temperature: float = 1.0,
+        teacher_layer_name: str | None = None,
+        student_layer_name: str | None = None,
+        name: str = "cosine_distillation",
     ):
         if on not in ON:
             raise ValueError(f"on must be one of {', '.join(ON)}; got {on!r}.")

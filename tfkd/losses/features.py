@@ -1,5 +1,7 @@
 """Hints: the student imitates the teacher's inner features."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -104,11 +106,11 @@ class FeatureDistillation(StructuredLoss):
 
     def __init__(
         self,
-        loss="mse",
-        teacher_layer_name=None,
-        student_layer_name=None,
-        normalize=False,
-        name="feature_distillation",
+        loss: str | keras.losses.Loss | Callable | list | dict = "mse",
+        teacher_layer_name: str | None = None,
+        student_layer_name: str | None = None,
+        normalize: bool = False,
+        name: str = "feature_distillation",
     ):
         if student_layer_name is not None and teacher_layer_name is None:
             raise ValueError(

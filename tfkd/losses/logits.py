@@ -1,6 +1,8 @@
 """Soft targets: the student imitates the teacher's softened class distribution."""
 
 import functools
+from collections.abc import Callable
+from typing import Literal
 
 import keras
 from keras import ops
@@ -102,12 +104,12 @@ class LogitsDistillation(Softened, StructuredLoss):
 
     def __init__(
         self,
-        temperature=3.0,
-        loss="kl_divergence",
-        activation=None,
-        teacher_layer_name=None,
-        student_layer_name=None,
-        name="logits_distillation",
+        temperature: float = 3.0,
+        loss: str | keras.losses.Loss | Callable | list | dict = "kl_divergence",
+        activation: Literal["softmax", "sigmoid"] | None = None,
+        teacher_layer_name: str | None = None,
+        student_layer_name: str | None = None,
+        name: str = "logits_distillation",
     ):
         if activation not in (None, "softmax", "sigmoid"):
             raise ValueError(

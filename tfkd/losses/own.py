@@ -1,5 +1,7 @@
 """The student as its own teacher: deep outputs teach shallow ones, groups teach their members."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -28,7 +30,7 @@ class SelfDistillation(DistillationLoss):
 
     taught_by = "student"
 
-    def __init__(self, loss, name=None):
+    def __init__(self, loss: DistillationLoss, name: str | None = None):
         if not isinstance(loss, DistillationLoss):
             raise ValueError(
                 "SelfDistillation takes a distillation loss such as LogitsDistillation(3.0, "
@@ -130,12 +132,12 @@ class EnsembleDistillation(Softened, DistillationLoss):
 
     def __init__(
         self,
-        group,
-        members=None,
-        temperature=3.0,
-        teach_selectively=False,
-        learn_selectively=False,
-        name="ensemble_distillation",
+        group: Sequence[str],
+        members: Sequence[str] | None = None,
+        temperature: float = 3.0,
+        teach_selectively: bool = False,
+        learn_selectively: bool = False,
+        name: str = "ensemble_distillation",
     ):
         group, members = _names(group, "group"), _names(members or group, "members")
         super().__init__(group, members, name=name)

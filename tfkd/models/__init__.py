@@ -18,8 +18,13 @@ names at once.
 import difflib
 import importlib
 import inspect
+from typing import TYPE_CHECKING
 
 from tfkd import _lazy
+
+if TYPE_CHECKING:
+    from tfkd.models.branches import with_branches
+    from tfkd.models.exits import exit_names, single_exit, trunk, vote, with_exits
 
 _HOMES = {
     "exit_names": "tfkd.models.exits",
@@ -30,7 +35,18 @@ _HOMES = {
     "with_exits": "tfkd.models.exits",
 }
 
-__all__ = ["build", "check_name", "names", "stages", *_HOMES]
+__all__ = [
+    "build",
+    "check_name",
+    "exit_names",
+    "names",
+    "single_exit",
+    "stages",
+    "trunk",
+    "vote",
+    "with_branches",
+    "with_exits",
+]
 
 MIN_SIZE = 8  # pixels a side
 

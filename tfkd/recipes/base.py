@@ -28,13 +28,15 @@ class System(NamedTuple):
     source: Any = None
 
     def distiller(self, teacher):
-        """The `tfkd.Distiller` of this sum; compile it with `self.loss` and `self.loss_weights`.
-
-        A Distiller gives labels and losses a share of 1 each. The coefficients of a paper are free:
-        the shares are halves, and the coefficients twice as large.
-        """
-        weights = [2.0 * weight for weight in self.weights]
-        return tfkd.Distiller(teacher, self.student, self.losses, weights, student_loss_weight=0.5)
+        """The `tfkd.Distiller` of this sum; compile it with `self.loss` and `self.loss_weights`."""
+        return tfkd.Distiller(
+            teacher,
+            self.student,
+            self.losses,
+            self.weights,
+            student_loss_weight=1.0,
+            independent_weights=True,
+        )
 
     @property
     def asks_teacher(self):
@@ -57,10 +59,7 @@ class System(NamedTuple):
     @property
     def loss_weights(self):
         """What `compile` of `self.model(teacher)` takes as `loss_weights`."""
-        factor = 2.0 if self.losses else 1.0  # a Distiller halves them
-        if isinstance(self.label_weights, dict):
-            return {output: factor * weight for output, weight in self.label_weights.items()}
-        return factor * self.label_weights
+        return self.label_weights
 
 
 def itself(student):

