@@ -135,3 +135,19 @@ def test_a_disk_that_is_really_full(tmp_path):
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_folder_of_data_is_the_same_by_its_name_and_by_its_path(tmp_path, monkeypatch):
+    """run.toml has the path; who resumes gives the name again, in the same folder."""
+    (tmp_path / "photos").mkdir()
+    out = RunDirectory(tmp_path / "run")
+    kept = DistillSettings(data=str(tmp_path / "photos"))
+    write_text(out / "run.toml", kept.to_toml())
+    monkeypatch.chdir(tmp_path)
+    out.check_free(DistillSettings(data="photos"), resume=True)
+    with pytest.raises(ValueError, match="other settings: data"):
+        out.check_free(DistillSettings(data="fotos"), resume=True)
+    (tmp_path / "elsewhere/photos").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="other settings: data"):
+        out.check_free(DistillSettings(data="photos"), resume=True)

@@ -68,6 +68,19 @@ def test_damaged_files_are_named_and_made_again(finished, small, tmp_path, capsy
         assert f'{out / f"seeds/3/{row}.keras"}" or the record beside it is damaged' in said
 
 
+def test_damaged_files_of_a_finished_run_are_made_again(finished, small, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    whole = {name: (out / name).read_bytes() for name in ("history.csv", "student.keras")}
+    (out / "history.csv").write_bytes(whole["history.csv"][:-40])
+    (out / "student.keras").write_bytes(b"")
+    record = distill(small, out, resume=True)
+    said = capsys.readouterr().out
+    assert "Damaged or missing, and made again: student.keras, history.csv." in said
+    assert exact(record) == exact(finished[1])
+    assert {name: (out / name).read_bytes() for name in whole} == whole
+
+
 def test_a_finished_run_stays_as_it_is(finished, small):
     before = (finished[0] / "run.json").read_bytes()
     assert distill(small, finished[0], resume=True) == json.loads(before)

@@ -13,7 +13,7 @@ from pathlib import Path
 from tfkd.files import locked
 from tfkd.runs.record import Record
 from tfkd.settings import DistillSettings, SettingsError
-from tfkd.settings.base import is_path, read_toml
+from tfkd.settings.base import is_path
 
 RECORD, SETTINGS = "run.json", "run.toml"
 # Everything that a run writes; --overwrite removes these and nothing else.
@@ -106,8 +106,9 @@ class RunDirectory:
                 f'No run to resume in "{self.path}". Leave --resume out to start one.'
             )
         if (self / SETTINGS).exists():
-            differences = self.settings(type(settings)).differences(settings)
-            if differences:
+            kept = self.settings(type(settings))
+            differences = kept.differences(settings)
+            if differences and kept.differences(_with_folders(settings)):
                 raise ValueError(
                     f'The run in "{self.path}" has other settings: {"; ".join(differences)}. '
                     "Resume with the same ones, or start anew with --overwrite or another --out."
@@ -167,6 +168,17 @@ class RunDirectory:
             shutil.rmtree(self / WORK)
 
 
+def _with_folders(settings):
+    """Settings with the absolute path of data that is a folder here, as run.toml has it."""
+
+    def absolute(name):
+        return os.path.abspath(name) if os.path.isdir(name) else name
+
+    data = settings.data
+    data = absolute(data) if isinstance(data, str) else tuple(map(absolute, data))
+    return settings.replace(data=data)
+
+
 def label_names_beside(path):
     """The classes that the run a model file lies in was trained on; None where that is unknown."""
     for folder in Path(path).resolve().parents[:3]:
@@ -174,8 +186,3 @@ def label_names_beside(path):
             with contextlib.suppress(ValueError, FileNotFoundError):
                 return tuple(Record.read(folder / RECORD).data[0].label_names)
     return None
-
-
-def command_of(path):
-    """The settings in a run.toml as a dict, to see which command wrote it."""
-    return read_toml(Path(path) / SETTINGS)

@@ -6,6 +6,7 @@ where they are used, after everything else of a training is loaded.
 """
 
 import gc
+import zipfile
 from pathlib import Path
 
 import keras
@@ -93,7 +94,36 @@ class Trainings:
             self.say(str(error))
             return None
         rows = {row.name for row in record.rows}
-        return record if {row.name for row in self.table.rows} <= rows else None
+        if not {row.name for row in self.table.rows} <= rows:
+            return None
+        damaged = self._damaged(record)
+        if damaged:
+            self.say(f"Damaged or missing, and made again: {', '.join(damaged)}.")
+        return None if damaged else record
+
+    def _damaged(self, record):
+        """Names of a finished run's files that are not whole."""
+        damaged, epochs = [], 0
+        for part in record.trainings:
+            outcome = self._whole(part)
+            if outcome is None:
+                damaged.append(part)
+            else:
+                epochs += len(outcome.history.get("loss", []))
+        if not zipfile.is_zipfile(self.directory / "student.keras"):
+            damaged.append("student.keras")
+        history = self.directory / "history.csv"
+        if not history.exists() or history.read_bytes().count(b"\n") != epochs + 1:
+            damaged.append("history.csv")
+        return damaged
+
+    def _whole(self, part):
+        """The outcome of a training whose model and record are whole; None otherwise."""
+        path = self.directory.model_path(part)
+        outcome = Outcome.read(path.with_suffix(".json"))
+        if outcome is None or not path.exists() or outcome.model_sha256 != sha256_of(path):
+            return None
+        return outcome
 
     def begin(self):
         """Keeps what the run begins with, and decides where the teacher's answers come from.
@@ -154,11 +184,11 @@ class Trainings:
         """Finds a training on disk, or does it: `work()` gives (`Training`, history, model)."""
         path = self.directory.model_path(part)
         result = path.with_suffix(".json")
-        outcome = Outcome.read(result)
-        if outcome is not None and path.exists() and outcome.model_sha256 == sha256_of(path):
+        outcome = self._whole(part)
+        if outcome is not None:
             self.console.rule(f"{title}: done before")
         else:
-            if outcome is not None or result.exists():
+            if result.exists():
                 self.say(f'"{path}" or the record beside it is damaged or missing: trained again.')
             self.console.rule(title)
             training, history, model = work()
