@@ -183,7 +183,7 @@ def test_an_export_elsewhere_knows_its_run(ended, tmp_path):
 def unmeasured(patch):
     """Leaves the measuring out: it takes its time and has been tested above."""
 
-    def report(student, exports, dataset, teacher, plot):
+    def report(student, exports, dataset, plot, **options):
         plot.write_bytes(b"png")
         names = (measure.TEACHER, measure.STUDENT, *exports)
         return measure.Report(tuple(measure.Row(name, 1, 0.5, 1, 1, 1, 1) for name in names))
