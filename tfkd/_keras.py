@@ -190,6 +190,16 @@ class PreparedModel(keras.Model):
     makes what can only be made with a batch.
     """
 
+    # The names under which keras.distillation's Distiller, and its tests, know the two.
+
+    @property
+    def _student_feature_extractor(self):
+        return self.taps
+
+    @property
+    def _teacher_feature_extractor(self):
+        return self.source
+
     def make_variables(self, x, y, training):
         """Makes what Keras makes at the first batch: metrics, and the optimizer's variables.
 

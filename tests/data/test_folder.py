@@ -292,7 +292,7 @@ def test_pixels_stay_as_long_as_a_dataset_of_them_and_no_longer(flat_folder):
         return [
             weakref.ref(thing)
             for thing in gc.get_objects()
-            if isinstance(thing, reading.Images) and thing.listing.root == flat_folder
+            if type(thing) is reading.Images and thing.listing.root == flat_folder
         ]
 
     splits = load(flat_folder)

@@ -136,7 +136,7 @@ def test_a_full_disk_is_a_plain_error_and_leaves_no_half_file(tmp_path, monkeypa
 
     monkeypatch.setattr(pathlib.Path, "write_text", full)
     with pytest.raises(
-        OSError, match=r"models.config cannot be written \(No space.*Free"
+        OSError, match=r'full: "models.config" was not written.*Free some space'
     ) as caught:
         write_serving_files(tmp_path, {"a": "a"}, threads=4)
     assert caught.value.errno == errno.ENOSPC

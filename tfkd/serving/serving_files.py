@@ -6,7 +6,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from tfkd.files import written
+from tfkd.files import write_text
 from tfkd.runtime.versions import require_names
 
 IMAGE = "tensorflow/serving:2.21.0"
@@ -127,15 +127,7 @@ def write_serving_files(
         ),
     }
     for name, text in files.items():
-        try:
-            with written(directory / name) as partial:
-                partial.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{directory / name} cannot be written ({error.strerror}). Free some space, or "
-                "give another directory, and run the same command again",
-            ) from error
+        write_text(directory / name, text)
     return compose
 
 

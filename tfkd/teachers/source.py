@@ -184,6 +184,11 @@ class LiveTeacher(Source):
         """Names of the model's own outputs."""
         return self._taps.output_names or (taps.OUTPUT,)
 
+    @property
+    def outputs(self):
+        """Names of everything that it gives."""
+        return self._taps.outputs
+
     def tap(self, names):
         self.model.trainable = False
         self._names = sorted({*self._names, *names})
