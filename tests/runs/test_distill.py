@@ -9,8 +9,9 @@ import pytest
 from small_runs import exact
 
 from tfkd import data
+from tfkd.fingerprints import of_weights
 from tfkd.runs import DistillSettings, distill, evaluate_run
-from tfkd.runs.models import load_model, weights_fingerprint
+from tfkd.runs.models import load_model
 
 
 def test_a_run_directory_holds_what_it_promises(finished, small):
@@ -40,7 +41,7 @@ def test_the_pair_starts_from_the_same_weights_and_the_record_says_so(finished, 
     from tfkd import models
 
     student = models.build("modified_alexnet", (8, 8, 1), 10, **small.student_options)
-    assert weights_fingerprint(student) == alone["student_start"]
+    assert of_weights(student) == alone["student_start"]
 
 
 def test_the_kept_epoch_is_the_best_on_validation(finished):

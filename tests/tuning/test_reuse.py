@@ -1,17 +1,13 @@
 """What lets trials share one compiled Distiller: recorded questions, an adjustable optimizer."""
 
-from types import SimpleNamespace
-
 import keras
 import keras_tuner
-import numpy as np
 import pytest
 
 from tfkd.tuning.reuse import (
     AdjustableOptimizer,
     AskedHyperparameters,
     uses_global_generator,
-    weights_hash,
 )
 
 schedules, optimizers = keras.optimizers.schedules, keras.optimizers
@@ -86,16 +82,6 @@ def test_keras_forgets_its_global_generator_when_the_seed_is_set():
     keras.utils.set_random_seed(0)
     assert not uses_global_generator()
     assert bool(keras.ops.all(keras.random.normal((2,)) == first))
-
-
-def test_a_hash_of_weights_tells_values_dtypes_and_shapes_apart():
-    def hashed(*weights):
-        return weights_hash(SimpleNamespace(get_weights=lambda: weights))
-
-    value = np.arange(4, dtype="float32")
-    assert hashed(value) == hashed(value.copy()) == hashed(value[::-1][::-1])
-    others = [value + 1, value.astype("float16"), value.reshape(2, 2), value[:3]]
-    assert len({hashed(value), *map(hashed, others), hashed(value, value), hashed()}) == 7
 
 
 def hyperparameters(**values):

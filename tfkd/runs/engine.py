@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
+from tfkd import fingerprints
 from tfkd.files import write_json, write_text, written
 from tfkd.runs import knowledge, models, report, teacher_check
 from tfkd.runs.checkpoints import Checkpoint, Progress
@@ -213,7 +214,7 @@ class Trainings:
             return training, {}, teacher.given
         keras.utils.set_random_seed(settings.seed)
         model = models.build("teacher", settings, teacher.splits.info)
-        start = models.weights_fingerprint(model)
+        start = fingerprints.of_weights(model)
         settings = settings.replace(callback=(), early_stopping=None)
         epochs = settings.teacher_epochs
         batches = examples(teacher.splits.train, settings, settings.seed, epochs)
@@ -242,12 +243,12 @@ class Trainings:
         # Nothing is loaded or built from here to the first step but the student and its losses.
         keras.utils.set_random_seed(seed)
         student = models.build("student", settings, task.info)
-        student_start = models.weights_fingerprint(student)
+        student_start = fingerprints.of_weights(student)
         system = row.system(teacher, student)
         model = system.model(None if stored else system.source or teacher)
         if stored:
             model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
-        start = models.weights_fingerprint(model)
+        start = fingerprints.of_weights(model)
         progress = train(
             *(model, system.student, examples(task.train, settings, seed, task.views, stored)),
             *(task.validation, settings, settings.epochs, seed),

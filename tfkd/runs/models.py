@@ -3,7 +3,6 @@ whether they fit the data."""
 
 import contextlib
 import difflib
-import hashlib
 import importlib
 import os
 import sys
@@ -167,14 +166,3 @@ class Logits:
     def __call__(self, images, training=False):
         output = tf.cast(self._of(self.model(images, training=training)), tf.float32)
         return output if self.from_logits else tf.math.log(tf.maximum(output, 1e-30))
-
-
-def weights_fingerprint(*models):
-    """ "sha256:..." over the weights of models, in order."""
-    digest = hashlib.sha256()
-    for model in models:
-        for weight in model.weights:
-            value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
-            digest.update(f"{value.dtype}{value.shape}".encode())
-            digest.update(value.tobytes())
-    return f"sha256:{digest.hexdigest()}"

@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 
-from tfkd import data, evaluation
+from tfkd import data, evaluation, fingerprints
 from tfkd.data.tfds_source import find_builder
 from tfkd.runs import models, teacher_check
 from tfkd.runs.directory import label_names_beside
@@ -47,7 +47,7 @@ class Teacher:
     def _fingerprint(self):
         if is_path(self.settings.teacher):
             return file_fingerprint(self.settings.teacher)
-        return models.weights_fingerprint(self.given)
+        return fingerprints.of_weights(self.given)
 
     def _judge(self):
         info, batches = self.splits.info, data.batches(self.splits.validation, EVALUATION_BATCH)
@@ -97,7 +97,7 @@ class Task:
 
     @property
     def teacher_fingerprint(self):
-        return models.weights_fingerprint(self.teacher.model)
+        return fingerprints.of_weights(self.teacher.model)
 
     def check(self, row):
         """Builds a row's model once, and notes what it reads of the teacher."""

@@ -8,7 +8,7 @@ import weakref
 import keras
 import keras_tuner
 
-from tfkd import losses, validation
+from tfkd import fingerprints, losses, validation
 from tfkd.coefficient import Coefficient
 from tfkd.distiller import Distiller
 from tfkd.tuning import objectives, spaces
@@ -18,7 +18,6 @@ from tfkd.tuning.reuse import (
     AskedHyperparameters,
     ReusableDistiller,
     uses_global_generator,
-    weights_hash,
 )
 
 # How many compiled Distillers of different structure are kept for later trials.
@@ -169,7 +168,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         execution = self._executions.pop(hp, 0)  # stays out if anything is raised
         divergence = objectives.Divergence(objectives.names(wanted))
         kwargs["callbacks"] = [*kwargs["callbacks"], divergence]
-        initial_weights = weights_hash(model.student)
+        initial_weights = fingerprints.of_weights(model.student)
         keras.utils.set_random_seed(seed)
         start = time.perf_counter()
         history = model.fit(*args, **kwargs)

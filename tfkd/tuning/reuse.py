@@ -6,7 +6,6 @@ optimizer whose learning rate can be set, and the Distiller that goes back to it
 
 import contextlib
 import copy
-import hashlib
 
 import keras
 import numpy as np
@@ -297,22 +296,6 @@ _RANDOM = {
     "RandomUniformInt",
     "TruncatedNormal",
 }
-
-
-def weights_hash(model):
-    """SHA-256 of a model's weights, in their order: equal for equal values, dtypes and shapes.
-
-    Args:
-        model: a built `keras.Model`.
-
-    Returns:
-        "sha256:" and 64 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for value in model.get_weights():
-        digest.update(f"{value.dtype.str}{value.shape}".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
-    return f"sha256:{digest.hexdigest()}"
 
 
 def _new(make, seed):

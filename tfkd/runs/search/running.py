@@ -8,6 +8,7 @@ import shutil
 import grpc
 from rich.console import Console
 
+from tfkd import fingerprints
 from tfkd.files import FULL, NO_ROOM, write_text
 from tfkd.runs import engine, models
 from tfkd.runs.directory import SETTINGS as RUN_SETTINGS
@@ -86,7 +87,7 @@ def _check_teacher(directory, inputs):
     Raises:
         ValueError: it is not the teacher with which the search was begun.
     """
-    weights = models.weights_fingerprint(models.load_model(directory / TEACHER))
+    weights = fingerprints.of_weights(models.load_model(directory / TEACHER))
     teacher = inputs.teacher.model_copy(update={"weights": weights})
     found = inputs.model_copy(update={"teacher": teacher})
     _check_unchanged(inputs, found)

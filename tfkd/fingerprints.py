@@ -1,0 +1,24 @@
+"""What tells models apart: a hash over weights."""
+
+import hashlib
+
+import keras
+import numpy as np
+
+
+def of_weights(*models):
+    """SHA-256 over the weights of models, in their order: equal for equal values, dtypes, shapes.
+
+    Args:
+        models: built `keras.Model`s.
+
+    Returns:
+        "sha256:" and 64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for model in models:
+        for weight in model.weights:
+            value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+            digest.update(f"{value.dtype}{value.shape}".encode())
+            digest.update(value.tobytes())
+    return f"sha256:{digest.hexdigest()}"
