@@ -30,6 +30,7 @@ from tfkd.heads import Head
 from tfkd.runs.directory import EXPORT, EXPORT_PICTURE, EXPORT_RECORD, SAVED_MODEL, WORK
 from tfkd.runs.finished import load_run_data, student_of
 from tfkd.runs.models import Logits, load_model
+from tfkd.runs.temporary import temporary_files_in
 from tfkd.runs.tensorflow_output import silenced
 from tfkd.runs.training import EVALUATION_BATCH
 from tfkd.runtime.versions import new_version
@@ -79,7 +80,8 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
     student, _ = student_of(directory, record, row)
     teacher = load_model(directory / record.teachers[own.teacher].file)
     teacher = _of_shape(teacher, splits.info.image_shape)
-    with full_disk_named(out / WORK / "export"), _emptied(out), locked(out):
+    aside = temporary_files_in(out)
+    with aside, full_disk_named(out / WORK / "export"), _emptied(out), locked(out):
         stage = out / WORK
         shutil.rmtree(stage, ignore_errors=True)
         try:
