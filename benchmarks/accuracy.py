@@ -11,12 +11,13 @@ import json
 import statistics
 import tempfile
 import time
+from pathlib import Path
 
 import keras
 
 from benchmarks import record, timing
 from benchmarks.ways import WAYS
-from tfkd import data, models
+from tfkd import data, fingerprints, models
 
 SETTINGS = ("teacher", "student", "width", "epochs", "limit", "hints")
 
@@ -48,13 +49,19 @@ def main(options):
     if options.quick:
         options.epochs, options.limit, options.seeds = 2, 1000, 1
     splits = data.load("fashion_mnist", options.data_dir, limit=options.limit)
+    teacher = keras.models.load_model(options.teacher)
     settings = {name: getattr(options, name) for name in SETTINGS}
+    # By name and weights: a record means the same on every machine.
+    settings["teacher"] = {
+        "file": Path(options.teacher).name,
+        "weights": fingerprints.of_weights(teacher),
+    }
     names = list(dict.fromkeys(["stock", *(options.ways or WAYS)]))
     runs = {name: [] for name in names}
     for seed in range(options.seeds):
         for name in names:
             aim = runs["stock"][seed]["history"][-1][1] if name != "stock" else None
-            runs[name].append(_finished(name, seed, aim, splits, settings, options.quick))
+            runs[name].append(_finished(name, seed, aim, splits, teacher, settings, options.quick))
     result = {"machine": timing.machine(), "settings": settings, "runs": runs}
     record.write("accuracy", result, options.quick)
     print(_table(runs))
@@ -62,7 +69,7 @@ def main(options):
         record.put("accuracy", _table(runs))
 
 
-def _finished(name, seed, aim, splits, settings, quick):
+def _finished(name, seed, aim, splits, teacher, settings, quick):
     """The run as kept in a file, else made now: {"settings", "aim", "history"}."""
     folder = record.HERE / "results" / f"accuracy{'_quick' if quick else ''}"
     path = folder / f"{name.replace(' ', '_')}-{seed}.json"
@@ -73,7 +80,7 @@ def _finished(name, seed, aim, splits, settings, quick):
                 f"{path} has other settings ({run['settings']}, {run['aim']}); delete it"
             )
         return run
-    history = _run(WAYS[name], seed, aim, splits, settings)
+    history = _run(WAYS[name], seed, aim, splits, teacher, settings)
     run = {"settings": settings, "aim": aim, "history": history}
     print(f"{name}, seed {seed}: aim {aim}, {len(history)} epochs, {history[-1]}", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,10 +88,9 @@ def _finished(name, seed, aim, splits, settings, quick):
     return run
 
 
-def _run(way, seed, aim, splits, settings):
+def _run(way, seed, aim, splits, teacher, settings):
     """[[seconds since the start, validation accuracy], ...] of each epoch."""
     keras.utils.set_random_seed(seed)
-    teacher = keras.models.load_model(settings["teacher"])
     student = models.build(
         settings["student"],
         splits.info.image_shape,
