@@ -33,4 +33,4 @@ def finished(small, tmp_path_factory):
 @pytest.fixture
 def kills():
     """How many kills a test of kills does: more with TFKD_KILLS."""
-    return int(os.environ.get("TFKD_KILLS", "2"))
+    return int(os.environ.get("TFKD_KILLS", "1"))

@@ -50,7 +50,7 @@ def test_killed_at_random_moments_an_export_ends_as_an_undisturbed_one(finished,
             assert (version / "variables/variables.index").exists()
     assert start(runs[1]).wait() == 0
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1)).astype("float32")
-    for kind in ("saved_model", "student_float32.tflite", "student_int8.tflite"):
+    for kind in ("saved_model", "student_float32.tflite"):
         answers = []
         for run in runs:
             path = run / "export" / kind
