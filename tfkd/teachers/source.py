@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd import fused, head_search, taps
+from tfkd import _keras, fused, head_search, taps
 from tfkd.heads import GivenHead, Head
 
 
@@ -159,7 +159,7 @@ class LiveTeacher(Source):
             default where that is the faster way.
     """
 
-    _WEIGHTS = "teacher.weights.h5"
+    _WEIGHTS, _ASSETS = "teacher.weights.h5", "teacher_assets_"
 
     def __init__(
         self,
@@ -226,11 +226,24 @@ class LiveTeacher(Source):
         finally:
             if optimizer is not None:
                 vars(self.model)["optimizer"] = optimizer
+        for layer, path in self._with_assets(directory):
+            os.makedirs(path)
+            layer.save_assets(path)
 
     def load(self, directory):
         path = os.path.join(directory, self._WEIGHTS)
         if os.path.exists(path):
             self.model.load_weights(path)
+            for layer, path in self._with_assets(directory):
+                layer.load_assets(path)
+
+    def _with_assets(self, directory):
+        """(layer, folder) of the layers that keep more than weights: vocabularies."""
+        layers = [layer for layer in _keras.layers_of(self.model) if hasattr(layer, "save_assets")]
+        return [
+            (layer, os.path.join(directory, f"{self._ASSETS}{number}"))
+            for number, layer in enumerate(layers)
+        ]
 
 
 class CallableTeacher(StoredKnowledge):
