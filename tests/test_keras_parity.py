@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import keras
+import pytest
 
 
 def test_keras_distillation_tests_pass_with_the_imports_changed(tmp_path):
     shipped = list(Path(keras.__file__).parent.glob("src/distillation/*_test.py"))
+    if not shipped:
+        pytest.skip("this Keras comes without its tests")
     for path in shipped:
         text = path.read_text()
         text = text.replace("keras.src.distillation.distillation_loss", "tfkd.losses")
