@@ -29,12 +29,13 @@ class System(NamedTuple):
 
     def distiller(self, teacher):
         """The `tfkd.Distiller` of this sum; compile it with `self.loss` and `self.loss_weights`."""
+        several = isinstance(self.label_weights, dict)
         return tfkd.Distiller(
             teacher,
             self.student,
             self.losses,
             self.weights,
-            student_loss_weight=1.0,
+            student_loss_weight=1.0 if several else self.label_weights,
             independent_weights=True,
         )
 
@@ -58,8 +59,13 @@ class System(NamedTuple):
 
     @property
     def loss_weights(self):
-        """What `compile` of `self.model(teacher)` takes as `loss_weights`."""
-        return self.label_weights
+        """What `compile` of `self.model(teacher)` takes as `loss_weights`.
+
+        None for a Distiller of one output, whose weight of the labels is its own: then its metric
+        "student_loss" is the cross-entropy itself.
+        """
+        own = self.losses and not isinstance(self.label_weights, dict)
+        return None if own else self.label_weights
 
 
 def itself(student):
