@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd.adapters import Adapters, build
+from tfkd.adapters import build
 
 
 def batch(*shape):
@@ -126,21 +126,14 @@ def test_unknown_sizes_are_refused_where_they_differ():
     assert adapter(batch(2, 3, 6, 5)).shape == (2, 3, 6, 7)
 
 
-def test_the_collection_holds_only_what_is_needed():
-    adapters = Adapters()
-    adapters.add(0, (None, 5), (None, 5))
-    adapters.add(1, (None, 5), (None, 7))
-    assert len(adapters.trainable_variables) == 2
-    x = batch(2, 5)
-    assert adapters.adapt(0, x) is x
-    assert adapters.adapt(1, x).shape == (2, 7)
-
-
 def test_a_padding_mask_passes_through():
-    adapters, x = Adapters(), tf.constant(batch(2, 3, 5))
-    adapters.add(0, (None, 3, 5), (None, 3, 7))
+    adapter, x = build((None, 3, 5), (None, 3, 7)), tf.constant(batch(2, 3, 5))
     x._keras_mask = tf.constant([[True, True, False], [True, False, False]])
-    np.testing.assert_array_equal(adapters.adapt(0, x)._keras_mask, x._keras_mask)
+    np.testing.assert_array_equal(adapter(x)._keras_mask, x._keras_mask)
+
+
+def test_what_fits_needs_no_adapter():
+    assert build((None, 5), (None, 5)) is None
 
 
 def test_channels_are_last_whatever_keras_s_default():

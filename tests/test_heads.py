@@ -253,21 +253,22 @@ def test_metrics_by_name_see_probabilities_where_the_student_ends_in_log_odds(me
 LOSS_NAMES = ("loss", "student_loss", "distillation_loss", "total_loss", "logits_distillation")
 
 
-@pytest.mark.parametrize("form", ["name", "ce", "list", "function", "class name as an object"])
+@pytest.mark.parametrize("form", ["name", "class name", "ce", "list", "function", "object"])
 def test_a_crossentropy_is_one_of_logits_in_every_form_but_as_an_object(form):
     given = {
         "name": "sparse_categorical_crossentropy",
+        "class name": "SparseCategoricalCrossentropy",
         "ce": "crossentropy",
         "list": ["sparse_categorical_crossentropy"],
         "function": keras.losses.sparse_categorical_crossentropy,
-        "class name as an object": keras.losses.SparseCategoricalCrossentropy(),
+        "object": keras.losses.SparseCategoricalCrossentropy(),
     }[form]
     student, (x, y) = ending(lambda z: z), data()
     made = distilled(ending(lambda z: z), student, labels_loss=given)
     found = made.evaluate(x, y, verbose=0, return_dict=True)["student_loss"]
     logits = student.predict(x, verbose=0)
     as_logits = -log_softmax(logits)[np.arange(8), y].mean()
-    if form == "class name as an object":  # what the user made is Keras's own
+    if form == "object":  # what the user made is Keras's own
         assert found == pytest.approx(float(given(y, logits)), rel=1e-4)
         assert found != pytest.approx(as_logits, rel=1e-2)
     else:

@@ -6,29 +6,6 @@ Known as the regressor of FitNets (Romero et al. 2015) and as a projection in la
 import keras
 
 
-class Adapters(keras.layers.Layer):
-    """The adapters of one Distiller, by key; each a small trainable layer, none where shapes agree.
-
-    A layer only so that Keras trains, saves and restores what is in it.
-    """
-
-    def __init__(self, name="adapters", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self._by_key = {}
-        self.built = True
-
-    def add(self, key, student_shape, teacher_shape):
-        """Builds what maps `student_shape` to `teacher_shape`, if anything is needed."""
-        adapter = build(student_shape, teacher_shape, name=f"adapter_{key}")
-        if adapter is not None:
-            self._by_key[str(key)] = adapter
-
-    def adapt(self, key, feature):
-        """The student's feature in the teacher's shape."""
-        adapter = self._by_key.get(str(key))
-        return feature if adapter is None else adapter(feature)
-
-
 def build(student_shape, teacher_shape, name="adapter"):
     """The layer that maps a student's feature to the shape of a teacher's, or None if it fits.
 

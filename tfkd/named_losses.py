@@ -106,10 +106,11 @@ def read(model, heads):
         return heads.get(_output_at(place, list(heads)), Head())
 
     def loss(path, given):
-        function, head = _keras.wraps_function(given), head_at(path)
+        function, head = getattr(given, "fn", None), head_at(path)
         if head.kind != "logits" or _function_name(function) not in _CROSSENTROPIES:
             return given
-        return _keras.wrapped_loss(function, given.name, from_logits=True)
+        settings = {**_keras.settings_of(given), "from_logits": True}
+        return _keras.wrapped_loss(function, given.name, **settings)
 
     def metric(position, given):
         head = head_at(position)
@@ -208,7 +209,7 @@ def _output_at(place, names):
 
 
 def _name(given):
-    return given if isinstance(given, str) else _function_name(given)
+    return _keras.to_snake_case(given) if isinstance(given, str) else _function_name(given)
 
 
 def _function_name(function):
