@@ -11,15 +11,22 @@ import wrapt
 
 # Class → module. A test compares this with what the modules register.
 HOMES = {
+    "BatchRelationDistillation": "tfkd.losses.multi_level",
+    "ClassRelationDistillation": "tfkd.losses.multi_level",
+    "CorrelationDistillation": "tfkd.losses.correlation",
     "CosineDistillation": "tfkd.losses.cosine",
+    "DecoupledDistillation": "tfkd.losses.decoupled",
     "Distiller": "tfkd.distiller",
     "EnsembleDistillation": "tfkd.losses.own",
     "FeatureDistillation": "tfkd.losses.features",
     "Head": "tfkd.heads",
     "KerasDistillation": "tfkd.losses.foreign",
     "LogitsDistillation": "tfkd.losses.logits",
+    "NormalizedDistillation": "tfkd.losses.normalized",
+    "RefinedDistillation": "tfkd.losses.refined",
     "SelfDistillation": "tfkd.losses.own",
     "TeacherAgreement": "tfkd.metrics",
+    "TransformedTeacherMatching": "tfkd.losses.transformed",
 }
 
 

@@ -53,11 +53,14 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
         needs: names of what `call` gets by keyword: "labels" as the data gives them; "index", the
             numbers of the examples in the data, int64, shape (batch,); "heads", the pair of the
             teacher's and the student's `tfkd.heads.Head`; "training", whether the student trains.
+        settings: names of the constructor's further arguments, which are attributes too: what
+            `get_config` holds beside the names.
     """
 
     adapts = False
     taught_by = "teacher"
     needs = ()
+    settings = ()
 
     def __init__(
         self,
@@ -162,7 +165,10 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
 
     def check_tensors(self, teacher, student):
         """Raises ValueError where the two tensors to compare, adapted by now, differ in shape."""
-        if self.adapts != "itself" and not _compatible(teacher.shape, student.shape, whole=True):
+        if self.adapts == "itself":
+            shapes = (teacher, student)
+            self.check_shapes(*(keras.tree.map_structure(lambda t: t.shape, s) for s in shapes))
+        elif not _compatible(teacher.shape, student.shape, whole=True):
             raise ValueError(
                 f"{type(self).__name__} compares tensors of one shape and broadcasts nothing: the "
                 f"teacher's is {tuple(teacher.shape)}, the student's {tuple(student.shape)}. "
@@ -206,7 +212,12 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
             "teacher_layer_name": self.teacher_layer_name,
             "student_layer_name": self.student_layer_name,
             "name": self.name,
+            **{name: getattr(self, name) for name in self.settings},
         }
+
+    def coefficient(self, name):
+        """The current value of a `Coefficient` of the loss, a float32 scalar for the step."""
+        return getattr(type(self), name).tensor(self)
 
 
 class Softened:
