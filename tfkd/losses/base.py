@@ -167,7 +167,7 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
         """Raises ValueError where the two tensors to compare, adapted by now, differ in shape."""
         if self.adapts == "itself":
             shapes = (teacher, student)
-            self.check_shapes(*(keras.tree.map_structure(lambda t: t.shape, s) for s in shapes))
+            self.check_shapes(*(keras.tree.map_structure(_static_shape, s) for s in shapes))
         elif not _compatible(teacher.shape, student.shape, whole=True):
             raise ValueError(
                 f"{type(self).__name__} compares tensors of one shape and broadcasts nothing: the "
@@ -325,6 +325,10 @@ def _owned(value):
     """Whether an attribute of a loss is a layer or variable, or a list or dict of them."""
     flat = keras.tree.flatten(value) if isinstance(value, list | tuple | dict) else [value]
     return bool(flat) and all(isinstance(part, keras.Layer | keras.Variable) for part in flat)
+
+
+def _static_shape(tensor):
+    return tuple(tensor.shape)
 
 
 def _in_float32(tensor):

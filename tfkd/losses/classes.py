@@ -90,7 +90,7 @@ def label_classes(labels, classes, reader):
 
     Args:
         labels: integers of shape (batch,) or (batch, 1), or rows of shape (batch, classes).
-        classes: number of classes.
+        classes: number of classes; None where it is not known.
         reader: name of the loss, for messages.
 
     Raises:
@@ -98,11 +98,11 @@ def label_classes(labels, classes, reader):
     """
     labels = ops.convert_to_tensor(labels)
     shape = tuple(labels.shape)
-    rows = len(shape) == 2 and shape[-1] == classes
+    rows = len(shape) == 2 and shape[-1] != 1 and classes in (None, shape[-1])
     if not rows and not (len(shape) == 1 or (len(shape) == 2 and shape[-1] == 1)):
         raise ValueError(
             f"{reader} reads one class for each example, but the labels have the shape {shape}. "
-            f"Give integers of shape (batch,), or one-hot rows of {classes}."
+            f"Give integers of shape (batch,), or one-hot rows."
         )
     if rows and labels.dtype.is_floating:
         warnings.warn(
@@ -112,6 +112,8 @@ def label_classes(labels, classes, reader):
             stacklevel=2,
         )
     found = classes_of(labels)
+    if classes is None:
+        return found
     with tf.control_dependencies([validation.class_labels(found, classes)]):
         return tf.identity(found)
 
