@@ -19,12 +19,14 @@ def uncorrelatedness(teacher, student, axis):
     teacher, student = (
         side - ops.mean(side, axis=axis, keepdims=True) for side in (teacher, student)
     )
-    lengths = 1.0
+    lengths, known = 1.0, True
     for side in (teacher, student):
         squares = ops.sum(ops.square(side), axis=axis)
-        lengths *= ops.sqrt(ops.maximum(squares, _NO_SPREAD**2))
-        lengths = ops.where(squares > _NO_SPREAD**2, lengths, float("inf"))
-    return 1.0 - ops.sum(teacher * student, axis=axis) / (lengths + 1e-8)
+        spread = squares > _NO_SPREAD**2
+        lengths *= ops.sqrt(ops.where(spread, squares, 1.0))
+        known = ops.logical_and(known, spread)
+    correlation = ops.sum(teacher * student, axis=axis) / (lengths + 1e-8)
+    return 1.0 - ops.where(known, correlation, 0.0)
 
 
 def correlation_distances(teacher_logits, student_logits, temperature):

@@ -23,13 +23,13 @@ def squared_distances(x):
     Returns:
         (batch, batch) float32 tensor, 1e-12 at least and 0 on the diagonal.
     """
-    x = tf.cast(x, tf.float64)
+    x, one_point = tf.cast(x, tf.float64), tf.constant(_ONE_POINT, tf.float64)
     squares = tf.reduce_sum(tf.square(x), axis=-1)
     expanded = squares[:, None] + squares[None] - 2.0 * tf.matmul(x, x, transpose_b=True)
     own = tf.eye(tf.shape(x)[0], dtype=tf.bool)
     # Rounding of the expansion itself, where two rows are equal.
-    apart = expanded > tf.maximum(_ONE_POINT, 1e-14 * (squares[:, None] + squares[None]))
-    distances = tf.where(apart, expanded, _ONE_POINT)
+    apart = expanded > tf.maximum(1e-14 * (squares[:, None] + squares[None]), one_point)
+    distances = tf.where(apart, expanded, one_point)
     return tf.cast(tf.where(own, tf.zeros_like(expanded), distances), tf.float32)
 
 
