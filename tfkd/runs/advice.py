@@ -162,8 +162,8 @@ def _underfits(own):
     shown = "" if own.settings.get("augment", "none") == "none" else ", as augmented"
     text = (
         f"The student underfits: alone it ends at a cross-entropy of {trained:.3f} nats on what it "
-        f"is trained on{shown}, against {validated:.3f} on validation, so more to learn from is "
-        "not what it lacks. A larger student or longer training fits more."
+        f"is trained on{shown}, against {validated:.3f} on validation, so it lacks "
+        "capacity or steps rather than guidance. A larger student or longer training fits more."
     )
     return Reason(text, f"--epochs {2 * max(own.alone[0].epochs or 1, 1)}")
 
