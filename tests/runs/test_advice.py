@@ -89,6 +89,10 @@ def test_where_distillation_helped_nothing_is_said(gains):
         ((-0.02, 0.01, 0.04), "did not help: distilled minus alone is +1.00 ± 1.73 points"),
         ((0.0, 0.0), "did not help: distilled minus alone is +0.00 ± 0.00 points"),
         ((0.008,), "cannot be told: distilled minus alone is +0.80 points, of one seed"),
+        (
+            (-0.009,),
+            "worse: distilled minus alone is -0.90 points, of one seed, where",
+        ),
     ],
 )
 def test_what_is_not_a_gain_is_called_so(gains, said):
@@ -144,6 +148,15 @@ def test_each_reason_comes_with_its_command(changes, said, flags):
     assert re.search(said, text)
     command = "To try next: tfkd distill --config saved_models/run/run.toml"
     assert f"{command} {flags}" in text and text.endswith("--out saved_models/run-next")
+
+
+def test_a_gain_of_students_that_know_nothing_is_none():
+    # Two classes, 500 validation images: chance ends at 0.5 + 2 · 0.0224.
+    text = advice(record((0.02, 0.03), taught={"accuracy": 0.54}), "run")
+    assert text.startswith("The gain is none yet: distilled minus alone is +2.50 ± 0.50 points")
+    assert "no more than chance: it is right on 54.0 % of the validation images" in text
+    assert "--epochs 80" in text
+    assert advice(record((0.02, 0.03), taught={"accuracy": 0.55}), "run") == ""
 
 
 def test_without_a_reason_a_search_is_next():

@@ -8,12 +8,14 @@ import math
 import statistics
 from typing import NamedTuple
 
+from tfkd.runs.teacher_check import limit_of_chance
 from tfkd.settings.base import is_path, is_reference
 
 POINT = 0.01  # of accuracy: less is hardly a difference
 SOFT = 0.8  # fitted temperature below which a student is said to be too unsure
 SOFT_COST = 0.02  # nats that the fitted temperature then saves at least
 FITTED = 0.98  # training accuracy is not kept; from this validation accuracy nothing underfits
+UNKNOWN = "Whether distillation helped cannot be told"
 SEEDS = 5  # that are suggested where one is too few
 
 
@@ -54,6 +56,7 @@ class Comparison:
             self.teacher = record.trainings.get(file.removesuffix(".keras"))
         self.settings = {**record.settings, **row.settings}
         self.sizes = record.data[row.data].sizes
+        self.classes = len(record.data[row.data].label_names)
 
     @property
     def gain(self):
@@ -74,9 +77,15 @@ class Comparison:
 
     @property
     def helped(self):
-        """Whether the gain is above 0 beyond its standard error."""
+        """Whether the gain, of a student that knows something, is above 0 beyond its error."""
         error = self.test_error if self.seed_error is None else self.seed_error
-        return self.gain > 0 and self.gain > error
+        return self.above_chance and self.gain > 0 and self.gain > error
+
+    @property
+    def above_chance(self):
+        """Whether the distilled student is right more often than guessing would be."""
+        accuracy = statistics.fmean(training.accuracy for training in self.taught)
+        return accuracy > limit_of_chance(self.classes, self.sizes["validation"])
 
     def figure(self, name):
         """Mean of a figure of the distilled row; None where the record has none."""
@@ -116,22 +125,41 @@ def reasons(own):
     Returns:
         list of `Reason`.
     """
-    found = [test(own) for test in (_too_short, _underfits, _too_soft, _weak_teacher, _too_few)]
+    found = [
+        test(own)
+        for test in (_untrained, _too_short, _underfits, _too_soft, _weak_teacher, _too_few)
+    ]
     return [reason for reason in found if reason]
 
 
 def _verdict(own):
     mean = f"{own.line} minus {own.base.name} is {100 * own.gain:+.2f}"
     if own.seed_error is None:
-        return (
-            f"Whether distillation helped cannot be told: {mean} points, of one seed, where a "
-            f"difference on {own.sizes['test']} test images has a standard error of up to "
-            f"{100 * own.test_error:.2f}."
+        error = (
+            f"{mean} points, of one seed, where a difference on {own.sizes['test']} test images "
+            f"has a standard error of up to {100 * own.test_error:.2f} points."
         )
+        worse = own.gain < -own.test_error
+        return f"{'Distillation made the student worse' if worse else UNKNOWN}: {error}"
     error = f"± {100 * own.seed_error:.2f} points (standard error over {len(own.gains)} seeds)"
     if own.gain < -own.seed_error:
         return f"Distillation made the student worse: {mean} {error}."
+    if own.gain > own.seed_error:
+        return f"The gain is none yet: {mean} {error}."
     return f"Distillation did not help: {mean} {error}, which is not above 0 beyond that error."
+
+
+def _untrained(own):
+    if own.above_chance:
+        return None
+    accuracy = statistics.fmean(training.accuracy for training in own.taught)
+    text = (
+        f"The distilled student knows no more than chance: it is right on {100 * accuracy:.1f} % "
+        f"of the validation images, of {own.classes} classes. It hardly trained: more epochs, or "
+        "another learning rate."
+    )
+    epochs = max((training.epochs or 0 for training in own.taught), default=0)
+    return Reason(text, f"--epochs {4 * epochs}" if epochs else "")
 
 
 def _too_short(own):

@@ -118,8 +118,7 @@ def trained(name, accuracy, info):
         list of `Finding`.
     """
     chance = 1.0 / info.num_classes
-    deviation = math.sqrt(chance * (1 - chance) / info.sizes["validation"])
-    if accuracy > chance + 2 * deviation:
+    if accuracy > limit_of_chance(info.num_classes, info.sizes["validation"]):
         return []
     text = (
         f'The teacher "{name}" is right on {100 * accuracy:.1f} % of the validation images, where '
@@ -127,6 +126,12 @@ def trained(name, accuracy, info):
         "(--teacher-epochs), or with another learning rate."
     )
     return [Finding(text)]
+
+
+def limit_of_chance(classes, examples):
+    """The accuracy that guessing reaches, two standard deviations included."""
+    chance = 1.0 / classes
+    return chance + 2 * math.sqrt(chance * (1 - chance) / examples)
 
 
 def balanced_recall(counts):
