@@ -204,7 +204,7 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
             ) from error
         return sum(
             loss(_member(teacher_outputs, name), _member(student_outputs, name), sample_weight)
-            for loss, name in _members(self)
+            for loss, name in members(self)
         )
 
     def get_config(self):
@@ -229,55 +229,6 @@ class Softened:
     def temperature_tensor(self):
         """T as a float32 scalar, read when the step runs."""
         return Softened.temperature.tensor(self)
-
-
-class StructuredLoss(DistillationLoss):
-    """A loss whose `loss=` may be one formula, or a list or dict of them, one for each output."""
-
-    def __init__(self, loss, **kwargs):
-        super().__init__(**kwargs)
-        self._check_formulas(loss)
-        self.loss = loss
-
-    def terms(self):
-        if not isinstance(self.loss, list | tuple | dict):
-            return super().terms()
-        if self.teacher_layer_name or self.student_layer_name:
-            raise ValueError(
-                f"{type(self).__name__} got a formula for each output and layer names as well. Use "
-                "one loss object for each pair of layers."
-            )
-        return [(loss, name, name) for loss, name in _members(self)]
-
-    def _check_formulas(self, loss):
-        formulas = keras.tree.flatten(loss)
-        if all(formula is None for formula in formulas):
-            raise ValueError(
-                f"{type(self).__name__} needs at least one formula that is not `None`, got "
-                f"{loss!r}."
-            )
-        for formula in formulas:
-            if formula is not None:
-                self.formula(formula)
-
-    def formula(self, loss):
-        """The function of (teacher, student) behind one entry of `loss`; ValueError if unknown."""
-        raise NotImplementedError
-
-    def call(self, teacher, student):
-        return self.formula(self.loss)(teacher, student)
-
-    def get_config(self):
-        serialize = keras.saving.serialize_keras_object
-        formulas = keras.tree.map_structure(
-            lambda loss: loss if loss is None or isinstance(loss, str) else serialize(loss),
-            self.loss,
-        )
-        return {**super().get_config(), "loss": formulas}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "loss": _deserialize(config["loss"])})
 
 
 def aligned(weights, values):
@@ -349,17 +300,7 @@ def _compatible(first, second, whole=False):
     return tf.TensorShape(tuple(first)[start:]).is_compatible_with(tuple(second)[start:])
 
 
-def _deserialize(loss):
-    if isinstance(loss, dict) and "class_name" in loss:
-        return keras.saving.deserialize_keras_object(loss)
-    if isinstance(loss, dict):
-        return {name: _deserialize(member) for name, member in loss.items()}
-    if isinstance(loss, list | tuple):
-        return [_deserialize(member) for member in loss]
-    return loss
-
-
-def _members(loss):
+def members(loss):
     """(loss of one output, its key) for each entry of a structured loss; else [(loss, None)]."""
     formulas = getattr(loss, "loss", None)
     if isinstance(formulas, dict):

@@ -7,8 +7,8 @@ import tensorflow as tf
 from keras import ops
 
 from tfkd import _keras
-from tfkd.losses.base import StructuredLoss
 from tfkd.losses.logits import keras_formula, keras_loss, kind_of
+from tfkd.losses.structured import StructuredLoss
 
 # Below this the standard deviation of a feature counts as no scale at all.
 _EPSILON = 1e-6

@@ -8,8 +8,9 @@ import keras
 from keras import ops
 
 from tfkd import _keras
-from tfkd.losses.base import Softened, StructuredLoss
+from tfkd.losses.base import Softened
 from tfkd.losses.standardization import standardized
+from tfkd.losses.structured import StructuredLoss
 
 
 def softened_kl(teacher_logits, student_logits, temperature):

@@ -43,6 +43,31 @@ def pooled_layer(model):
     return _opened(model, "reading the last map")[1].layer
 
 
+def features_layer(model):
+    """The name of the layer that gives what a classifier's last Dense layer reads, before dropout.
+
+    Args:
+        model: functional or Sequential classifier of one output that ends in a Dense layer.
+
+    Raises:
+        TypeError, ValueError: another model, or one whose Dense layer reads no vector.
+    """
+    forks.check_backbone(model, "pooled features")
+    operation = forks.made_by(model.outputs[0])
+    while isinstance(operation, layers.Activation | layers.Softmax):
+        operation = forks.made_by(operation.input)
+    if isinstance(operation, layers.Dense):
+        below = forks.made_by(operation.input)
+        while isinstance(below, layers.Dropout):
+            below = forks.made_by(below.input)
+        if len(operation.input.shape) == 2 and not isinstance(below, layers.InputLayer):
+            return below.name
+    raise ValueError(
+        f'Model "{model.name}" ends in "{operation.name}" ({type(operation).__name__}), not in a '
+        "Dense layer over features. Name the layer of the features in a program."
+    )
+
+
 def with_class_maps(model):
     """A copy of a classifier that tells where it sees each class: its logits are means of maps.
 

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from tfkd.published import METHODS
+
 
 @dataclass(frozen=True)
 class Range:
@@ -147,6 +149,28 @@ STUDENT_LOSS_WEIGHT = Quantity("student_loss_weight", 0.1, high=1.0)
 LOSS_WEIGHT = Quantity("distillation_loss_weights", 1.0)
 TEMPERATURE = Quantity("temperature", 4.0, positive=True)
 LEARNING_RATE = Quantity("learning_rate", 0.003, positive=True)
+
+
+def weight_range(loss):
+    """A `Range` for the weight of a loss of `tfkd.losses`, log-spaced around the published one.
+
+    The published weights of the methods span five orders of magnitude; the range is a tenth to ten
+    times as much, and a search begins at the weight itself. They stand beside the loss on the
+    labels in full, `Distiller(..., independent_weights=True, student_loss_weight=1.0)`.
+
+    ```python
+    weights = [tfkd.tuning.weight_range(loss) for loss in losses]  # distillation_loss_weights
+    ```
+
+    Args:
+        loss: a loss, or the name of its class. What `tfkd losses` does not list has 1.0.
+    """
+    name = loss if isinstance(loss, str) else type(loss).__name__
+    published = [method.weight for method in METHODS.values() if method.loss == name]
+    if getattr(loss, "standardize", False) and name == "LogitsDistillation":
+        published = [METHODS["standardized"].weight]
+    weight = published[0] if published else LOSS_WEIGHT.baseline
+    return Range(weight / 10, weight * 10, weight, log=True)
 
 
 def is_space(given):
