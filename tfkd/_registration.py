@@ -11,6 +11,7 @@ import wrapt
 
 # Class → module. A test compares this with what the modules register.
 HOMES = {
+    "AnnealedDistillation": "tfkd.losses.annealed",
     "CosineDistillation": "tfkd.losses.cosine",
     "Distiller": "tfkd.distiller",
     "EnsembleDistillation": "tfkd.losses.own",

@@ -1,5 +1,6 @@
 """What a student is asked to imitate: one loss a way of comparing named tensors."""
 
+from tfkd.losses.annealed import AnnealedDistillation, of_outputs
 from tfkd.losses.base import DistillationLoss
 from tfkd.losses.cosine import CosineDistillation
 from tfkd.losses.features import FeatureDistillation
@@ -8,6 +9,7 @@ from tfkd.losses.logits import LogitsDistillation
 from tfkd.losses.own import EnsembleDistillation, SelfDistillation
 
 __all__ = [
+    "AnnealedDistillation",
     "CosineDistillation",
     "DistillationLoss",
     "EnsembleDistillation",
@@ -15,4 +17,5 @@ __all__ = [
     "LogitsDistillation",
     "SelfDistillation",
     "get",
+    "of_outputs",
 ]

@@ -78,7 +78,9 @@ def distillation_terms(settings, teacher, student):
     """
     terms = []
     if settings.logits_weight:
-        loss = tfkd.losses.LogitsDistillation(settings.temperature)
+        loss = tfkd.losses.AnnealedDistillation(settings.softness)
+        if settings.temperature is not None:
+            loss = tfkd.losses.LogitsDistillation(settings.temperature)
         terms.append((loss, settings.logits_weight))
     wanted = settings.hints if settings.hint_weight else NONE
     pairs = hints.pairs(wanted, teacher, student)
