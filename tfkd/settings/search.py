@@ -1,12 +1,11 @@
 """The settings of `tfkd search`: those of `tfkd distill`, which weights may move, and how."""
 
 import os
-import tomllib
 from typing import Literal
 
 from pydantic import field_validator, model_validator
 
-from tfkd.settings.base import Above0, Count, SettingsError, near, options
+from tfkd.settings.base import Above0, Count, SettingsError, near, options, parsed
 from tfkd.settings.distill import NONE, DistillSettings
 from tfkd.spaces import Choice, Range
 
@@ -246,7 +245,7 @@ def _space(name, given, start):
 def _values(name, given):
     values = given if isinstance(given, list | tuple) else [given]
     if isinstance(given, str):
-        values = [_value(text.strip()) for text in given.split(",")]
+        values = [parsed(text.strip()) for text in given.split(",")]
     if len(values) < 2:
         raise SettingsError(f"{name} is {given!r}: with one value nothing moves; {EXPECTED}.")
     return values
@@ -261,10 +260,3 @@ def _number(value):
 
 def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _value(text):
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

@@ -153,7 +153,7 @@ def test_latencies_are_measured_once_for_each_architecture():
 def test_the_picture_has_a_panel_for_race_finalists_each_value_and_the_front(settings, tmp_path):
     rows = [row("0", 0.9, 0.8), row("1", 0.8, width=0.125), row("2", status="FAILED", width=0.5)]
     rows[1]["values"]["temperature"] = 1.5
-    plot_search(rows, settings, settings.space, rows[:1], rows[1], tmp_path / "search.png")
+    plot_search(rows, settings, rows[:1], rows[1], tmp_path / "search.png")
     height, width, _ = imread(tmp_path / "search.png").shape
     assert (width, height) == (3 * 630, 2 * 510)  # five panels, three in the first line
 

@@ -15,18 +15,17 @@ TRIED, KEPT, START = "#0072B2", "#D55E00", "#000000"
 SIZES = {"parameters": ("parameters", "parameters"), "latency": ("latency_ms", "latency (ms)")}
 
 
-def plot_search(rows, settings, space, front, kept, path):
+def plot_search(rows, settings, front, kept, path):
     """Draws the search.
 
     Args:
         rows: of the trials, see `tfkd.tuning.race.joined`; the first one is the defaults.
         settings: `SearchSettings`.
-        space: {setting: `Range` or `Choice`}.
         front: the rows of the Pareto front, by size; empty for none.
         kept: the row of the trial that is taken.
         path: of the PNG to write.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row["values"]))
+    names = names_of(rows)
     points = [row for row in rows if row["score"] is not None]
     finalists = [row for row in points if len(row["seeds"]) > 1]
     panels = 1 + bool(finalists) + len(names) + bool(front)
@@ -41,7 +40,7 @@ def plot_search(rows, settings, space, front, kept, path):
     if finalists:
         _draw_finalists(next(left), finalists, styles, settings)
     for name in names:
-        _draw_value(next(left), name, points, styles, space.get(name))
+        _draw_value(next(left), name, points, styles, settings.space.get(name))
     if front:
         key, label = SIZES[settings.pareto]
         axes = next(left)
@@ -63,6 +62,11 @@ def plot_search(rows, settings, space, front, kept, path):
     figure.legend(own.values(), own.keys(), **legend)
     with written(path) as partial:
         figure.savefig(partial, format="png", dpi=150)
+
+
+def names_of(rows):
+    """Names of what moves among some trials, in their order."""
+    return list(dict.fromkeys(name for row in rows for name in row["values"]))
 
 
 def _style(row, first, kept):

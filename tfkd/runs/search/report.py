@@ -17,15 +17,14 @@ from tfkd.files import write_json, write_text
 from tfkd.runs import models
 from tfkd.runs.directory import FRONT
 from tfkd.runs.record import Part, validated
-from tfkd.runs.search.picture import plot_search
-from tfkd.settings.search import SIGNS, student_option
+from tfkd.runs.search.picture import SIZES, names_of, plot_search
+from tfkd.settings.search import SIGNS
 from tfkd.tuning import pareto
 from tfkd.tuning.race import COMPLETED, standard_error
 
 # A difference of means counts beyond so many of its standard errors: by chance alone, of three
 # seeds, it is so in one search of twenty.
 ERRORS = 3
-SIZES = {"parameters": "parameters", "latency": "latency_ms"}
 FILE = "search.json"
 
 Name = Annotated[str, Field(pattern=r"^[0-9]+$")]
@@ -186,8 +185,9 @@ def _taken(first, kept):
 
 def table(rows, settings, bold=None):
     """The trials as a `rich` table: settings, epochs, seeds, mean ± standard error."""
-    names = _names(rows)
+    names = names_of(rows)
     sizes = ["parameters"] if settings.student_choices else []
+    sizes += ["latency_ms"] if settings.pareto == "latency" else []
     result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in ("trial", *names, "epochs", "seeds", settings.objective, *sizes, ""):
         justify = "left" if heading in ("trial", "") else "right"
@@ -196,7 +196,7 @@ def table(rows, settings, bold=None):
     for row in rows:
         cells = [row["trial"], *(_short(row["values"].get(name)) for name in names)]
         cells += [str(row["epochs"]), str(len(row["seeds"])), _figure(row, settings)]
-        cells += [_short(row[size]) for size in sizes]
+        cells += [_short(row.get(size)) for size in sizes]
         cells.append(row["status"].lower() if row["status"] != COMPLETED else "")
         result.add_row(*cells, style="bold" if row["trial"] == bold else None)
     return result
@@ -221,7 +221,7 @@ def results_csv(rows, settings, front=()):
         settings: `SearchSettings`.
         front: the rows of the Pareto front.
     """
-    names = _names(rows)
+    names = names_of(rows)
     figures = list(dict.fromkeys([settings.objective, "val_accuracy", "val_cross_entropy"]))
     columns = ["trial", "status", *names]
     columns += [column for name in figures for column in (name, f"{name}_error")]
@@ -259,7 +259,7 @@ def front_of(rows, settings, info):
     def good(row):
         return None if row["score"] is None or row["epochs"] < full else sign * row["score"]
 
-    return pareto(rows, maximize=good, minimize=SIZES[settings.pareto])
+    return pareto(rows, maximize=good, minimize=SIZES[settings.pareto][0])
 
 
 def write(directory, setup, rows):
@@ -289,7 +289,7 @@ def write(directory, setup, rows):
         write_text(directory / FRONT / f"trial-{row['trial']}.toml", own.to_toml())
     kept = next(row for row in rows if row["trial"] == decision["kept"])
     write_text(directory / "best.toml", settings.again(kept["values"], teacher).to_toml())
-    plot_search(rows, settings, setup.space, front, kept, directory / "search.png")
+    plot_search(rows, settings, front, kept, directory / "search.png")
     found = Found(
         tfkd=tfkd.__version__,
         trials=[TrialRecord(**_without_history(row)) for row in rows],
@@ -309,7 +309,7 @@ def show(found, settings):
     if found.pareto:
         front = [row for name in found.pareto for row in rows if row["trial"] == name]
         console.print(f"Best {settings.objective} for its {settings.pareto}, smallest first:")
-        console.print(_front_table(front, settings))
+        console.print(table(front, settings))
     console.print(found.said, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -321,22 +321,6 @@ def _key(row, settings):
 def _students(rows, settings, info):
     owns = {_key(row, settings): settings.of_trial(row["values"]) for row in rows}
     return {key: models.build("student", own, info) for key, own in owns.items()}
-
-
-def _front_table(front, settings):
-    size = SIZES[settings.pareto]
-    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    options = [student_option(name) for name in settings.student_choices]
-    for heading in ("trial", *options, size, settings.objective):
-        result.add_column(heading.replace("_", " "), justify="right")
-    for row in front:
-        own = [_short(row["values"].get(name)) for name in options]
-        result.add_row(row["trial"], *own, _short(row[size]), _figure(row, settings))
-    return result
-
-
-def _names(rows):
-    return list(dict.fromkeys(name for row in rows for name in row["values"]))
 
 
 def _figure(row, settings):

@@ -34,7 +34,6 @@ class TrialSetup(NamedTuple):
     Attributes:
         settings: `SearchSettings`.
         task: `tfkd.runs.tasks.Task`: data, teacher, views.
-        space: {setting: `Range` or `Choice`}.
         terms: list of (loss, its weight: a number, `Range` or `Choice`).
         teacher: the model; None where its answers are stored.
         stored: `TeacherCache` of the training split, or None.
@@ -43,7 +42,6 @@ class TrialSetup(NamedTuple):
 
     settings: Any
     task: Any
-    space: dict
     terms: list
     teacher: keras.Model | None
     stored: TeacherCache | None
@@ -100,12 +98,12 @@ def prepare(settings, trainings):
         validation = TeacherCache.build(path, asking, task.validation)
     terms = _terms(settings, teacher, student)
     live = None if stored else teacher
-    return TrialSetup(settings, task, settings.space, terms, live, stored, validation)
+    return TrialSetup(settings, task, terms, live, stored, validation)
 
 
 def hypermodel(setup):
     """The `tfkd.tuning.DistillationHyperModel` of a search."""
-    settings, space, info = setup.settings, setup.space, setup.task.info
+    settings, space, info = setup.settings, setup.settings.space, setup.task.info
     base, steps = settings.distillation, settings.epochs * _steps(setup)
 
     def student(hp):
