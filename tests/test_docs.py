@@ -41,3 +41,18 @@ def test_what_the_page_on_adding_shows_trains(tmp_path):
     assert projected.adapters.count_params() == (5 * 16 + 16) + (4 * 16 + 16)
     mean = sum(t.predict(x, verbose=0) for t in source.teachers) / 2
     np.testing.assert_allclose(source(x)["output"], mean, rtol=1e-5)
+
+
+def test_what_the_page_on_calibration_shows():
+    (block,) = re.findall(r"```python\n(.*?)```", (DOCS / "calibration.md").read_text(), re.S)
+    image = keras.Input((3,))
+    student = keras.Model(image, layers.Dense(2, use_bias=False)(image))
+    # Three of four are right at logits of 3: the temperature is 3 / ln 3.
+    logits, labels = np.tile([3.0, 0.0], (4, 1)), np.array([0, 0, 0, 1])
+    names = {"student": student, "validation_logits": logits, "validation_labels": labels}
+    names |= {"test_logits": logits, "test_labels": labels}
+    exec(compile(block, "calibration.md", "exec"), names)  # noqa: S102
+    assert abs(names["after"]["calibration_error"]) < 1e-7 < names["before"]["calibration_error"]
+    x = np.eye(3, dtype="float32")
+    expected = student.get_weights()[0] / (3 / np.log(3))
+    np.testing.assert_allclose(names["calibrated"](x), expected, rtol=1e-5)
