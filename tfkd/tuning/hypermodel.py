@@ -11,7 +11,9 @@ import keras_tuner
 from tfkd import fingerprints, losses, validation
 from tfkd.coefficient import Coefficient
 from tfkd.distiller import Distiller
+from tfkd.spaces import is_space
 from tfkd.tuning import objectives, spaces
+from tfkd.tuning.race import SEED
 from tfkd.tuning.results import Executions
 from tfkd.tuning.reuse import (
     AdjustableOptimizer,
@@ -37,7 +39,8 @@ class DistillationHyperModel(keras_tuner.HyperModel):
     new one. Each execution of a trial has a seed of its own, `seed` plus its number: of initial
     weights, order and dropout. `tuner.search` may be given functions of the seed as `x` and
     `validation_data`, called for each execution, so that the order of a `tf.data` pipeline too
-    belongs to the seed and not to the trial.
+    belongs to the seed and not to the trial; with a second parameter they are told the epoch at
+    which a training goes on.
 
     A tuner's objective must mean the same in every trial; see `tfkd.tuning.objective`. A training
     that diverges is a failed trial. What each execution ended in stands in `executions.json` in
@@ -107,7 +110,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         self._weights, self._learning_rate = distillation_loss_weights, learning_rate
         self._knowledge_shapes, self.seed = knowledge_shapes, seed
         free = [student_loss_weight, temperature, learning_rate, *(distillation_loss_weights or ())]
-        self._searches_numbers = any(map(spaces.is_space, free))
+        self._searches_numbers = any(map(is_space, free))
         if not (self._searches_numbers or _asks(student) or callable(distillation_losses)):
             raise ValueError(
                 "There is nothing to search: every weight is a plain number. Give one of "
@@ -125,7 +128,8 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         A Distiller is given to one caller at a time: only when a tuner has trained it through
         `fit` may a later trial be given it again.
         """
-        asked, reusable = self._in_use = self._take(hp, self.seed + self._executions.get(hp, 0))
+        seed = self.seed + hp.values.get(SEED, 0) + self._executions.get(hp, 0)
+        asked, reusable = self._in_use = self._take(hp, seed)
         distiller = reusable.distiller
         distiller.student_loss_weight = spaces.STUDENT_LOSS_WEIGHT.value(
             self._student_loss_weight, hp
@@ -229,7 +233,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         if self._temperature is not None and not _softening(distiller.distillation_losses):
             raise keras_tuner.errors.FatalValueError(_NO_TEMPERATURE)
         others = [rate]
-        if spaces.is_space(self._learning_rate):
+        if is_space(self._learning_rate):
             others = self._learning_rate.extremes
         other = next((value for value in others if value != rate), None)
         adjustable = AdjustableOptimizer(self._optimizer, rate, other)
@@ -276,7 +280,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         for tracker, loss in zip(
             distiller.loss_trackers, distiller.distillation_losses, strict=True
         ):
-            if spaces.is_space(self._temperature) and _softening([loss]):
+            if is_space(self._temperature) and _softening([loss]):
                 changing[tracker.name] = "a loss at a temperature that is searched"
             elif callable(self._losses):
                 changing[tracker.name] = "a loss that may be another one in each trial"
@@ -322,9 +326,14 @@ def _copy(given):
 
 def _of_seed(seed, args, kwargs):
     """The arguments of `fit`, with data for this seed where a function of the seed was given."""
+
+    def given(make):
+        several = len(inspect.signature(make).parameters) > 1
+        return make(seed, kwargs.get("initial_epoch", 0)) if several else make(seed)
+
     if args and callable(args[0]):
-        args = (args[0](seed), *args[1:])
-    made = {n: kwargs[n](seed) for n in ("x", "validation_data") if callable(kwargs.get(n))}
+        args = (given(args[0]), *args[1:])
+    made = {n: given(kwargs[n]) for n in ("x", "validation_data") if callable(kwargs.get(n))}
     return args, {**kwargs, **made}
 
 
