@@ -113,6 +113,8 @@ class Matching:
             taught = resolved_name(taught, teaching, loss.taught_by, loss)
             learnt = resolved_name(learnt, student_shapes, "student", loss)
             wanted, given = _read(teaching, taught), _read(student_shapes, learnt)
+            if loss.adapts is not True:
+                loss.check_shapes(wanted, given)
             loss.build_once(wanted, given)
             for name, part in loss.parts().items():
                 self.parts.hold(f"loss_{index}_{name}", part)
@@ -120,8 +122,6 @@ class Matching:
                 adapter = adapters.build(given, wanted, name=f"adapter_{key}")
                 if adapter is not None:
                     self._adapters[key] = self.parts.hold(f"adapter_{key}", adapter)
-            else:
-                loss.check_shapes(wanted, given)
             resolved.append((index, loss, taught, learnt))
         self._pairs = resolved
         self.knowledge_shapes = {name: tuple(shape) for name, shape in knowledge_shapes.items()}

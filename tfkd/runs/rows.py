@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import tfkd
 from tfkd import recipes
 from tfkd.recipes import base, hints
+from tfkd.runs import methods
 from tfkd.settings import SettingsError, TrainingSettings
 from tfkd.settings.compare import FULL
 from tfkd.settings.distill import NONE, plain
@@ -95,6 +96,8 @@ def distillation_terms(settings, teacher, student):
 
 def distilled(settings, teacher, student):
     """The `System` of `tfkd distill`: labels have their weight, distillation the rest of 1."""
+    if settings.loss:
+        return methods.system(settings, teacher, student)
     terms = distillation_terms(settings, teacher, student)
     share = 1.0 - settings.student_loss_weight
     losses, weights = [loss for loss, _ in terms], [share * weight for _, weight in terms]

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, field_validator
 
 from tfkd import defaults
+from tfkd.settings import methods
 from tfkd.settings.base import Above0, AtLeast0, Names, SettingsError, Share, Texts, near, options
 from tfkd.settings.export import EXPORTS
 from tfkd.settings.training import TrainingSettings
@@ -52,6 +53,8 @@ class DistillSettings(TrainingSettings):
     """auto (stage ends, the deepest first), none, or TEACHER_LAYER:STUDENT_LAYER (repeatable)."""
     hint_weight: AtLeast0 = 0.1
     """Weight of each hint."""
+    loss: Names = ()
+    """Distil by these losses instead, NAME or NAME:WEIGHT (repeatable), see tfkd losses."""
     recipe: str | None = None
     """Distil by the losses (and the exits or branches) of a recipe, see tfkd recipes."""
     recipe_options: options("--recipe-option")
@@ -71,11 +74,17 @@ class DistillSettings(TrainingSettings):
 
     def check(self):
         super().check()
+        if self.temperature is not None and "softness" in self.given():
+            raise SettingsError(
+                "softness and temperature are two ways to soften the teacher's targets: give one."
+            )
         if self.calibrate and not self.exports:
             raise SettingsError(
                 "calibrate is of the exported student, but nothing is exported. Say what to export "
                 "(--export saved_model,int8), or calibrate later: tfkd export RUN --calibrate."
             )
+        if self.loss:
+            return methods.check(self, LOSSES)
         if self.recipe is None:
             if not self.logits_weight and (self.hints == NONE or not self.hint_weight):
                 raise SettingsError(

@@ -118,6 +118,12 @@ class SearchSettings(DistillSettings):
                 f'recipe is "{self.recipe}", but a search moves the weights of tfkd distill\'s own '
                 "losses. Leave recipe out."
             )
+        if self.loss:
+            raise SettingsError(
+                f"loss is {', '.join(self.loss)}, but a search moves the weights of tfkd distill's "
+                "own losses. Leave loss out; in a program tfkd.tuning.DistillationHyperModel "
+                "searches the weight of any loss."
+            )
         if self.pareto and not self.search_student_options:
             raise SettingsError(
                 f"pareto is {self.pareto}, but every trial's student has the same. Let its size "
