@@ -3,6 +3,7 @@
 Nothing here imports TensorFlow before settings, files and directory have been checked.
 """
 
+from tfkd._extras import needs_extra
 from tfkd.runs.search.directory import SearchDirectory
 from tfkd.runs.tensorflow_output import import_tensorflow
 
@@ -37,7 +38,9 @@ def search(settings, out, overwrite=False):
         FileNotFoundError: data or a teacher file that is not there.
         TimeoutError: a worker's chief does not answer.
         ChildProcessError: local workers keep dying.
+        ModuleNotFoundError: the extra "tune" is not installed.
     """
+    needs_extra("tune", "tfkd search")
     settings = settings.resolved()
     settings.check_files()
     directory = SearchDirectory(out)
