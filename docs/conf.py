@@ -23,6 +23,8 @@ exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
+add_module_names = False
+autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
@@ -35,10 +37,9 @@ html_static_path = ["_static"]
 html_css_files = ["tfkd.css"]
 html_show_sourcelink = False
 html_theme_options = {
-    "show_nav_level": 1,
-    "navigation_depth": 2,
-    "show_toc_level": 2,
     "header_links_before_dropdown": 6,
+    "navigation_depth": 2,
+    "show_toc_level": 1,
     "navbar_align": "left",
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
