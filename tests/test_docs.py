@@ -34,8 +34,8 @@ PAGES = [
     *sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts),
     ROOT / "README.md",
 ]
-# serving is a page of its own below; adding.md is followed to the end there.
-OWN_TEST = ("adding.md", "serve.md")
+# Their tests, below, look at what comes of them.
+OWN_TEST = ("adding.md", "calibration.md", "serve.md")
 WITH_CODE = [
     page
     for page in PAGES
@@ -127,6 +127,20 @@ def test_what_the_page_on_adding_shows_trains(tmp_path):
     assert projected.adapters.count_params() == (5 * 16 + 16) + (4 * 16 + 16)
     mean = sum(t.predict(x, verbose=0) for t in source.teachers) / 2
     np.testing.assert_allclose(source(x)["output"], mean, rtol=1e-5)
+
+
+def test_what_the_page_on_calibration_shows():
+    image = keras.Input((3,))
+    student = keras.Model(image, layers.Dense(2, use_bias=False)(image))
+    # Three of four are right at logits of 3: the temperature is 3 / ln 3.
+    logits, labels = np.tile([3.0, 0.0], (4, 1)), np.array([0, 0, 0, 1])
+    names = {"student": student, "validation_logits": logits, "validation_labels": labels}
+    names |= {"test_logits": logits, "test_labels": labels}
+    doc_pages.run(DOCS / "calibration.md", names)
+    assert abs(names["after"]["calibration_error"]) < 1e-7 < names["before"]["calibration_error"]
+    x = np.eye(3, dtype="float32")
+    expected = student.get_weights()[0] / (3 / np.log(3))
+    np.testing.assert_allclose(names["calibrated"](x), expected, rtol=1e-5)
 
 
 def test_every_package_with_public_names_has_a_page_of_the_api():

@@ -10,9 +10,11 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tfkd import data
+from tfkd.evaluation import fitted_temperature
 from tfkd.export import ExportCheckError, measure, open_exported, tflite
 from tfkd.files import write_json, write_text
 from tfkd.runs import (
@@ -291,6 +293,44 @@ def test_another_row_and_data_that_moved(ended, tmp_path, monkeypatch):
         evaluate_run(ended.out, data=str(tmp_path / "nowhere"))
 
 
+def test_calibrated_exports_serve_softmax_of_the_divided_logits(ended, tmp_path, monkeypatch):
+    unmeasured(monkeypatch)
+    settings = ExportSettings(format="saved_model,tflite", quantization="float32", calibrate=True)
+    record = export_run(ended.out, settings, tmp_path / "out", check=False)
+    splits = data.load("digits", limit=200)
+    student = keras.models.load_model(ended.out / "student.keras")
+    images, labels = next(splits.validation.batch(500).as_numpy_iterator())
+    logits = np.asarray(student(images), "float64")
+    temperature = fitted_temperature(logits, labels)
+    assert abs(temperature - 1) > 0.01
+    run = ended.record["figures"]["distilled"][0]
+    assert run["temperature"] == pytest.approx(temperature, rel=1e-5)
+    exponents = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
+    expected = exponents / exponents.sum(axis=1, keepdims=True)
+    served = tf.saved_model.load(tmp_path / "out/saved_model/1").signatures["serving_default"]
+    answers = served(image=tf.constant(images, tf.float32))
+    np.testing.assert_allclose(answers["probabilities"], expected, atol=1e-6)
+    np.testing.assert_array_equal(answers["class_id"], logits.argmax(axis=1))
+    with open_exported(tmp_path / "out/student_float32.tflite") as exported:
+        found = exported.logits(images.astype("float32"))
+    np.testing.assert_allclose(found, logits / temperature, atol=1e-5)
+    card = (tmp_path / "out/saved_model/1/assets.extra/model_card.md").read_text()
+    sentence = f"logits are divided by {temperature:.4g}, the temperature"
+    assert sentence in card and sentence in record["notes"][0]
+    assert record["settings"]["calibrate"]
+
+
+def test_a_student_that_is_always_right_on_validation_is_exported_as_it_is():
+    """No temperature is the best one then: the export says so."""
+    images = np.eye(4, dtype="uint8").reshape(4, 2, 2, 1)
+    validation = data.pipeline.from_arrays(images, np.arange(4))
+    image = keras.Input((2, 2, 1))
+    student = keras.Model(image, keras.layers.Flatten()(image))
+    same, sentence = exporting._calibrated(student, SimpleNamespace(validation=validation))
+    assert same is student
+    assert sentence.startswith("Not calibrated: the 4 validation images")
+
+
 @pytest.mark.parametrize("text", ["", '{"run": 3', "[]"])
 def test_a_damaged_export_json_is_named(tmp_path, text):
     (tmp_path / "student_int8.tflite").touch()
@@ -306,6 +346,7 @@ def test_export_settings():
     given = ExportSettings(quantization=("int8, float32", "int8"))
     assert given.quantizations == ("float32", "int8")
     assert ExportSettings.of(("saved_model",)).format == ("saved_model",)
+    assert ExportSettings.of(("int8",), calibrate=True).calibrate
     assert ExportSettings.of(("int8",)) == ExportSettings(format="tflite", quantization="int8")
 
 

@@ -1,10 +1,15 @@
 """Gains, their deviation and the sentences about them; what a record says of paths."""
 
+import keras
+import numpy as np
 import pytest
 
+from tfkd import data, evaluation
+from tfkd.runs import RunDirectory
+from tfkd.runs.advice import advice
 from tfkd.runs.measuring import best_seed, gains, summary
-from tfkd.runs.record import Training
-from tfkd.runs.report import gain_line, without_paths
+from tfkd.runs.record import Record, Training
+from tfkd.runs.report import gain_line, show, without_paths
 
 
 def figures(alone, distilled):
@@ -46,6 +51,38 @@ def test_the_kept_seed_is_chosen_on_validation():
         for seed, (accuracy, loss) in scores.items()
     }
     assert best_seed(trainings) == 2
+
+
+def test_the_table_is_followed_by_what_it_says(finished, capsys):
+    """A run of three epochs: its only seed tells nothing, and the paragraph says what to try."""
+    out, content = finished
+    record = Record(**content)
+    show(record, RunDirectory(out))
+    printed = capsys.readouterr().out
+    said = advice(record, out)
+    assert f"--config {out}/run.toml" in said and said in printed
+    assert advice(record) in (out / "table.md").read_text()
+    own = content["figures"]["distilled"][0]
+    assert f"distilled {own['temperature']:.2f})." in printed
+    assert "calibration error, calibrated (%)" in printed
+    assert any("144 validation images" in text for text in content["findings"])
+
+
+def test_figures_at_the_fitted_temperature_are_those_of_the_divided_logits(finished):
+    out, content = finished
+    student = keras.models.load_model(out / "student.keras")
+    splits = data.load("digits", limit=200)
+    (validation, known), (test, labels) = (
+        next(own.batch(500).as_numpy_iterator()) for own in (splits.validation, splits.test)
+    )
+    temperature = evaluation.fitted_temperature(student(validation), known)
+    expected = evaluation.quality(np.asarray(student(test), "float64") / temperature, labels)
+    own = content["figures"]["distilled"][0]
+    assert own["temperature"] == pytest.approx(temperature, rel=1e-4)
+    assert own["calibrated_cross_entropy"] == pytest.approx(expected["cross_entropy"], rel=1e-5)
+    assert own["calibrated_calibration_error"] == pytest.approx(
+        expected["calibration_error"], abs=1e-5
+    )
 
 
 def test_a_record_names_data_and_models_not_where_they_lie():

@@ -1,13 +1,35 @@
 """A teacher is judged by the labels before anything learns from it."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 
+from tfkd.data.splits import DataInfo, Splits
 from tfkd.runs import DistillSettings, distill
-from tfkd.runs.teacher_check import balanced_recall, check, fitting_order
+from tfkd.runs.teacher_check import (
+    balanced_recall,
+    fitting_order,
+    images_needed,
+    look,
+    require_classes,
+    settled,
+    trained,
+)
 
 NAMES = tuple("abcdefghij")
+MANY = 100_000  # images: so many that a small split is no subject
+
+
+def info(names=NAMES, validation=MANY):
+    sizes = {"train": 50, "validation": validation, "test": 50}
+    return DataInfo("photos", (8, 8, 1), len(names), tuple(names), sizes, "sha256:0")
+
+
+def check(name, logits, labels, names, own_names=None):
+    """The texts of what is seen of a teacher; ValueError where it is refused."""
+    return settled(look(info(names), labels, logits, name, own_names))
 
 
 def answers(labels, accuracy, order=None, seed=0, classes=10):
@@ -19,6 +41,12 @@ def answers(labels, accuracy, order=None, seed=0, classes=10):
     return 5.0 * np.eye(classes)[said]
 
 
+def calibrated_answers(labels, accuracy):
+    """As `answers`, with the confidence that fits: a share, and 1/10 of the rest, is right."""
+    right = accuracy + (1 - accuracy) / 10
+    return answers(labels, accuracy) / 5 * np.log(9 * right / (1 - right))
+
+
 @pytest.fixture
 def labels():
     return np.random.default_rng(1).integers(0, 10, 600)
@@ -26,7 +54,8 @@ def labels():
 
 @pytest.mark.parametrize("accuracy", [0.3, 0.6, 0.99])
 def test_a_teacher_that_knows_something_is_taken(labels, accuracy):
-    check("t", answers(labels, accuracy), labels, NAMES, NAMES)
+    logits = calibrated_answers(labels, accuracy)
+    assert check("t", logits, labels, NAMES, NAMES) == []
 
 
 @pytest.mark.parametrize(
@@ -67,20 +96,107 @@ def test_confused_classes_are_no_order(labels):
     check("t", logits, labels, NAMES)
 
 
-@pytest.mark.parametrize("kind", ["guesses", "says one class", "flat"])
-def test_a_teacher_at_chance_is_refused(labels, kind):
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("guesses", "where guessing gives 10.0 %"),
+        ("says one class", "answers every image alike"),
+        ("flat", "rates all classes alike for every image"),
+        ("shifted", "answers every image alike"),
+    ],
+)
+def test_a_teacher_that_knows_nothing_is_refused(labels, kind, message):
+    one_class = np.tile(5.0 * np.eye(10)[4], (len(labels), 1))
     logits = {
         "guesses": answers(labels, 0.0),
-        "says one class": np.tile(5.0 * np.eye(10)[4], (len(labels), 1)),
+        "says one class": one_class,
         "flat": np.zeros((len(labels), 10)),
+        # Probabilities do not know of a shift of all logits.
+        "shifted": one_class + np.arange(len(labels))[:, None],
     }[kind]
-    with pytest.raises(ValueError, match="where guessing gives 10.0 %.*--any-teacher"):
+    with pytest.raises(ValueError, match=f"{message}.*--any-teacher"):
         check("t", logits, labels, NAMES)
+    (told,) = settled(look(info(), labels, logits, "t"), any_teacher=True)
+    assert message in told and "--any-teacher" not in told
+
+
+def test_small_logits_are_not_constant(labels):
+    """It is what they differ by in comparison with their size that counts."""
+    assert "nothing to learn" not in str(check("t", 1e-9 * answers(labels, 0.9), labels, NAMES))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_answers_that_are_no_numbers_are_refused_whatever_is_said(labels, bad):
+    logits = answers(labels, 1.0)
+    logits[labels == 3, 7] = bad
+    count = (labels == 3).sum()
+    named = f'for {count} of 600 validation images, all of the class "d" .every image of it.'
+    with pytest.raises(ValueError, match=f"not finite .NaN or infinity. {named}"):
+        settled(look(info(), labels, logits, "t"), any_teacher=True)
+    logits = answers(labels, 1.0)
+    logits[[0, 1, 2]] = bad  # of labels 4, 5 and 7
+    with pytest.raises(ValueError, match="for 3 of 600 validation images, of 3 of 10 classes"):
+        check("t", logits, labels, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [(3.0, "too sure .* divided by a temperature of 3.00.*higher --temperature"), (1.0, None)],
+)
+def test_a_badly_calibrated_teacher_is_said_to_be_so(labels, factor, said):
+    logits = calibrated_answers(labels, 0.6)
+    # The share that is right is fitted exactly, whatever the seed gave.
+    right = (logits.argmax(axis=1) == labels).mean()
+    logits *= np.log(9 * right / (1 - right)) / logits.max()
+    found = check("t", factor * logits, labels, NAMES)
+    if said is None:
+        assert found == []
+        return
+    (text,) = found
+    # Confidence c of three times the logits, and the share that is right: their gap is the error.
+    confident = 1 / (1 + 9 * (9 * right / (1 - right)) ** -3.0)
+    assert f"calibration error {100 * (confident - right):.1f} %; with" in text
+    entropy = -right * np.log(right) - (1 - right) * np.log((1 - right) / 9)
+    assert f"fitted there, {entropy:.3f} nats and 0.0 %" in text
+    assert re.search(said, text)
+
+
+def test_a_split_too_small_to_choose_on():
+    # 2 · 0.9 · 0.1 / 0.005² = 7200; and with 1800 images one point is one standard error.
+    assert images_needed(0.9) == 7200 and images_needed(0.5) == 20000
+    assert look(info(validation=1800)) == []
+    (text,) = settled(look(info(validation=144)))
+    assert "144 validation images: at an accuracy of 90 %" in text
+    assert "up to 3.5 points" in text and "7,200 images are enough" in text  # sqrt(0.18 / 144)
+    with pytest.raises(ValueError, match="has 9 validation images for 10 classes.*7,200"):
+        settled(look(info(validation=9)), any_teacher=True)
+
+
+def test_labels_of_one_class_are_refused():
+    import tensorflow as tf
+
+    def dataset(labels):
+        return tf.data.Dataset.from_tensor_slices((np.zeros((len(labels), 1)), labels))
+
+    mixed, single = dataset([3] * 300 + [4]), dataset([3] * 50)
+    require_classes(Splits(mixed, mixed, mixed, info()))
+    with pytest.raises(ValueError, match='All 50 training images of "photos" .* class, "d"'):
+        require_classes(Splits(single, mixed, mixed, info()))
+    with pytest.raises(ValueError, match="All 50 validation images"):
+        require_classes(Splits(mixed, single, mixed, info(validation=50)))
+
+
+def test_a_trained_teacher_at_chance_is_said_to_be_so():
+    # Chance 0.1, standard deviation sqrt(0.09 / 100) = 0.03.
+    (finding,) = trained("resnet", 0.159, info(validation=100))
+    assert "right on 15.9 %" in finding.text and not finding.refused
+    assert trained("resnet", 0.161, info(validation=100)) == []
 
 
 def test_saying_the_most_frequent_class_is_chance_however_frequent():
     labels = np.array([0] * 900 + [1] * 100)
     says_zero = np.tile([1.0, 0.0], (1000, 1))
+    says_zero[::2] = [0.9, 0.1]
     with pytest.raises(
         ValueError, match="right on 50.0 % of the labelled images .each class counted alike."
     ):
@@ -111,11 +227,14 @@ def test_a_run_refuses_such_a_teacher_and_takes_it_when_told(tmp_path):
         student_options={"width": 0.05},
         augment="none",
     )
-    with pytest.raises(ValueError, match="nothing to learn from it.*scaled to 0..1.*--any-teacher"):
+    with pytest.raises(ValueError, match="alike for every image.*scaled to 0..1.*--any-teacher"):
         distill(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     from tfkd.runs.rows import distill_table
     from tfkd.runs.tasks import Prepared
 
     table = distill_table(settings.replace(any_teacher=True))
-    assert Prepared(table).teachers[0].figures["accuracy"] < 0.2
+    prepared = Prepared(table)
+    assert prepared.teachers[0].figures["accuracy"] < 0.2
+    assert "rates all classes alike" in prepared.findings[0]
+    assert '"digits" has 144 validation images' in prepared.findings[1]

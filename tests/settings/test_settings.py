@@ -66,6 +66,7 @@ def test_flags_win_over_toml_key_by_key(tmp_path):
         ({"logits_weight": 0, "hints": "none"}, "Nothing is distilled"),
         ({"teacher": "t.keras", "teacher_options": {"depth": 8}}, "Leave them out"),
         ({"student_options": [1]}, "a valid dictionary"),
+        ({"calibrate": True}, "nothing is exported. Say .*--export saved_model,int8"),
         ({"data": ""}, "data is .*at least 1 character"),
     ],
 )

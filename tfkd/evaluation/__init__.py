@@ -1,5 +1,6 @@
 """What a trained model is worth and what it costs: its figures, their table, the curves."""
 
+from tfkd.evaluation.calibration import fitted_temperature
 from tfkd.evaluation.costs import cost, latencies
 from tfkd.evaluation.curves import plot_curves
 from tfkd.evaluation.early_exit import (
@@ -21,6 +22,7 @@ __all__ = [
     "exit_accuracies",
     "exit_costs",
     "exit_probabilities",
+    "fitted_temperature",
     "latencies",
     "markdown",
     "multiply_adds",

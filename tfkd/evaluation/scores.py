@@ -23,19 +23,8 @@ def quality(logits, labels, teacher_logits=None):
     Raises:
         ValueError: shapes that do not fit, labels out of range, logits that are not finite.
     """
-    labels = np.asarray(labels)
-    logits = _two_or_more(_checked(logits, len(labels), "logits"))
+    logits, labels = checked(logits, labels)
     classes = logits.shape[1]
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"labels have shape {labels.shape} and dtype {labels.dtype}; expected integers of "
-            "shape (examples,). Turn one-hot labels into class numbers with argmax."
-        )
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"labels run from {labels.min()} to {labels.max()}, but logits of {classes} classes "
-            f"need labels from 0 to {classes - 1}."
-        )
     log_probabilities = _log_softmax(logits)
     predicted = logits.argmax(axis=1)
     correct = predicted == labels
@@ -56,6 +45,30 @@ def quality(logits, labels, teacher_logits=None):
     return figures
 
 
+def checked(logits, labels):
+    """Logits in float64 with two columns or more, and their labels.
+
+    A one-logit head z says what the two logits (0, z) say: softmax of them is sigmoid(z).
+
+    Raises:
+        ValueError: shapes that do not fit, labels out of range, logits that are not finite.
+    """
+    labels = np.asarray(labels)
+    logits = _two_or_more(_checked(logits, len(labels), "logits"))
+    classes = logits.shape[1]
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"labels have shape {labels.shape} and dtype {labels.dtype}; expected integers of "
+            "shape (examples,). Turn one-hot labels into class numbers with argmax."
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"labels run from {labels.min()} to {labels.max()}, but logits of {classes} classes "
+            f"need labels from 0 to {classes - 1}."
+        )
+    return logits, labels
+
+
 def _checked(logits, examples, name):
     logits = np.asarray(logits, dtype=np.float64)
     if logits.ndim != 2 or len(logits) != examples or logits.size == 0:
@@ -68,13 +81,12 @@ def _checked(logits, examples, name):
         raise ValueError(
             f"{name} are not finite for {broken.size} of {examples} examples (the first is number "
             f"{broken[0]}): the training diverged or the model's file is damaged. "
-            "A lower learning rate or gradient clipping often mends the first."
+            "A lower learning rate or gradient clipping often cures the first."
         )
     return logits
 
 
 def _two_or_more(logits):
-    """A one-logit head z says what the two logits (0, z) say: softmax of them is sigmoid(z)."""
     return np.hstack([np.zeros_like(logits), logits]) if logits.shape[1] == 1 else logits
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tfkd.export.errors import DiskFullError, ExportCheckError, ExportWarning
     from tfkd.export.measure import report
     from tfkd.export.saved_model import export_saved_model
+    from tfkd.export.temperature import calibrated
     from tfkd.export.tflite import export_tflite
     from tfkd.export.tflite_checks import check_tflite
     from tfkd.runtime.exported_models import open_exported
@@ -22,6 +23,7 @@ _HOMES = {
     "DiskFullError": "tfkd.export.errors",
     "ExportCheckError": "tfkd.export.errors",
     "ExportWarning": "tfkd.export.errors",
+    "calibrated": "tfkd.export.temperature",
     "check_saved_model": "tfkd.export.checks",
     "check_tflite": "tfkd.export.tflite_checks",
     "export_saved_model": "tfkd.export.saved_model",
@@ -36,6 +38,7 @@ __all__ = [
     "DiskFullError",
     "ExportCheckError",
     "ExportWarning",
+    "calibrated",
     "check_saved_model",
     "check_tflite",
     "export_saved_model",

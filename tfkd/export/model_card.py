@@ -54,12 +54,14 @@ _TASKS = {
 def write(directory, served, functions, manifest=None, report=None):
     """Writes the three documents.
 
-    The manifest comes last: it holds the checksum of every other file.
+    The manifest comes last: it holds the checksum of every other file. What is given of the run as
+    "calibration", a sentence, stands in the card.
     """
     folder = Path(directory) / "assets.extra"
     folder.mkdir(exist_ok=True)
     _write_json(folder / "labels.json", list(served.labels))
-    (folder / "model_card.md").write_text(_card(served, functions, report), encoding="utf-8")
+    card = _card(served, functions, report, (manifest or {}).get("calibration"))
+    (folder / "model_card.md").write_text(card, encoding="utf-8")
     _write_json(
         folder / "manifest.json",
         {
@@ -94,7 +96,7 @@ def _describe(function):
     }
 
 
-def _card(served, functions, report):
+def _card(served, functions, report, calibration):
     lines = []
     for name, function in functions.items():
         described = _describe(function)
@@ -108,7 +110,7 @@ def _card(served, functions, report):
         parameters=served.model.count_params(),
         signatures="\n".join(lines),
         inputs=_inputs(served, functions),
-        head=f"{head}\n\n{served.assumed}".strip(),
+        head="\n\n".join(filter(None, [head, served.assumed, calibration])),
         labels=f"Names: {', '.join(served.labels) or 'none were given'}.",
         checked=_checked(report),
     )

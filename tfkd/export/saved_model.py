@@ -62,7 +62,8 @@ def export_saved_model(
             the student's graph, its numbers and the loss it is compiled with; where these do not
             tell independent labels from classes, classes are assumed, and the model card says so.
         maximum_pixels: encoded images with more pixels are refused.
-        manifest: dict of facts about the run, stored in `assets.extra/manifest.json`.
+        manifest: dict of facts about the run, stored in `assets.extra/manifest.json`; the model
+            card says what stands under "calibration" in it, a sentence.
         examples: real inputs to check with, best ones that were not trained on: an array, {input
             name: array}, a `tf.data.Dataset`, or any of them with labels, (inputs, labels); with
             labels the accuracy is compared too. Default: made-up inputs.

@@ -71,7 +71,8 @@ def distill(settings, out, overwrite=False, resume=False):
         from tfkd.runs import exporting
 
         try:
-            exported = exporting.export(directory, record, ExportSettings.of(settings.exports))
+            options = ExportSettings.of(settings.exports, settings.calibrate)
+            exported = exporting.export(directory, record, options)
         except (ExportCheckError, ValueError) as error:
             record = record.model_copy(update={"export_failed": str(error)})
             record.write(directory / RECORD)

@@ -72,12 +72,19 @@ class Trainings:
 
     Attributes:
         outcomes: {part: `Outcome`}.
+        findings: what was seen before students were trained, list of str.
     """
 
     def __init__(self, directory, prepared):
         self.directory, self.prepared, self.table = directory, prepared, prepared.table
         self.settings, self.console = self.table.settings, Console()
-        self.outcomes, self._stores, self._teachers = {}, {}, {}
+        self.outcomes, self._stores, self._teachers, self.findings = {}, {}, {}, []
+
+    def see(self, findings):
+        """Says what was seen, and keeps it for the record."""
+        for text in findings:
+            self.say(f"Note: {text}")
+            self.findings.append(text)
 
     def say(self, text):
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
@@ -153,15 +160,14 @@ class Trainings:
             write_text(self.directory / SETTINGS, self.settings.to_toml())
 
     def train_teachers(self):
-        """Trains, or copies, the teachers that are not there yet."""
+        """Says what is seen before training; trains, or copies, the teachers that are not there."""
+        self.see(self.prepared.findings)
         for teacher in self.prepared.teachers:
             self._part(teacher.part, teacher.part, lambda own=teacher: self._train_teacher(own))
             accuracy = self.outcomes[teacher.part].training.accuracy
-            if teacher.given is None and accuracy <= teacher_check.by_chance(teacher.splits.info):
-                self.say(
-                    "The teacher knows no more than chance, so it can teach nothing: train it for "
-                    "longer (teacher_epochs), or with another learning rate."
-                )
+            if teacher.given is None:
+                info = teacher.splits.info
+                self.see(f.text for f in teacher_check.trained(teacher.name, accuracy, info))
 
     def all(self):
         """Trains what is not trained yet."""
@@ -300,6 +306,9 @@ def part_name(seed, row):
 
 def _training(progress: Progress, student_start, start):
     accuracy, negative = progress.best_score
+    history, kept = progress.history, progress.best_epoch - 1
+    labels = history.get("student_loss", history.get("output_loss", history["loss"]))
+    before = history["val_accuracy"][: max(1, progress.epochs * 3 // 4)]
     return Training(
         epoch=progress.best_epoch,
         accuracy=accuracy,
@@ -307,6 +316,9 @@ def _training(progress: Progress, student_start, start):
         seconds=round(progress.seconds, 3),
         student_start=student_start,
         start=start,
+        epochs=progress.epochs,
+        training_cross_entropy=labels[kept],
+        late_gain=accuracy - max(before),
     )
 
 

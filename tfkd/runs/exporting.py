@@ -22,7 +22,13 @@ from rich.table import Table
 import tfkd
 from tfkd import evaluation
 from tfkd.data import batches
-from tfkd.export import export_saved_model, export_tflite, measure, open_exported
+from tfkd.export import (
+    calibrated,
+    export_saved_model,
+    export_tflite,
+    measure,
+    open_exported,
+)
 from tfkd.export.calibration import choose
 from tfkd.export.errors import ExportWarning
 from tfkd.files import full_disk_named, locked, write_json
@@ -78,6 +84,9 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
     own = record.row(row)
     splits = load_run_data(directory, record, data, data_dir)[own.data]
     student, _ = student_of(directory, record, row)
+    calibration = None
+    if options.calibrate:
+        student, calibration = _calibrated(student, splits)
     teacher = load_model(directory / record.teachers[own.teacher].file)
     teacher = _of_shape(teacher, splits.info.image_shape)
     aside = temporary_files_in(out)
@@ -87,6 +96,10 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
         try:
             manifest = {name: record.content()[name] for name in MANIFEST}
             notes = []
+            if calibration is not None:
+                manifest["calibration"] = calibration
+                notes.append(calibration)
+                Console().print(calibration, highlight=False, markup=False, soft_wrap=True)
             staged = _write(student, splits, options, stage, manifest, check, notes)
             test = batches(splits.test, EVALUATION_BATCH)
             with silenced():
@@ -158,6 +171,30 @@ def evaluate_exported(path, directory, record, splits):
     title = f"{splits.info.name}: {splits.info.sizes['test']} test images"
     Console().print(evaluation.table(rows, title=title))
     return rows
+
+
+def _calibrated(student, splits):
+    """(the student at the temperature that calibrates it on validation, a sentence about it)."""
+    validation = batches(splits.validation, EVALUATION_BATCH)
+    images = next(iter(validation))[0][:64]
+    logits, labels = evaluation.predict(Logits(student, images), validation)
+    temperature = evaluation.fitted_temperature(logits, labels)
+    before = evaluation.quality(logits, labels)
+    after = evaluation.quality(logits / temperature, labels)
+    sentence = (
+        f"Calibrated: the student's logits are divided by {temperature:.4g}, the temperature of "
+        f"the lowest cross-entropy on the {len(labels)} validation images: "
+        f"{before['cross_entropy']:.3f} before, {after['cross_entropy']:.3f} nats after; "
+        f"calibration error {100 * before['calibration_error']:.1f} before, "
+        f"{100 * after['calibration_error']:.1f} % after."
+    )
+    if temperature == 1:
+        sentence = (
+            f"Not calibrated: the {len(labels)} validation images do not tell a temperature, for "
+            "the student is right on all of them, or rates all classes alike."
+        )
+        return student, sentence
+    return calibrated(student, temperature), sentence
 
 
 def _write(student, splits, options, stage, manifest, check, notes):

@@ -72,11 +72,17 @@ def measure(directory, record, splits):
 
 
 def _figures(model, scored, training, path):
-    """Figures on the test split, and the accuracy on the validation split that comes before it."""
+    """Figures on the test split; those on the validation split that comes before it: the accuracy,
+    and the temperature that calibrates."""
     logits, labels, cut, teacher = scored
     taught = None if teacher is None else teacher[cut:]
+    temperature = evaluation.fitted_temperature(logits[:cut], labels[:cut])
+    calibrated = evaluation.quality(logits[cut:] / temperature, labels[cut:])
     return {
         **evaluation.quality(logits[cut:], labels[cut:], taught),
+        "temperature": temperature,
+        "calibrated_cross_entropy": calibrated["cross_entropy"],
+        "calibrated_calibration_error": calibrated["calibration_error"],
         "validation_accuracy": evaluation.quality(logits[:cut], labels[:cut])["accuracy"],
         "parameters": model.count_params(),
         "multiply_adds": evaluation.multiply_adds(model),

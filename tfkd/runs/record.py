@@ -113,6 +113,11 @@ class Training(_Part):
         accuracy, cross_entropy: of that epoch on the validation split.
         seconds: wall time, of all attempts.
         student_start, start: sha256 of the student's weights, and of all weights, before training.
+        epochs: how many there were.
+        training_cross_entropy: of the labels in the kept epoch, as it was trained: of augmented
+            images, and with smoothed and weighted labels where these were set.
+        late_gain: by how much the kept epoch's accuracy is above the best one of the first three
+            quarters of the epochs.
     """
 
     epoch: int
@@ -121,6 +126,9 @@ class Training(_Part):
     seconds: float
     student_start: str | None = None
     start: str | None = None
+    epochs: int | None = None
+    training_cross_entropy: float | None = None
+    late_gain: float | None = None
 
 
 class Record(_Part):
@@ -146,6 +154,7 @@ class Record(_Part):
     figures: dict[str, list[Figures]]
     summary: dict[str, dict[str, Figures]]
     gains: dict[str, dict[str, Any]]
+    findings: list[str] = []
     notes: list[str] = []
     study: dict[str, Any] | None = None
     export_failed: str | None = None

@@ -14,6 +14,7 @@ from rich.console import Console
 import tfkd
 from tfkd import evaluation
 from tfkd.files import copy, write_text, written
+from tfkd.runs.advice import advice
 from tfkd.runs.directory import RECORD
 from tfkd.runs.measuring import FEW, best_seed, gains, measure, part_of, summary
 from tfkd.runs.models import load_model
@@ -65,6 +66,7 @@ def write(directory, trainings):
         "kept_seed": kept,
         "knowledge": [own for task in prepared.tasks for own in task.plans],
         "trainings": outcomes,
+        "findings": trainings.findings,
         "seconds": round(sum(own.seconds for own in outcomes.values()), 3),
         "figures": {},
         "summary": {},
@@ -133,6 +135,7 @@ def show(record, directory, first=None):
         lines += [_caption(record), evaluation.markdown(figures, models_down=True)]
     lines += [
         *_said(record),
+        *filter(None, [advice(record, directory.path)]),
         f"student.keras is {record.main}, seed {record.kept_seed}, chosen on the validation split.",
     ]
     lines.append(f"Run: {directory.path}")
@@ -151,6 +154,7 @@ def markdown(record):
         _caption(record) + ".",
         evaluation.markdown(shown(record), models_down=True).rstrip(),
         *_said(record, "- "),
+        *filter(None, [advice(record)]),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -174,9 +178,21 @@ def _said(record, bullet=""):
         if line in record.gains:
             row = max((name for name in baselines if line.startswith(name)), key=len)
             lines.append(bullet + gain_line(line, record.gains[line], baselines[row]))
+    temperatures = _temperatures(record)
     time = f"Trainings took {record.seconds / 60:.1f} minutes on "
     time += f"{record.machine['processors']} processors."
-    return ["\n".join(lines), *record.notes, time]
+    return ["\n".join(lines), *temperatures, *record.notes, time]
+
+
+def _temperatures(record):
+    """What "calibrated" means in a table of few rows."""
+    means = [
+        f"{line} {statistics.fmean(own['temperature'] for own in seeds):.2f}"
+        for line, seeds in record.figures.items()
+        if len(record.figures) <= FEW and all("temperature" in own for own in seeds)
+    ]
+    text = "Calibrated: with logits divided by one temperature, fitted on the validation split "
+    return [f"{text}({', '.join(means)})."] if means else []
 
 
 def _row_record(row, trainings):

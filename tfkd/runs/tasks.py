@@ -30,6 +30,7 @@ class Teacher:
         splits: `tfkd.data.Splits` that it is trained or judged on.
         given: the model, where it is trained already; else None.
         figures: a given teacher's on the validation split.
+        findings: what is seen of validation split and teacher before training, list of str.
         fingerprint: of a given teacher's file, or of its weights; None of one that is trained.
     """
 
@@ -41,6 +42,8 @@ class Teacher:
             self.given = models.build("teacher", settings, splits.info)
             self.fingerprint = self._fingerprint()
             self._judge()
+        else:
+            self.findings = teacher_check.settled(teacher_check.look(splits.info))
         # Of one that is still to be trained names and shapes are checked.
         self.model = self.given or models.build("teacher", settings, splits.info)
 
@@ -53,11 +56,11 @@ class Teacher:
         info, batches = self.splits.info, data.batches(self.splits.validation, EVALUATION_BATCH)
         images, _ = next(iter(batches))
         answers, labels = evaluation.predict(models.Logits(self.given, images[:64]), batches)
+        text = self.settings.teacher
+        names = label_names_beside(text) if is_path(text) else None
+        found = teacher_check.look(info, labels, answers, self.name, names)
+        self.findings = teacher_check.settled(found, self.settings.any_teacher)
         self.figures = evaluation.quality(answers, labels)
-        if not self.settings.any_teacher:
-            text = self.settings.teacher
-            names = label_names_beside(text) if is_path(text) else None
-            teacher_check.check(self.name, answers, labels, info.label_names, names)
 
 
 class Task:
@@ -133,7 +136,7 @@ class Prepared:
         data_key = (settings.data, settings.data_dir, settings.image_size, settings.limit)
         options = json.dumps(settings.teacher_options, sort_keys=True, default=str)
         teacher_key = (*data_key, settings.teacher, options)
-        number = self._once(self.data, data_key, lambda: load_data(settings))
+        number = self._once(self.data, data_key, lambda: _checked_data(settings))
         splits = self.data[number]
         part = f"teacher{len(self.teachers) + 1}" if self.teachers else "teacher"
         teacher = self._once(self.teachers, teacher_key, lambda: Teacher(settings, part, splits))
@@ -154,6 +157,11 @@ class Prepared:
         return self._keys[key]
 
     @property
+    def findings(self):
+        """What is seen before training, list of str."""
+        return list(dict.fromkeys(text for own in self.teachers for text in own.findings))
+
+    @property
     def inputs(self):
         """Fingerprints of what the run depends on besides its settings."""
         found = {f"data {own.info.name}": own.info.fingerprint for own in self.data}
@@ -168,6 +176,12 @@ def load_data(settings, fraction=1.0, splits=None):
         limit = max(1, round(fraction * splits.info.sizes["train"]))
     size = settings.image_size
     return data.load(settings.data, settings.data_dir, seed=DATA_SEED, limit=limit, image_size=size)
+
+
+def _checked_data(settings):
+    splits = load_data(settings)
+    teacher_check.require_classes(splits)
+    return splits
 
 
 def with_folders(settings):

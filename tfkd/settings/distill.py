@@ -55,6 +55,8 @@ class DistillSettings(TrainingSettings):
     """Settings of the recipe, such as temperature=3 (repeatable)."""
     export: Names = NONE
     """Export the student at the end: none, saved_model, float32, float16, dynamic, int8."""
+    calibrate: bool = False
+    """Divide the exported student's logits by the temperature that calibrates it."""
 
     @field_validator("export")
     @classmethod
@@ -66,6 +68,11 @@ class DistillSettings(TrainingSettings):
 
     def check(self):
         super().check()
+        if self.calibrate and not self.exports:
+            raise SettingsError(
+                "calibrate is of the exported student, but nothing is exported. Say what to export "
+                "(--export saved_model,int8), or calibrate later: tfkd export RUN --calibrate."
+            )
         if self.recipe is None:
             if not self.logits_weight and (self.hints == NONE or not self.hint_weight):
                 raise SettingsError(

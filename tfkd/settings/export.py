@@ -22,6 +22,8 @@ class ExportSettings(Settings):
     """Of the TFLite files: float32, float16, dynamic, int8; all unless told otherwise."""
     calibration_images: Annotated[int, Field(ge=1, le=500)] = 200
     """Training images from which int8 takes its ranges."""
+    calibrate: bool = False
+    """Divide the student's logits by the temperature that calibrates it on the validation split."""
     keep: Count | None = None
     """Keep only so many of the newest SavedModel versions."""
 
@@ -42,11 +44,11 @@ class ExportSettings(Settings):
             )
 
     @classmethod
-    def of(cls, exports):
+    def of(cls, exports, calibrate=False):
         """Settings from some of `EXPORTS`."""
         quantizations = tuple(name for name in exports if name in QUANTIZATIONS)
         formats = ("saved_model",) * ("saved_model" in exports) + ("tflite",) * bool(quantizations)
-        return cls(format=formats, quantization=quantizations or None)
+        return cls(format=formats, quantization=quantizations or None, calibrate=calibrate)
 
     @property
     def quantizations(self):
