@@ -1,11 +1,14 @@
 """Sphinx's settings: Markdown pages by MyST, the PyData theme, API pages from docstrings."""
 
+import inspect
 import os
 import re
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, os.path.abspath(".."))
+
+from sphinx.util.inspect import stringify_signature  # noqa: E402
 
 import tfkd  # noqa: E402
 
@@ -31,6 +34,8 @@ autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
+highlight_language = "none"
+
 html_theme = "pydata_sphinx_theme"
 html_title = "tfkd"
 html_static_path = ["_static"]
@@ -54,38 +59,48 @@ SECTIONS = re.compile(r"\s*(Args|Returns|Raises|Attributes|Yields):")
 
 def as_restructured_text(app, what, name, obj, options, lines):
     """Docstrings are written in Markdown; autodoc reads reStructuredText."""
-    written, fence, section, literal = [], False, False, False
-    for line in lines:
+    written, prose, fence, section, literal = [], [], False, False, False
+    for line in [*lines, ""]:
         bare, indent = line.strip(), len(line) - len(line.lstrip())
-        if bare.startswith("```"):
-            fence = not fence
-            opening = ["", f"{' ' * indent}.. code-block:: {bare[3:] or 'text'}", ""]
-            written += opening if fence else [""]
-            continue
+        opens = bare.startswith("```")
         section = section or bool(SECTIONS.fullmatch(line))
-        if fence:
-            written.append(f"    {line}" if bare else "")
-            continue
         # Above the sections what is indented stands as it is: formulas, tables, sessions.
-        if not section and bare and (indent > 0) != literal:
-            literal = indent > 0
-            written += ["", "::", ""] if literal else [""]
-        if literal and not section:
+        verbatim = fence or opens or not section and (indent > 0 if bare else literal)
+        if not bare or verbatim or literal:
+            written += _prose("\n".join(prose)).split("\n") if prose else []
+            prose = []
+        if opens:
+            fence = not fence
+            directive = f"{' ' * indent}.. code-block:: {bare[3:] or 'text'}"
+            written += ["", directive, ""] if fence else [""]
+        elif verbatim:
+            if bare and not fence and not literal:
+                written += ["", "::", ""]
+            literal = literal or bool(bare) and not fence
             written.append(f"    {line}" if bare else "")
         else:
-            written.append(_prose(line))
+            written += [""] if literal else []
+            literal = False
+            (prose if bare else written).append(line)
     lines[:] = written
 
 
-def _prose(line):
-    """A line of Markdown text: its code, and what is markup in the other language only."""
-    parts = re.split(r"`+([^`]+)`+", line)
+def _prose(text):
+    """Text in Markdown: its code, and what is markup in the other language only."""
+    parts = re.split(r"`+([^`]+)`+", text)
+    # Not the entry of **options in a section.
+    markup = r"(\||\*(?!\*?\w+:)|_(?!\w))"
     for number, part in enumerate(parts):
-        if number % 2:
-            parts[number] = f"``{part}``"
-        elif not re.match(r"\s*\*{1,2}\w+:", part):  # not the entry of **options in a section
-            parts[number] = re.sub(r"(\||\*|_(?!\w))", r"\\\1", part)
+        parts[number] = f"``{part}``" if number % 2 else re.sub(markup, r"\\\1", part)
     return "".join(parts)
+
+
+def signature_of_init(app, what, name, obj, options, signature, returned):
+    """Keras's models hide it behind a `__new__` of their own."""
+    if what == "class" and signature == "(*args, **kwargs)":
+        given = inspect.signature(obj.__init__)
+        own = given.replace(parameters=list(given.parameters.values())[1:])
+        return stringify_signature(own, show_annotation=False), None
 
 
 def pages_for_files(app, path, parent, content):
@@ -97,4 +112,5 @@ def pages_for_files(app, path, parent, content):
 def setup(app):
     # Before napoleon (500), which looks for the sections.
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
+    app.connect("autodoc-process-signature", signature_of_init)
     app.connect("include-read", pages_for_files)
