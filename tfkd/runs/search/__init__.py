@@ -3,6 +3,7 @@
 Nothing here imports TensorFlow before settings, files and directory have been checked.
 """
 
+from tfkd._extras import needs_extra
 from tfkd.runs.directory import SETTINGS, RunDirectory
 from tfkd.runs.tensorflow_output import import_tensorflow
 from tfkd.settings.base import read_toml
@@ -40,7 +41,9 @@ def search(settings, out, overwrite=False):
         FileNotFoundError: data or a teacher file that is not there.
         TimeoutError: a worker's chief does not answer.
         ChildProcessError: local workers keep dying.
+        ModuleNotFoundError: the extra "tune" is not installed.
     """
+    needs_extra("tune", "tfkd search")
     settings = settings.resolved()
     settings.check_files()
     directory = RunDirectory(out)
