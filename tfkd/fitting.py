@@ -38,7 +38,9 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
         given = inspect.signature(super().fit).bind(x, y, *args, **kwargs).arguments
         callbacks = given.pop("callbacks", None)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [progress.Follow(), *keras.tree.flatten(callbacks or [])]
+            callbacks = keras.tree.flatten(callbacks or [])
+            if not any(isinstance(own, progress.Follow) for own in callbacks):
+                callbacks = [progress.Follow(), *callbacks]
         given |= {"callbacks": callbacks, "class_weight": class_weight}
         with self._door(x, y, training=True):
             return super().fit(**given)

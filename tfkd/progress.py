@@ -35,10 +35,20 @@ class Progress:
 
 
 class Follow(keras.callbacks.Callback):
-    """Keeps the progress of a model; a Distiller's `fit` adds it by itself."""
+    """Keeps the progress of a model; a Distiller's `fit` adds it by itself.
+
+    Args:
+        epochs: of the whole training, where `fit` is given a part of it; by default what `fit` is
+            given.
+    """
+
+    def __init__(self, epochs=None):
+        super().__init__()
+        self.epochs = epochs
 
     def on_epoch_begin(self, epoch, logs=None):
-        steps, epochs = self.params["steps"] or self._steps, self.params["epochs"]
+        steps = self.params["steps"] or self._steps
+        epochs = self.epochs or self.params["epochs"]
         self._begun = int(self.model.optimizer.iterations)
         self.model.set_progress(epoch / epochs, 1 / (epochs * steps) if steps else 0.0)
 

@@ -15,10 +15,13 @@ OBJECTIVES = {"val_accuracy": "max", "val_cross_entropy": "min", "val_teacher_ag
 SIGNS = {name: 1 if better == "max" else -1 for name, better in OBJECTIVES.items()}
 # What may move. Only the ratios of the losses' weights count, so logits_weight stands still unless
 # asked for: the other two weights reach every ratio.
-MOVABLE = ("student_loss_weight", "temperature", "logits_weight", "hint_weight", "learning_rate")
+MOVABLE = (
+    *("student_loss_weight", "softness", "temperature", "logits_weight", "hint_weight"),
+    "learning_rate",
+)
 DEFAULT_SPACE = {
-    "student_loss_weight": "0:1",
-    "temperature": "1:16:log",
+    "student_loss_weight": "0:0.5",
+    "softness": "0.2:0.95",
     "hint_weight": "0.01:1:log",
 }
 # Where a student of modified_alexnet starts: a small one, for it is a small one that is wanted.
@@ -47,8 +50,8 @@ class SearchSettings(DistillSettings):
     seeds: Count = 3
     """How many times the final students are trained anew."""
     search: options("--search")
-    """What moves and where, such as temperature=1:16:log or learning_rate=0.001,0.003 (repeatable).
-    Unless told: student_loss_weight=0:1, temperature=1:16:log, hint_weight=0.01:1:log."""
+    """What moves and where, such as softness=0.5:0.9 or learning_rate=0.001,0.003 (repeatable).
+    Unless told: student_loss_weight=0:0.5, softness=0.2:0.95, and with hints hint_weight."""
     search_student_options: options("--search-student-option")
     """Options of the student's model that move, such as width=0.125,0.25,0.5 (repeatable)."""
     tuner: Tuner | None = None
@@ -146,10 +149,20 @@ class SearchSettings(DistillSettings):
             if name not in MOVABLE:
                 raise SettingsError(f'search: no "{name}". {near(name, MOVABLE)}')
         if not given:
-            absent = {"hint_weight"} if self.hints == NONE or not self.hint_weight else set()
-            given = {name: text for name, text in DEFAULT_SPACE.items() if name not in absent}
+            given = dict(DEFAULT_SPACE)
+            if self.hints == NONE or not self.hint_weight:
+                del given["hint_weight"]
+            if self.temperature is not None:
+                given = {"temperature": "1:16:log", **given}
+                del given["softness"]
         elif "hint_weight" in given and self.hints == NONE:
             raise SettingsError('search moves hint_weight, but hints is "none".')
+        elif "temperature" in given and self.temperature is None:
+            raise SettingsError(
+                "search moves temperature: say where it starts, temperature = 4 (--temperature 4)."
+            )
+        elif "softness" in given and self.temperature is not None:
+            raise SettingsError("search moves softness, but a fixed temperature has none.")
         return {
             name: _space(f"search.{name}", text, getattr(self, name))
             for name, text in given.items()

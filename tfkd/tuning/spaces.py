@@ -54,6 +54,7 @@ LOSS_WEIGHT = Quantity("distillation_loss_weights", _default("logits_weight"))
 TEMPERATURE = Quantity("temperature", 4.0, positive=True)
 LEARNING_RATE = Quantity("learning_rate", _default("learning_rate"), positive=True)
 SOFTNESS = Quantity("softness", _default("softness"), high=1.0, positive=True)
+OF_LOSSES = {"temperature": TEMPERATURE, "softness": SOFTNESS}  # numbers that losses have
 
 
 def weight_range(loss):

@@ -24,6 +24,7 @@ from keras_tuner.src.distribute import oracle_chief
 from keras_tuner.src.engine import tuner_utils
 
 from tfkd.files import written
+from tfkd.progress import Follow
 from tfkd.tuning import checkpoints
 from tfkd.tuning.race import (
     BEGIN,
@@ -316,6 +317,8 @@ class _Tuner(keras_tuner.Tuner):
         hp, histories = trial.hyperparameters, []
         if END in hp.values:  # of Hyperband or a race
             settings["epochs"], settings["initial_epoch"] = hp.values[END], hp.values[BEGIN]
+            full = self.oracle.race.rungs[-1:] or (self.oracle.max_epochs,)
+            callbacks = [*callbacks, Follow(full[0])]
         directory = Path(self.get_trial_dir(trial.trial_id))
         keeper = checkpoints.BestWeights(self.oracle.objective, directory / CHECKPOINT)
         try:
