@@ -11,6 +11,7 @@ import wrapt
 
 # Class → module. A test compares this with what the modules register.
 HOMES = {
+    "AnnealedDistillation": "tfkd.losses.annealed",
     "AttentionTransfer": "tfkd.losses.attention",
     "BatchRelationDistillation": "tfkd.losses.multi_level",
     "ClassAttentionTransfer": "tfkd.losses.attention",

@@ -6,6 +6,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 import tfkd
+from tfkd._extras import MissingExtraError
 from tfkd.cli import finished, methods, training
 from tfkd.export.errors import ExportCheckError
 from tfkd.files import DiskFullError
@@ -48,7 +49,7 @@ def main(arguments=None):
     except DiskFullError as error:
         again = _again(arguments, resumable=arguments[0] in ("distill", "recipes", "compare"))
         _fail(f"{error} {again}", FAILED)
-    except (ValueError, OSError, ExportCheckError) as error:
+    except (ValueError, OSError, ExportCheckError, MissingExtraError) as error:
         _fail(error, FAILED)
     except KeyboardInterrupt:
         resumable = arguments[:1] in (["distill"], ["compare"], ["recipes"])

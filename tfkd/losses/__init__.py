@@ -1,5 +1,6 @@
 """What a student is asked to imitate: one loss a way of comparing named tensors."""
 
+from tfkd.losses.annealed import AnnealedDistillation, of_outputs
 from tfkd.losses.attention import AttentionTransfer, ClassAttentionTransfer
 from tfkd.losses.base import DistillationLoss
 from tfkd.losses.contrastive import ContrastiveDistillation
@@ -22,6 +23,7 @@ from tfkd.losses.transformed import TransformedTeacherMatching
 from tfkd.losses.variational import VariationalDistillation
 
 __all__ = [
+    "AnnealedDistillation",
     "AttentionTransfer",
     "BatchRelationDistillation",
     "ClassAttentionTransfer",
@@ -46,4 +48,5 @@ __all__ = [
     "TransformedTeacherMatching",
     "VariationalDistillation",
     "get",
+    "of_outputs",
 ]

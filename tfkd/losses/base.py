@@ -52,7 +52,8 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
             with the gradient stopped.
         needs: names of what `call` gets by keyword: "labels" as the data gives them; "index", the
             numbers of the examples in the data, int64, shape (batch,); "heads", the pair of the
-            teacher's and the student's `tfkd.heads.Head`; "training", whether the student trains.
+            teacher's and the student's `tfkd.heads.Head`; "training", whether the student trains;
+            "progress", the share of the training that is done, a scalar from 0 to 1.
         settings: names of the constructor's further arguments, which are attributes too: what
             `get_config` holds beside the names.
     """

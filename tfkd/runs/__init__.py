@@ -6,6 +6,7 @@ Nothing here imports TensorFlow before settings, files and directory have been c
 import os
 
 from tfkd import recipes
+from tfkd._extras import needs_extra
 from tfkd.export.errors import ExportCheckError
 from tfkd.runs import exports
 from tfkd.runs.directory import EXPORT, EXPORT_RECORD, RECORD, RunDirectory
@@ -63,6 +64,8 @@ def distill(settings, out, overwrite=False, resume=False):
         ExportCheckError: the export that `settings.export` asked for failed; the run is finished.
     """
     settings = settings.resolved()
+    if settings.exports:
+        needs_extra("export", "tfkd distill --export")
     record, directory = _run(distill_table(settings), out, overwrite, resume)
     if settings.exports and not (directory / EXPORT / EXPORT_RECORD).exists():
         from tfkd.runs import exporting
@@ -202,6 +205,7 @@ def export_run(run, settings, out=None, check=True, row=None, data=(), data_dir=
         ExportCheckError: an export does not do what the student does; nothing is published.
         ValueError: the student cannot be exported, or the run's data or files changed.
     """
+    needs_extra("export", "tfkd export")
     directory = RunDirectory(run)
     record = directory.record()
     record.row(row)
@@ -253,6 +257,7 @@ def serve_runs(paths, files=None, host="127.0.0.1", rest_port=8501, grpc_port=85
     Raises:
         FileNotFoundError, ValueError: nothing there that can be served. OSError: a port is taken.
     """
+    needs_extra("serve", "tfkd serve")
     models = exports.bases(paths)
     import_tensorflow()
     from tfkd.export import serve, write_serving_files
