@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from tfkd import _keras, losses, named_losses, validation
+from tfkd import _keras, defaults, losses, named_losses, validation
 from tfkd import fused as kernels
 from tfkd.coefficient import Coefficient, CoefficientList
 from tfkd.fitting import FittedModel
 from tfkd.heads import GivenHead
 from tfkd.matching import Matching
-from tfkd.taps import Taps
+from tfkd.taps import Taps, output_names
 from tfkd.teachers import source as sources
 
 
@@ -20,8 +20,7 @@ class Distiller(FittedModel):
     """Trains a student on labels and on what a teacher knows.
 
     ```python
-    hint = tfkd.losses.FeatureDistillation("mse", "backbone/block4_pool", "stage3_out")
-    distiller = tfkd.Distiller(teacher, student, [tfkd.losses.LogitsDistillation(4.0), hint])
+    distiller = tfkd.Distiller(teacher, student)  # or with losses of your choice
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller.compile("adam", loss, metrics=["accuracy"])
     distiller.fit(dataset, epochs=10, validation_data=validation)
@@ -45,9 +44,11 @@ class Distiller(FittedModel):
             the student teaches itself.
         student: the `keras.Model` to train. Both models are given the same input; what they need
             (resizing, scaling) they own as layers.
-        distillation_losses: a loss or a list of losses, see `tfkd.losses`.
+        distillation_losses: a loss or a list of losses, see `tfkd.losses`; unless told
+            `tfkd.losses.AnnealedDistillation()`, for each output.
         distillation_loss_weights: a weight >= 0 for each loss, 1.0 by default.
-        student_loss_weight: weight of the loss on the labels, between 0 and 1.
+        student_loss_weight: weight of the loss on the labels, between 0 and 1; 0.5 unless told,
+            and 0.1 where the losses are not told either.
         name: name of the model.
         fused: whether BatchNormalization layers run on TensorFlow's fused kernel, the same numbers
             to 1e-5; by default where that is the faster way.
@@ -60,7 +61,7 @@ class Distiller(FittedModel):
     Attributes:
         student, teacher, distillation_losses: as given; the losses as a list.
         student_loss_weight, distillation_loss_weights: numbers; assign to change them at any time,
-            without a retrace.
+            without a retrace. The same of `progress`, the share of the training that is done.
 
     Raises:
         ValueError: models, losses, names, shapes or weights that do not fit together.
@@ -73,9 +74,9 @@ class Distiller(FittedModel):
         self,
         teacher: keras.Layer | sources.Source | Callable | None,
         student: keras.Model,
-        distillation_losses: keras.distillation.DistillationLoss | Sequence,
+        distillation_losses: keras.distillation.DistillationLoss | Sequence | None = None,
         distillation_loss_weights: Sequence[float] | float | None = None,
-        student_loss_weight: float = 0.5,
+        student_loss_weight: float | None = None,
         name: str = "distiller",
         fused: bool | None = None,
         independent_weights: bool = False,
@@ -85,6 +86,13 @@ class Distiller(FittedModel):
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
+        self.set_progress(1.0)
+        if student_loss_weight is None:
+            student_loss_weight = (
+                defaults.STUDENT_LOSS_WEIGHT if distillation_losses is None else 0.5
+            )
+        if distillation_losses is None:
+            distillation_losses = losses.of_outputs(output_names(student))
         given = [losses.get(loss) for loss in validation.losses(distillation_losses)]
         self.independent_weights, self.separate_inputs = independent_weights, separate_inputs
         self.distillation_loss_weights = validation.weights(
@@ -251,7 +259,8 @@ class Distiller(FittedModel):
             _keras.track(self.student_loss_tracker, student_loss, batch)
         if knowledge is not None:
             known = {"teacher": self.source.heads, "student": self.taps.heads_under(self.loss)}
-            values = self.matching(knowledge, tensors, sample_weight, y, known, training)
+            given = (sample_weight, y, known, training, self.progress_tensor())
+            values = self.matching(knowledge, tensors, *given)
             for tracker, value in zip(self.loss_trackers, values, strict=True):
                 _keras.track(tracker, value, batch)
             weights = self.distillation_loss_weights.tensors()

@@ -45,6 +45,7 @@ def read_record(out):
 
 def net(shape, classes, units=4):
     """A quick network, for `--student small_runs:net`."""
-    image = keras.Input(shape)
-    x = keras.layers.Dense(units, "relu")(keras.layers.Flatten()(image))
-    return keras.Model(image, keras.layers.Dense(classes)(x), name="net")
+    image = keras.Input(shape, name="image")
+    x = keras.layers.Flatten(name="flat")(image)
+    x = keras.layers.Dense(units, "relu", name="hidden")(x)
+    return keras.Model(image, keras.layers.Dense(classes, name="logits")(x), name="net")

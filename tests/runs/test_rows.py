@@ -13,8 +13,9 @@ from tfkd.runs.rows import (
     file_name,
     recipe_table,
     search_table,
+    searched_rows,
 )
-from tfkd.settings import CompareSettings, DistillSettings, SettingsError
+from tfkd.settings import CompareSettings, DistillSettings, SearchSettings, SettingsError
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +76,20 @@ def test_the_rows_of_each_command():
     assert table.command == (
         "tfkd recipes run umirzakova2024 --sweep-temperatures 2.0 --sweep-weights 0.7 --ablate"
     )
-    first, best = DistillSettings(), DistillSettings(temperature=2)
-    assert [row.name for row in search_table(best, first).rows] == ["alone", "defaults", "searched"]
-    assert [row.name for row in search_table(first, first).rows] == ["alone", "searched"]
+
+
+def test_a_search_adds_what_it_found_with_a_student_alone_of_the_same_size():
+    settings = SearchSettings(search_student_options={"width": "0.25,0.5"})
+    table = search_table(settings)
+    assert names(table) == [("alone", None, None, 1.0), ("defaults", "alone", None, 1.0)]
+    (own,) = searched_rows(settings, "0003", {"temperature": 2.0})
+    assert (own.name, own.baseline, own.settings.temperature) == (
+        *("searched (trial 0003)", "alone"),
+        2.0,
+    )
+    alone, own = searched_rows(settings, "0004", {"student_width": 0.5})
+    assert own.baseline == alone.name == "alone (student of trial 0004)"
+    assert own.settings.student_options == alone.settings.student_options == {"width": 0.5}
 
 
 def test_a_comparison_is_students_times_data_times_fractions_times_ways():

@@ -3,7 +3,7 @@
 import pytest
 
 from tfkd.settings import DistillSettings, SearchSettings, SettingsError
-from tfkd.tuning import Choice, Range
+from tfkd.spaces import Choice, Range
 
 
 def test_toml_gives_the_same_settings_back(tmp_path):
@@ -22,15 +22,17 @@ def test_toml_gives_the_same_settings_back(tmp_path):
 
 
 def test_the_search_starts_at_the_settings_of_distill():
-    settings = SearchSettings(temperature=3, student_options={"width": 0.5})
+    settings = SearchSettings(temperature=3, student_options={"width": 0.5}, hints="auto")
+    start = DistillSettings(hints="auto")
     assert settings.space == {
-        "student_loss_weight": Range(0.0, 1.0, 0.1),
+        "student_loss_weight": Range(0.0, 1.0, start.student_loss_weight),
         "temperature": Range(1.0, 16.0, 3.0, log=True),
-        "hint_weight": Range(0.01, 1.0, 0.1, log=True),
+        "hint_weight": Range(0.01, 1.0, start.hint_weight, log=True),
     }
     start = {name: space.default for name, space in settings.space.items()}
     distillation = DistillSettings(
         temperature=3,
+        hints="auto",
         teacher_options={"depth": 8},
         student_options={"width": 0.5},
         epochs=5,
@@ -44,7 +46,7 @@ def test_what_a_trial_and_the_final_students_are_trained_with():
     settings = SearchSettings(
         search={"learning_rate": "0.001,0.003"},
         search_student_options={"width": "0.25,0.5", "head": "gap,fc"},
-        executions=2,
+        seeds=2,
         seed=5,
     )
     assert settings.space == {"learning_rate": Choice((0.001, 0.003), 0.003)}
@@ -54,9 +56,17 @@ def test_what_a_trial_and_the_final_students_are_trained_with():
     own = settings.of_trial(values)
     assert own.learning_rate == 0.001
     assert own.student_options == {"width": 0.5, "head": "gap"}
-    final = settings.final(values, "/x/teacher.keras")
-    assert (final.teacher, final.student_options) == ("/x/teacher.keras", own.student_options)
-    assert final.all_seeds == [7, 8, 9]  # the trials have seen 5 and 6
+    again = settings.again(values, "/x/teacher.keras")
+    assert (again.teacher, again.student_options) == ("/x/teacher.keras", own.student_options)
+    assert again.all_seeds == settings.all_seeds == [5, 6]
+    assert settings.trial_seed == 7
+
+
+def test_a_front_needs_trials_that_are_trained_in_full():
+    moving = {"search_student_options": {"width": "0.25,0.5"}}
+    assert SearchSettings().method == "halving"
+    assert SearchSettings(**moving, pareto="parameters").method == "random"
+    assert SearchSettings(**moving, pareto="parameters", tuner="grid").method == "grid"
 
 
 def test_a_student_of_another_architecture_gets_no_width():
@@ -103,3 +113,6 @@ def test_how_long_and_by_how_many_does_not_make_another_search():
     settings = SearchSettings()
     assert settings.differences(SearchSettings(trials=99, workers=2, time_budget=5)) == []
     assert settings.differences(SearchSettings(epochs=3)) == ["epochs: 5, not 3"]
+    here, there = (SearchSettings(data=f"/{own}/photos", data_dir=own) for own in "ab")
+    assert here.differences(there) == []
+    assert settings.differences(there) == ["data: 'digits', not 'photos'"]

@@ -8,7 +8,9 @@ import pytest
 import tensorflow as tf
 
 from tfkd import Distiller, losses, metrics, tuning
+from tfkd.data.pipeline import index_batches
 from tfkd.settings import DistillSettings
+from tfkd.tuning import race
 
 TOP_2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top_2")
 HINT = losses.FeatureDistillation("mse", "features", "hidden")
@@ -364,3 +366,34 @@ def test_validation_data_is_needed(hypermodel, tuner, examples):
     made = tuner(hypermodel(), max_trials=1, overwrite=True)
     made.search(x, y, epochs=1, verbose=0, validation_split=0.25)
     assert made.oracle.get_best_trials()[0].status == "COMPLETED"
+
+
+def test_a_race_goes_on_as_if_a_training_had_not_been_cut(hypermodel, tuner, examples, traces):
+    """Of its epochs and of its seeds: every figure is that of one training at once."""
+    (x, y), validation = examples
+
+    def train(seed, epoch):
+        order = index_batches(len(x), 32, shuffle=True, seed=seed)
+        for _ in range(epoch):  # it counts its iterations
+            next(iter(order))
+        return order.map(lambda chosen, _: (tf.gather(x, chosen), tf.gather(y, chosen)))
+
+    settings = {"validation_data": validation, "verbose": 0}
+    model = hypermodel(metrics=["accuracy"], seed=5)
+    raced = tuner(model, tuning.SuccessiveHalving, max_epochs=6, seeds=2, max_trials=2)
+    raced.search(train, **settings)
+    assert len(traces) == 1
+    rows = tuning.trials(raced.project_dir)
+    trials = {
+        (row["trial"], own["seed"]): own
+        for row in race.joined(rows, "val_accuracy", 1)
+        for own in row["seeds"]
+    }
+    assert trials["0000", 5]["epochs"] == trials["0000", 6]["epochs"] == 6
+    for (name, seed), own in trials.items():
+        alone = hypermodel(metrics=["accuracy"], seed=seed)
+        space = raced.oracle.get_trial(name).hyperparameters.copy()
+        space.values = race.own_values(space.values)
+        built = alone.build(space)
+        history = alone.fit(None, built, train, epochs=own["epochs"], **settings).history
+        assert history == own["history"]

@@ -24,6 +24,7 @@ ORACLES = {
     "hyperband": tuning.Hyperband.oracle_class,
     "grid": tuning.GridSearch.oracle_class,
 }
+HALVING = tuning.SuccessiveHalving.oracle_class
 
 
 def oracle(name, directory, **settings):
@@ -36,7 +37,8 @@ def oracle(name, directory, **settings):
     if name == "hyperband":
         settings |= {"max_epochs": 4, "factor": 2}
     objective = keras_tuner.Objective("val_accuracy", "max")
-    made = ORACLES[name](objective, hyperparameters=space, seed=1, **settings)
+    kind = HALVING if name == "halving" else ORACLES[name]
+    made = kind(objective, hyperparameters=space, seed=1, **settings)
     made._set_project_dir(str(directory), "trials")
     made.verbose = 0
     made.limit(6)
@@ -45,7 +47,9 @@ def oracle(name, directory, **settings):
 
 
 def score(values):
-    return round(0.5 + 0.1 * values["student_width"] - 0.01 * abs(values["temperature"] - 3), 6)
+    longer = 0.01 * values.get("tuner/epochs", 0) + 0.001 * values.get("tuner/seed", 0)
+    off = 0.01 * abs(values["temperature"] - 3)
+    return round(0.5 + 0.1 * values["student_width"] - off + longer, 6)
 
 
 def end(made, trial, status="COMPLETED", message=None):
@@ -113,6 +117,78 @@ def test_killed_in_a_trial_it_ends_with_the_same_files(name, ended, undisturbed,
     assert [*begun, *rest] == expected
     assert files(tmp_path) == files(whole)
     assert oracle(name, tmp_path).over  # nothing is left to hand out
+
+
+RACES = {
+    "halving": {"max_epochs": 9, "finalists": 2, "seeds": 2},
+    "random": {"finalists": 2, "seeds": 2},
+    "grid": {"finalists": 2, "seeds": 2},
+    "hyperband": {"finalists": 1, "seeds": 2},
+}
+
+
+@pytest.mark.parametrize("name", RACES)
+def test_a_race_killed_in_any_training_ends_with_the_same_files(name, tmp_path):
+    whole = oracle(name, tmp_path / "whole", **RACES[name])
+    expected = finish(whole)
+    assert whole.over and len(expected) > 6 + 2
+    for ended in range(1, len(expected), 2):
+        directory = tmp_path / str(ended)
+        killed = oracle(name, directory, **RACES[name])
+        begun = finish(killed, ended)
+        lost = killed.create_trial("tuner0")
+        again = oracle(name, directory, **RACES[name])
+        assert not again.over and again.notes == []
+        rest = finish(again)
+        assert rest[0] == (lost.trial_id, lost.hyperparameters.values)
+        assert [*begun, *rest] == expected
+        assert files(directory) == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", RACES)
+def test_a_race_takes_up_more_trials_and_keeps_what_it_has(name, tmp_path):
+    first = oracle(name, tmp_path, **RACES[name])
+    first.limit(4)
+    done = finish(first)
+    assert first.over
+    before = files(tmp_path)
+    again = oracle(name, tmp_path, **RACES[name])
+    again.limit(6)
+    assert not again.over and again.notes == []
+    more = finish(again)
+    assert again.over and [number for number, _ in more][0] == f"{len(done):04d}"
+    assert before.items() <= files(tmp_path).items()
+    begun = {name for name, values in done + more if "tuner/seed" not in values}
+    assert len(begun) == 6
+
+
+def test_a_damaged_training_of_a_race_is_trained_again(tmp_path):
+    whole = oracle("halving", tmp_path / "whole", **RACES["halving"])
+    number = len(finish(whole))
+    for name in ("0002", "0006", f"{number - 1:04d}"):
+        directory = tmp_path / name
+        shutil.copytree(tmp_path / "whole", directory)
+        truncated(directory / "trials" / f"trial_{name}" / "trial.json")
+        again = oracle("halving", directory, **RACES["halving"])
+        assert len(again.notes) == 1 and [own for own, _ in finish(again)] == [name]
+        assert files(directory) == files(tmp_path / "whole")
+
+
+def test_two_workers_of_a_race_wait_for_each_other_and_hand_out_the_same(tmp_path):
+    alone = dict(finish(oracle("halving", tmp_path / "alone", **RACES["halving"])))
+    made = oracle("halving", tmp_path / "two", **RACES["halving"])
+    handed, busy = {}, {}
+    for _ in range(99):
+        for worker in ("tuner0", "tuner1"):
+            trial = made.create_trial(worker)
+            if trial.status == "RUNNING":
+                busy[worker] = trial
+                handed[trial.trial_id] = trial.hyperparameters.values
+            else:
+                assert trial.status == ("IDLE" if busy else "STOPPED")
+        for worker in list(busy)[::-1]:
+            end(made, busy.pop(worker))
+    assert made.over and handed == alone
 
 
 @pytest.mark.parametrize("name", ["random", "bayesian", "hyperband"])  # a grid's second one waits

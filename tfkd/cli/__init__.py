@@ -7,7 +7,7 @@ from rich.console import Console
 
 import tfkd
 from tfkd._extras import MissingExtraError
-from tfkd.cli import finished, training
+from tfkd.cli import finished, methods, training
 from tfkd.export.errors import ExportCheckError
 from tfkd.files import DiskFullError
 from tfkd.settings import SettingsError
@@ -25,7 +25,13 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-for _command in (training.distill, training.compare, training.search, training.recipes_app):
+for _command in (
+    training.distill,
+    training.compare,
+    training.search,
+    training.recipes_app,
+    methods.losses,
+):
     app.command(_command)
 for _command in (finished.evaluate, finished.predict, finished.export, finished.serve):
     app.command(_command)

@@ -102,11 +102,13 @@ def search(
 ):
     """Search the weights of the losses, then train the student with the best of them.
 
-    The teacher is asked once for all trials. Trials are compared on the validation split; the best
-    one and the settings that the search started from (trial 0) are then trained anew as `tfkd
-    distill` does, and the test split is read once. The same command continues a search that was
-    stopped. The directory holds `results.csv`, `search.png`, `best.toml` (for `tfkd distill
-    --config`), `search.json`, `tensorboard/` and the run of the final students, `best/`.
+    The teacher is asked once for all trials. Trials race on the validation split: the best third
+    goes on for more epochs, the best two and the defaults (trial 0) for more seeds, and the
+    defaults are kept unless the best is better beyond chance. The student alone, the defaults and
+    what was found are then trained from seeds that no trial has seen, and the test split is read
+    once. The same command continues a search that was stopped. The directory is a run as `tfkd
+    distill` leaves it, and holds `results.csv`, `search.png`, `best.toml` (for `tfkd distill
+    --config`), `search.json` and `tensorboard/` as well.
 
     For example:
 

@@ -15,6 +15,11 @@ POINT = 0.01  # of accuracy: less is hardly a difference
 SOFT = 0.8  # fitted temperature below which a student is said to be too unsure
 SOFT_COST = 0.02  # nats that the fitted temperature then saves at least
 FITTED = 0.98  # training accuracy is not kept; from this validation accuracy nothing underfits
+# A search starts from smaller models where an option is not set: (model, option, its default).
+SMALLER_IN_SEARCH = {
+    "teacher": ("resnet", "depth", 20),
+    "student": ("modified_alexnet", "width", 1.0),
+}
 UNKNOWN = "Whether distillation helped cannot be told"
 SEEDS = 5  # that are suggested where one is too few
 
@@ -255,7 +260,7 @@ def _command(own, flags, run):
     trust = " --trust" if _names_code(own.record.settings) else ""
     config = f"--config {run}/run.toml{trust}"
     if flags is None and kind in ("distill", "search") and own.row.recipe is None:
-        return f"tfkd search {config} --out {run}-search"
+        return f"tfkd search {config}{_same_models(settings)} --out {run}-search"
     if flags is None and kind == "recipe":
         return f"tfkd recipes run {own.record.main} {config} --out {run} --resume --ablate"
     flags = flags or f"--seeds {max(SEEDS, 2 * settings.get('seeds', 1))}"
@@ -264,6 +269,16 @@ def _command(own, flags, run):
         "compare": "tfkd compare",
     }.get(kind, "tfkd distill")
     return f"{command} {config} {flags} --out {run}-next"
+
+
+def _same_models(settings):
+    """Flags with which a search has the models of the run."""
+    flags = ""
+    for role, (model, option, default) in SMALLER_IN_SEARCH.items():
+        given = settings.get(f"{role}_options", {})
+        if settings.get(role) == model and option not in given:
+            flags += f" --{role}-option {option}={default:g}"
+    return flags
 
 
 def _names_code(settings):

@@ -20,8 +20,11 @@ RECORD, SETTINGS = "run.json", "run.toml"
 RUN_FILES = (
     *(RECORD, SETTINGS, "student.keras", "history.csv", "figures.csv", "table.md"),
     *("curves.png", "early_exit.png"),
+    *("search.json", "results.csv", "search.png", "best.toml"),
 )
 SEEDS, WORK = "seeds", ".work"
+# Of a search: KerasTuner's own directory, TensorBoard's logs, settings on the Pareto front.
+TRIALS, TENSORBOARD, FRONT = "trials", "tensorboard", "pareto"
 # What `tfkd export` writes below EXPORT, beside `student_*.tflite`.
 EXPORT, SAVED_MODEL = "export", "saved_model"
 EXPORT_RECORD, EXPORT_PICTURE = "export.json", "export.png"
@@ -157,7 +160,8 @@ class RunDirectory:
             (self / name).unlink(missing_ok=True)
         for path in (*self.path.glob("teacher*.keras"), *self.path.glob("teacher*.json")):
             path.unlink()
-        shutil.rmtree(self / SEEDS, ignore_errors=True)
+        for name in (SEEDS, TRIALS, TENSORBOARD, FRONT):
+            shutil.rmtree(self / name, ignore_errors=True)
         for name in (EXPORT_RECORD, EXPORT_PICTURE):
             (self / EXPORT / name).unlink(missing_ok=True)
         for path in (self / EXPORT).glob("student_*.tflite"):

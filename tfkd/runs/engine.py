@@ -5,6 +5,7 @@ that a run that was stopped at any moment ends in the figures of one that was no
 where they are used, after everything else of a training is loaded.
 """
 
+import contextlib
 import gc
 import zipfile
 from pathlib import Path
@@ -30,13 +31,29 @@ def run(table, directory, overwrite=False, resume=False):
     """Trains what is not trained yet, writes the report and prints it.
 
     Args:
+        as for `opened`.
+
+    Returns:
+        `tfkd.runs.record.Record`.
+    """
+    with opened(table, directory, overwrite, resume) as trainings:
+        record = trainings.finished_before()
+        if record is not None:
+            directory.drop_work()
+            return report.show(record, directory, "The run was finished before.")
+        trainings.begin()
+        return trainings.finish()
+
+
+@contextlib.contextmanager
+def opened(table, directory, overwrite=False, resume=False):
+    """Gives the `Trainings` of a table; no other process can write into the directory meanwhile.
+
+    Args:
         table: `tfkd.runs.rows.Table`, its settings and the directory looked at already.
         directory: `RunDirectory`.
         overwrite: replace a run that is there.
         resume: continue a run that is there, with the same settings.
-
-    Returns:
-        `tfkd.runs.record.Record`.
     """
     rows = [row._replace(settings=with_folders(row.settings)) for row in table.rows]
     table = table._replace(settings=with_folders(table.settings), rows=rows)
@@ -47,20 +64,7 @@ def run(table, directory, overwrite=False, resume=False):
             directory.check_free(table.settings, overwrite=overwrite, resume=resume)
             if overwrite:
                 directory.clear()
-            return _run(directory, prepared)
-
-
-def _run(directory, prepared):
-    trainings = Trainings(directory, prepared)
-    record = trainings.finished_before()
-    if record is not None:
-        directory.drop_work()
-        return report.show(record, directory, "The run was finished before.")
-    trainings.begin()
-    trainings.all()
-    record = report.write(directory, trainings)
-    directory.drop_work()
-    return record
+            yield Trainings(directory, prepared)
 
 
 class Trainings:
@@ -159,10 +163,30 @@ class Trainings:
         if not (self.directory / SETTINGS).exists():
             write_text(self.directory / SETTINGS, self.settings.to_toml())
 
+    def follow(self):
+        """As `begin`, in a process that helps another one: takes over what that one decided."""
+        begun = Begun.read(self.directory / BEGUN)
+        for task in self.prepared.tasks:
+            task.plans = [own for own in begun.knowledge if own.task == task.key]
+
+    def add(self, row):
+        """One more row, its data and teacher those of the others."""
+        self.prepared.add(row)
+        self.table = self.prepared.table
+
+    def finish(self):
+        """Trains what is not trained yet, and writes and prints the report; returns the record."""
+        self.all()
+        record = report.write(self.directory, self)
+        self.directory.drop_work()
+        return record
+
     def train_teachers(self):
         """Says what is seen before training; trains, or copies, the teachers that are not there."""
         self.see(self.prepared.findings)
         for teacher in self.prepared.teachers:
+            if teacher.part in self.outcomes:
+                continue
             self._part(teacher.part, teacher.part, lambda own=teacher: self._train_teacher(own))
             accuracy = self.outcomes[teacher.part].training.accuracy
             if teacher.given is None:
@@ -245,7 +269,7 @@ class Trainings:
     def _train_student(self, row, seed):
         task, settings = self.prepared.task(row), row.settings
         teacher = self.teacher(task)
-        stored = self._store(task, row)
+        stored = self.store(task, row)
         # Nothing is loaded or built from here to the first step but the student and its losses.
         keras.utils.set_random_seed(seed)
         student = models.build("student", settings, task.info)
@@ -269,7 +293,7 @@ class Trainings:
         bare.set_weights(progress.best_weights)
         return _training(progress, student_start, start), progress.history, bare
 
-    def _store(self, task, row):
+    def store(self, task, row):
         """The `TeacherCache` that a row learns from; None where it has none."""
         tensors = task.needs.get(row.name)
         if not tensors or not task.plans[0].stored:
@@ -278,11 +302,7 @@ class Trainings:
         key = (task.key, number)
         if key not in self._stores:
             own = task.plans[number]
-            asks = next(
-                r
-                for r in self.table.rows
-                if task.needs.get(r.name) == own.tensors and self.prepared.task(r) is task
-            )
+            asks = next(r for r in task.rows if task.needs.get(r.name) == own.tensors)
             student = models.build("student", asks.settings, task.info)
             asking = asks.system(self.teacher(task), student).distiller(self.teacher(task))
             kept = self.settings.cache

@@ -28,11 +28,13 @@ FileName = Annotated[str, AfterValidator(_inside)]
 Figures = dict[str, float | int]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Base of what is read from a record: every value of its kind, and no others."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Data(_Part):
+class Data(Part):
     """A data set: its name, what it is, and the fingerprint of its pixels and labels."""
 
     name: str
@@ -42,7 +44,7 @@ class Data(_Part):
     fingerprint: str
 
 
-class Teacher(_Part):
+class Teacher(Part):
     """A teacher, by name and by the fingerprint of its file; None where the run trained it."""
 
     name: str
@@ -50,7 +52,7 @@ class Teacher(_Part):
     fingerprint: str | None = None
 
 
-class RowRecord(_Part):
+class RowRecord(Part):
     """One way to get a student.
 
     Attributes:
@@ -73,7 +75,7 @@ class RowRecord(_Part):
     knowledge: Literal["labels", "stored", "live"] = "labels"
 
 
-class Knowledge(_Part):
+class Knowledge(Part):
     """Where the rows of a task have the teacher's answers from, and why.
 
     Attributes:
@@ -93,7 +95,7 @@ class Knowledge(_Part):
     why: str
 
 
-class Begun(_Part):
+class Begun(Part):
     """What is fixed when a run begins: what it is made of, and where knowledge comes from."""
 
     inputs: dict[str, str]
@@ -102,10 +104,10 @@ class Begun(_Part):
     @classmethod
     def read(cls, path):
         """Raises ValueError: the file is damaged. FileNotFoundError: there is none."""
-        return cls(**_validated(cls, path))
+        return cls(**validated(cls, path))
 
 
-class Training(_Part):
+class Training(Part):
     """What a training ended in: its history apart, which is in history.csv.
 
     Attributes:
@@ -131,7 +133,7 @@ class Training(_Part):
     late_gain: float | None = None
 
 
-class Record(_Part):
+class Record(Part):
     """The content of run.json."""
 
     format: Literal[2] = FORMAT
@@ -166,7 +168,7 @@ class Record(_Part):
         Raises:
             ValueError: it is damaged, or another version of tfkd wrote it.
         """
-        return cls(**_validated(cls, path))
+        return cls(**validated(cls, path))
 
     def write(self, path):
         write_json(path, self.content())
@@ -189,7 +191,7 @@ class Record(_Part):
         )
 
 
-class Outcome(_Part):
+class Outcome(Part):
     """What one training ended in, as it lies beside its model.
 
     Attributes:
@@ -206,12 +208,18 @@ class Outcome(_Part):
     def read(cls, path):
         """The outcome in a file; None where there is no whole one."""
         try:
-            return cls(**_validated(cls, path))
+            return cls(**validated(cls, path))
         except (FileNotFoundError, ValueError):
             return None
 
 
-def _validated(kind, path):
+def validated(kind, path):
+    """The content of a JSON file, checked.
+
+    Raises:
+        ValueError: it is damaged, of another version, or holds something else.
+        FileNotFoundError: there is none.
+    """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:

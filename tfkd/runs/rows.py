@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import tfkd
 from tfkd import recipes
 from tfkd.recipes import base, hints
+from tfkd.runs import methods
 from tfkd.settings import SettingsError, TrainingSettings
 from tfkd.settings.compare import FULL
 from tfkd.settings.distill import NONE, plain
@@ -78,7 +79,9 @@ def distillation_terms(settings, teacher, student):
     """
     terms = []
     if settings.logits_weight:
-        loss = tfkd.losses.LogitsDistillation(settings.temperature)
+        loss = tfkd.losses.AnnealedDistillation(settings.softness)
+        if settings.temperature is not None:
+            loss = tfkd.losses.LogitsDistillation(settings.temperature)
         terms.append((loss, settings.logits_weight))
     wanted = settings.hints if settings.hint_weight else NONE
     pairs = hints.pairs(wanted, teacher, student)
@@ -93,6 +96,8 @@ def distillation_terms(settings, teacher, student):
 
 def distilled(settings, teacher, student):
     """The `System` of `tfkd distill`: labels have their weight, distillation the rest of 1."""
+    if settings.loss:
+        return methods.system(settings, teacher, student)
     terms = distillation_terms(settings, teacher, student)
     share = 1.0 - settings.student_loss_weight
     losses, weights = [loss for loss, _ in terms], [share * weight for _, weight in terms]
@@ -149,17 +154,26 @@ def recipe_table(recipe, settings, ablate=False):
     return Table("recipe", settings, rows, recipe.name, recipe, command)
 
 
-def search_table(searched, defaults):
-    """The final students of a search.
+def search_table(settings):
+    """The rows of `tfkd search` before it has found anything: those of `tfkd distill`."""
+    own = settings.distillation
+    rows = [Row(ALONE, own), Row(DEFAULTS, own, distilled, baseline=ALONE)]
+    return Table("search", settings, rows, DEFAULTS, command=_command("search", settings))
+
+
+def searched_rows(settings, trial, values):
+    """The rows that a trial adds, the last one distilled by its settings.
 
     Args:
-        searched, defaults: `DistillSettings` of the best trial, and of what it started from.
+        settings: `SearchSettings`.
+        trial: its name.
+        values: its hyperparameters.
     """
-    rows = [Row(ALONE, searched)]
-    if defaults != searched:
-        rows.append(Row(DEFAULTS, defaults, distilled, baseline=ALONE))
-    rows.append(Row(SEARCHED, searched, distilled, baseline=ALONE))
-    return Table("search", searched, rows, SEARCHED, command=_command("distill", searched))
+    own, name = settings.of_trial(values), f"{SEARCHED} (trial {trial})"
+    if own.student_options == settings.student_options:
+        return [Row(name, own, distilled, baseline=ALONE)]
+    alone = f"{ALONE} (student of trial {trial})"
+    return [Row(alone, own), Row(name, own, distilled, baseline=alone)]
 
 
 def compare_table(settings):

@@ -69,6 +69,7 @@ class Task:
     Attributes:
         key: its position among the run's tasks.
         train, validation: unbatched datasets.
+        rows: list of `Row`, as far as they were checked.
         needs: {row: {tensor: shape}} of rows that ask the run's teacher.
         plans: list of `Knowledge`, once it is planned.
     """
@@ -78,7 +79,7 @@ class Task:
         self.splits, self.teacher, self.settings = splits, teacher, settings
         self.train, self.validation, self.info = splits.train, splits.validation, splits.info
         self.sizes, self.fingerprint = splits.info.sizes, splits.info.fingerprint
-        self.needs, self.plans = {}, []
+        self.rows, self.needs, self.plans = [], {}, []
         self.class_weights = None
         if settings.class_weight == "balanced":
             self.class_weights = balanced_weights(_labels(self.train), self.info.num_classes)
@@ -106,6 +107,7 @@ class Task:
         """Builds a row's model once, and notes what it reads of the teacher."""
         student = models.build("student", row.settings, self.info)
         system = row.system(self.teacher.model, student)
+        self.rows.append(row)
         if system.losses:
             distiller = system.distiller(system.source or self.teacher.model)
             if system.asks_teacher and system.source is None:
@@ -120,12 +122,18 @@ class Prepared:
     """
 
     def __init__(self, table):
-        check_names(table.rows)
-        self.table, self.data, self.teachers, self.tasks = table, [], [], []
+        self.table = table._replace(rows=[])
+        self.data, self.teachers, self.tasks = [], [], []
         self._keys, self._row_tasks = {}, {}
+        check_names(table.rows)
         for row in table.rows:
-            task = self._row_tasks[row.name] = self._task(row)
-            task.check(row)
+            self.add(row)
+
+    def add(self, row):
+        """Checks a row and puts it into the table."""
+        task = self._row_tasks[row.name] = self._task(row)
+        task.check(row)
+        self.table = self.table._replace(rows=[*self.table.rows, row])
 
     def task(self, row):
         """The `Task` of a row."""

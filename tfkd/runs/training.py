@@ -159,9 +159,9 @@ def train(model, student, batches, validation, settings, epochs, seed, checkpoin
     weights, several = labels["weights"], isinstance(labels["weights"], dict)
     validate = Validation(student, validation, OUTPUT if several else None)
     keras.utils.set_random_seed(seed)
-    loss = _loss(labels["smoothing"], validate.logits.from_logits)
+    loss = labels_loss(labels["smoothing"], validate.logits.from_logits)
     model.compile(
-        _optimizer(settings, epochs * len(batches)),
+        optimizer(settings, epochs * len(batches)),
         dict.fromkeys(weights, loss) if several else loss,
         loss_weights=weights,
     )
@@ -177,31 +177,37 @@ def train(model, student, batches, validation, settings, epochs, seed, checkpoin
         next(iter(batches))
     steps = len(batches)
     if labels["classes"] is not None:
-        batches = _weighted(batches, labels["classes"])
+        batches = weighted(batches, labels["classes"])
     if several and model is student:  # a distiller gives every output the labels by itself
         batches = _for_each_output(batches, weights)
-    own = [referred("callback", text) for text in settings.callback]
-    own = [c if isinstance(c, keras.callbacks.Callback) else c() for c in own]
     with fused.active():
         model.fit(
             batches.repeat(),
             steps_per_epoch=steps,
             initial_epoch=progress.epochs,
             epochs=epochs,
-            callbacks=[epoch_ends, *own, Saver(checkpoint, progress)],
+            callbacks=[epoch_ends, *callbacks_of(settings), Saver(checkpoint, progress)],
             shuffle=False,  # the batches are shuffled already, and Keras would warn of that
             verbose=1 if sys.stdout.isatty() else 0,
         )
     return progress
 
 
-def _loss(smoothing, from_logits):
+def callbacks_of(settings):
+    """The user's own callbacks, list of `keras.callbacks.Callback`."""
+    own = [referred("callback", text) for text in settings.callback]
+    return [c if isinstance(c, keras.callbacks.Callback) else c() for c in own]
+
+
+def labels_loss(smoothing, from_logits):
+    """The loss on integer labels, smoothed or not."""
     if smoothing:
         return SmoothedCrossentropy(smoothing, from_logits)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
 
 
-def _optimizer(settings, steps):
+def optimizer(settings, steps):
+    """A new optimizer whose learning rate falls to 0 within so many steps."""
     rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
     config = {"learning_rate": rate, "weight_decay": settings.weight_decay or None}
     if settings.optimizer == "sgd":
@@ -216,16 +222,16 @@ def balanced_weights(labels, classes):
     return (len(labels) / (classes * np.maximum(counts, 1))).astype("float32")
 
 
-def _weighted(batches, classes):
+def weighted(batches, classes):
     """The same batches, each example weighed by its class."""
     table = tf.constant(classes)
 
-    def weighted(images, labels, sample_weight=None, *knowledge):
+    def with_weights(images, labels, sample_weight=None, *knowledge):
         weights = tf.gather(table, labels)
         weights = weights if sample_weight is None else weights * sample_weight
         return (images, labels, weights, *knowledge)
 
-    return batches.map(weighted)
+    return batches.map(with_weights)
 
 
 def _for_each_output(batches, outputs):

@@ -255,8 +255,13 @@ def parse_options(texts, flag):
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise SettingsError(f'{flag} expects NAME=VALUE, such as width=0.25; got "{text}".')
-        try:
-            options[name] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            options[name] = value
+        options[name] = parsed(value)
     return options
+
+
+def parsed(text):
+    """A value as TOML reads it; a text that is none is a text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

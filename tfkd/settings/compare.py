@@ -13,7 +13,7 @@ from tfkd.settings.base import (
     parse_options,
 )
 from tfkd.settings.distill import LOSSES, DistillSettings
-from tfkd.settings.training import BudgetSettings, check_keras_file, is_path
+from tfkd.settings.training import BudgetSettings
 
 FULL = 1.0  # all of the training data
 
@@ -107,14 +107,8 @@ class CompareSettings(BudgetSettings):
                 values[name] = [made(text, folder) for text in texts]
         return values
 
-    def check_files(self):
-        """As `TrainingSettings.check_files`, for every model."""
-        if self.data_dir is not None and not os.path.isdir(self.data_dir):
-            raise FileNotFoundError(f'No directory "{self.data_dir}", given as data_dir.')
-        for role in ("teacher", "student"):
-            for text in getattr(self, role):
-                if is_path(words(role, text)[0]):
-                    check_keras_file(words(role, text)[0], role)
+    def models(self, role):
+        return [words(role, text)[0] for text in getattr(self, role)]
 
     def default_out(self):
         """Where a run of these settings goes unless told otherwise."""

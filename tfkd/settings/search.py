@@ -1,32 +1,36 @@
 """The settings of `tfkd search`: those of `tfkd distill`, which weights may move, and how."""
 
-import tomllib
-from typing import Literal, get_args
+import os
+from typing import Literal
 
 from pydantic import field_validator, model_validator
 
-from tfkd.settings.base import Above0, Count, SettingsError, near, options
+from tfkd.settings.base import Above0, Count, SettingsError, near, options, parsed
 from tfkd.settings.distill import NONE, DistillSettings
-from tfkd.tuning import Choice, Range
+from tfkd.spaces import Choice, Range
 
-Tuner = Literal["random", "bayesian", "hyperband", "grid"]
-TUNERS = get_args(Tuner)
+Tuner = Literal["halving", "random", "bayesian", "hyperband", "grid"]
 # Metrics that mean the same in every trial, and which way is better.
 OBJECTIVES = {"val_accuracy": "max", "val_cross_entropy": "min", "val_teacher_agreement": "max"}
+SIGNS = {name: 1 if better == "max" else -1 for name, better in OBJECTIVES.items()}
 # What may move. Only the ratios of the losses' weights count, so logits_weight stands still unless
 # asked for: the other two weights reach every ratio.
-MOVABLE = ("student_loss_weight", "temperature", "logits_weight", "hint_weight", "learning_rate")
+MOVABLE = (
+    *("student_loss_weight", "softness", "temperature", "logits_weight", "hint_weight"),
+    "learning_rate",
+)
 DEFAULT_SPACE = {
-    "student_loss_weight": "0:1",
-    "temperature": "1:16:log",
+    "student_loss_weight": "0:0.5",
+    "softness": "0.2:0.95",
     "hint_weight": "0.01:1:log",
 }
 # Where a student of modified_alexnet starts: a small one, for it is a small one that is wanted.
 DEFAULT_WIDTH = 0.25
 # Of the teacher that is trained where none is named: what a search is to show takes minutes.
 DEFAULT_DEPTH = 8
-# Changing these continues the same search.
-FREE = ("trials", "time_budget", "workers", "worker_timeout")
+# Changing these continues the same search; so does another place of the same files.
+FREE = ("trials", "time_budget", "workers", "worker_timeout", "data_dir", "cache")
+FILES = ("data", "teacher", "student")
 
 
 class SearchSettings(DistillSettings):
@@ -46,16 +50,18 @@ class SearchSettings(DistillSettings):
     seeds: Count = 3
     """How many times the final students are trained anew."""
     search: options("--search")
-    """What moves and where, such as temperature=1:16:log or learning_rate=0.001,0.003 (repeatable).
-    Unless told: student_loss_weight=0:1, temperature=1:16:log, hint_weight=0.01:1:log."""
+    """What moves and where, such as softness=0.5:0.9 or learning_rate=0.001,0.003 (repeatable).
+    Unless told: student_loss_weight=0:0.5, softness=0.2:0.95, and with hints hint_weight."""
     search_student_options: options("--search-student-option")
     """Options of the student's model that move, such as width=0.125,0.25,0.5 (repeatable)."""
-    tuner: Tuner = "random"
-    """KerasTuner's."""
+    tuner: Tuner | None = None
+    """halving (random trials, of which ever fewer go on to more epochs), or KerasTuner's random,
+    bayesian, hyperband or grid; unless told halving, with --pareto random."""
     trials: Count = 12
     """How many trials, at most."""
-    executions: Count = 1
-    """How many seeds each trial is trained with."""
+    executions: Count = 4
+    """How many seeds the best trials and the defaults are trained with; the first one chooses who
+    is among the best, the others compare them."""
     objective: str = "val_accuracy"
     """What the best has: val_accuracy, val_cross_entropy or val_teacher_agreement."""
     pareto: Literal["parameters", "latency"] | None = None
@@ -115,6 +121,12 @@ class SearchSettings(DistillSettings):
                 f'recipe is "{self.recipe}", but a search moves the weights of tfkd distill\'s own '
                 "losses. Leave recipe out."
             )
+        if self.loss:
+            raise SettingsError(
+                f"loss is {', '.join(self.loss)}, but a search moves the weights of tfkd distill's "
+                "own losses. Leave loss out; in a program tfkd.tuning.DistillationHyperModel "
+                "searches the weight of any loss."
+            )
         if self.pareto and not self.search_student_options:
             raise SettingsError(
                 f"pareto is {self.pareto}, but every trial's student has the same. Let its size "
@@ -137,10 +149,20 @@ class SearchSettings(DistillSettings):
             if name not in MOVABLE:
                 raise SettingsError(f'search: no "{name}". {near(name, MOVABLE)}')
         if not given:
-            absent = {"hint_weight"} if self.hints == NONE or not self.hint_weight else set()
-            given = {name: text for name, text in DEFAULT_SPACE.items() if name not in absent}
+            given = dict(DEFAULT_SPACE)
+            if self.hints == NONE or not self.hint_weight:
+                del given["hint_weight"]
+            if self.temperature is not None:
+                given = {"temperature": "1:16:log", **given}
+                del given["softness"]
         elif "hint_weight" in given and self.hints == NONE:
             raise SettingsError('search moves hint_weight, but hints is "none".')
+        elif "temperature" in given and self.temperature is None:
+            raise SettingsError(
+                "search moves temperature: say where it starts, temperature = 4 (--temperature 4)."
+            )
+        elif "softness" in given and self.temperature is not None:
+            raise SettingsError("search moves softness, but a fixed temperature has none.")
         return {
             name: _space(f"search.{name}", text, getattr(self, name))
             for name, text in given.items()
@@ -169,24 +191,35 @@ class SearchSettings(DistillSettings):
         student_options = {**self.student_options, **options}
         return self.distillation.replace(student_options=student_options, **moved)
 
-    def final(self, values, teacher):
-        """The `DistillSettings` of the final students: seeds that no trial has seen.
+    @property
+    def trial_seed(self):
+        """The trials' first seed: no final student has it."""
+        return self.seed + self.seeds
+
+    @property
+    def method(self):
+        """The tuner, chosen if need be: a front needs trials that are trained in full."""
+        return self.tuner or ("random" if self.pareto else "halving")
+
+    def again(self, values, teacher):
+        """The `DistillSettings` that train a trial's final students again.
 
         Args:
-            values: a trial's.
+            values: the trial's.
             teacher: path of the search's teacher.
         """
-        return self.of_trial(values).replace(
-            teacher=str(teacher),
-            teacher_options={},
-            any_teacher=True,  # it is the search's own
-            seed=self.seed + self.executions,
-        )
+        own = self.of_trial(values)
+        return own.replace(teacher=str(teacher), teacher_options={}, any_teacher=True)
 
     def differences(self, other):
         """As `Settings.differences`, without what may change while a search goes on."""
-        same = {name: getattr(other, name) for name in FREE}
-        return super(SearchSettings, self.replace(**same)).differences(other)
+        return super(SearchSettings, self._portable()).differences(other._portable())
+
+    def _portable(self):
+        free = {name: type(self).model_fields[name].default for name in FREE}
+        return self.replace(
+            **free, **{name: os.path.basename(getattr(self, name)) for name in FILES}
+        )
 
     def default_out(self):
         return f"{super().default_out()}-search"
@@ -231,7 +264,7 @@ def _space(name, given, start):
 def _values(name, given):
     values = given if isinstance(given, list | tuple) else [given]
     if isinstance(given, str):
-        values = [_value(text.strip()) for text in given.split(",")]
+        values = [parsed(text.strip()) for text in given.split(",")]
     if len(values) < 2:
         raise SettingsError(f"{name} is {given!r}: with one value nothing moves; {EXPECTED}.")
     return values
@@ -246,10 +279,3 @@ def _number(value):
 
 def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _value(text):
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

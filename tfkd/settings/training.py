@@ -87,6 +87,23 @@ class BudgetSettings(Settings):
         """The seeds of the students; the first is also the teacher's."""
         return list(range(self.seed, self.seed + self.seeds))
 
+    def models(self, role):
+        """The texts that name the run's models of a role, "teacher" or "student"."""
+        raise NotImplementedError
+
+    def check_files(self):
+        """What files can tell in no time.
+
+        Raises:
+            FileNotFoundError: data_dir or a model's file is not there.
+            ValueError: a model's file is no whole .keras file.
+        """
+        if self.data_dir is not None and not os.path.isdir(self.data_dir):
+            raise FileNotFoundError(f'No directory "{self.data_dir}", given as data_dir.')
+        for role in ("teacher", "student"):
+            for text in filter(is_path, self.models(role)):
+                check_keras_file(text, role)
+
 
 class TrainingSettings(BudgetSettings):
     """Data, teacher, student and the budget that every student of a run gets."""
@@ -115,18 +132,8 @@ class TrainingSettings(BudgetSettings):
         """Whether the teacher is trained already: of a file, or of a function."""
         return (is_path(self.teacher) or is_reference(self.teacher)) and not self.train_teacher
 
-    def check_files(self):
-        """What files can tell in no time.
-
-        Raises:
-            FileNotFoundError: data_dir or a model's file is not there.
-            ValueError: a model's file is no whole .keras file.
-        """
-        if self.data_dir is not None and not os.path.isdir(self.data_dir):
-            raise FileNotFoundError(f'No directory "{self.data_dir}", given as data_dir.')
-        for role in ("teacher", "student"):
-            if is_path(getattr(self, role)):
-                check_keras_file(getattr(self, role), role)
+    def models(self, role):
+        return [getattr(self, role)]
 
 
 def check_model(role, text, options):

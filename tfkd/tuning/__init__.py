@@ -16,9 +16,10 @@ tuner.search(train, validation_data=validation, epochs=10)
 best = tuner.get_best_models()[0].student
 ```
 
-The four tuners are KerasTuner's own with three additions: they begin with the defaults, end a
-killed search as an undisturbed one ends, and write every file whole. KerasTuner's own take the
-hypermodel as well.
+Four tuners are KerasTuner's own with four additions: they begin with the defaults, train the best
+few from further seeds where they are told (`finalists`, `seeds`), end a killed search as an
+undisturbed one ends, and write every file whole. `SuccessiveHalving` is a fifth one: its trials
+race. KerasTuner's own take the hypermodel as well.
 
 Names load on first use: spaces and results import no TensorFlow."""
 
@@ -27,24 +28,33 @@ from typing import TYPE_CHECKING
 from tfkd import _lazy
 
 if TYPE_CHECKING:
+    from tfkd.spaces import Choice, Range
     from tfkd.tuning.hypermodel import DistillationHyperModel
     from tfkd.tuning.objectives import objective
     from tfkd.tuning.results import mean_and_std, pareto, trials
-    from tfkd.tuning.spaces import Choice, Range
-    from tfkd.tuning.tuners import BayesianOptimization, GridSearch, Hyperband, RandomSearch
+    from tfkd.tuning.spaces import weight_range
+    from tfkd.tuning.tuners import (
+        BayesianOptimization,
+        GridSearch,
+        Hyperband,
+        RandomSearch,
+        SuccessiveHalving,
+    )
 
 _HOMES = {
     "BayesianOptimization": "tfkd.tuning.tuners",
-    "Choice": "tfkd.tuning.spaces",
+    "Choice": "tfkd.spaces",
     "DistillationHyperModel": "tfkd.tuning.hypermodel",
     "GridSearch": "tfkd.tuning.tuners",
     "Hyperband": "tfkd.tuning.tuners",
     "RandomSearch": "tfkd.tuning.tuners",
-    "Range": "tfkd.tuning.spaces",
+    "Range": "tfkd.spaces",
+    "SuccessiveHalving": "tfkd.tuning.tuners",
     "mean_and_std": "tfkd.tuning.results",
     "objective": "tfkd.tuning.objectives",
     "pareto": "tfkd.tuning.results",
     "trials": "tfkd.tuning.results",
+    "weight_range": "tfkd.tuning.spaces",
 }
 
 __all__ = [
@@ -55,9 +65,11 @@ __all__ = [
     "Hyperband",
     "RandomSearch",
     "Range",
+    "SuccessiveHalving",
     "mean_and_std",
     "objective",
     "pareto",
     "trials",
+    "weight_range",
 ]
 __getattr__, __dir__ = _lazy.attributes(__name__, _HOMES)

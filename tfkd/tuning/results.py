@@ -12,6 +12,7 @@ from typing import Literal
 import pydantic
 
 from tfkd.files import written
+from tfkd.tuning.race import BEGIN, FOLLOWS, own_values
 
 FILE = "executions.json"
 
@@ -178,7 +179,8 @@ def trials(project_directory):
         `score` (the mean objective) or None, `values` ({hyperparameter: value}), `mean` and `std`
         ({metric: figure} over executions, each at its best epoch; std None for one execution),
         `executions` (list, see `Executions.add`), `parameters` of the student or None, `seconds`
-        of training, `message` of a failure or None.
+        of training, `message` of a failure or None; `follows`, the trial that it goes on with or
+        repeats, or None, and `begin`, the epochs that were trained before.
     """
     rows = []
     for path in trial_directories(project_directory):
@@ -240,8 +242,9 @@ def _row(state, executions):
         "trial": state.trial_id,
         "status": state.status,
         "score": _finite(state.score),
-        # Without Hyperband's brackets and rounds.
-        "values": {name: value for name, value in values.items() if not name.startswith("tuner/")},
+        "values": own_values(values),
+        "follows": values.get(FOLLOWS),
+        "begin": values.get(BEGIN, 0),
         "mean": {name: mean for name, (mean, _) in figures.items()},
         "std": {name: std for name, (_, std) in figures.items()},
         "executions": executions,

@@ -13,6 +13,7 @@ import json
 import math
 import time
 from concurrent import futures
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -23,7 +24,20 @@ from keras_tuner.src.distribute import oracle_chief
 from keras_tuner.src.engine import tuner_utils
 
 from tfkd.files import written
+from tfkd.progress import Follow
 from tfkd.tuning import checkpoints
+from tfkd.tuning.race import (
+    BEGIN,
+    END,
+    FACTOR,
+    FOLLOWS,
+    LEAST,
+    SEED,
+    Race,
+    Training,
+    own_values,
+    trial_of,
+)
 from tfkd.tuning.results import Executions, TrialState, read_json, trial_directories
 
 CHECKPOINT = "checkpoint.npz"
@@ -34,25 +48,33 @@ UNSEEDED = 10_001
 class _Oracle:
     """Mixin of KerasTuner's oracles.
 
+    Args:
+        finalists: how many of the best trials are trained from further seeds once all have ended,
+            beside the first one.
+        seeds: how many seeds each finalist gets, the one that it was tried with included.
+
     Attributes:
         notes: list of sentences about files that could not be used.
-        most: how many trials there may be.
+        most: how many trials there may be, what follows on them not counted.
         deadline: `time.monotonic()` after which no trial is begun, the first excepted.
         declare: function of `hp` that asks of it whatever a model's factory asks.
+        race: `Race`, which says what follows on the trials.
     """
 
     numerical = False  # whether proposals are computed, and may differ in their last digits
 
-    def __init__(self, objective=None, seed=None, **settings):
+    def __init__(self, objective=None, seed=None, finalists=0, seeds=1, **settings):
         # KerasTuner takes 0 for no seed, and draws one in each process where there is none.
         super().__init__(objective=objective, seed=seed or UNSEEDED, **settings)
+        sign = 1 if getattr(self.objective, "direction", "min") == "max" else -1
+        self.race = Race((), finalists, seeds, sign)
         self.notes, self.deadline = [], math.inf
         # KerasTuner makes names as long as the limit: they would change with it.
         self.most, self.max_trials = self.max_trials or math.inf, None
         self.declare = lambda hp: None
         self._records, self._pending = {}, {}  # {number: TrialState}, {name: TrialState}
         self._begun_after, self._ended_as = {}, {}
-        self._replaying = False
+        self._replaying, self._replayed = False, None  # the second one: the values on record
 
     def limit(self, trials=math.inf, seconds=math.inf):
         """Hands out no more than so many trials, and none but the first after so many seconds."""
@@ -60,8 +82,10 @@ class _Oracle:
 
     @property
     def over(self):
-        """Whether all trials that `limit` allows have ended."""
-        return self._enough() and not self.ongoing_trials and not self._retry_queue
+        """Whether all trials that `limit` allows, and what follows on them, have ended."""
+        if not self._enough() or self.ongoing_trials or self._retry_queue:
+            return False
+        return self._late() or self.race.next(self._trainings()) is None
 
     def read_trials(self):
         """Takes up the trials of the project's directory, as far as their files are whole."""
@@ -85,11 +109,43 @@ class _Oracle:
     def create_trial(self, tuner_id):
         if tuner_id not in self.ongoing_trials and not self._retry_queue:
             self._replay()  # beyond a gap that has been filled
-        waiting = tuner_id in self.ongoing_trials or self._retry_queue
-        if not waiting and self._enough():
-            self.tuner_ids.discard(tuner_id)
-            return Trial(self.get_space(), status=TrialStatus.STOPPED)
         return super().create_trial(tuner_id)
+
+    def populate_space(self, trial_id):
+        """A new trial, as the oracle proposes it; after the last one what follows on them."""
+        recorded, self._replayed = self._replayed or {}, None
+        if SEED in recorded:
+            before = self.trials.get(recorded.get(FOLLOWS))
+            if before and own_values(before.hyperparameters.values) == own_values(recorded):
+                return {"status": TrialStatus.RUNNING, "values": dict(recorded)}
+        if self._replaying or not self._enough():
+            proposed = super().populate_space(trial_id)
+            if proposed["status"] == TrialStatus.RUNNING and self.race.rungs:
+                proposed["values"] = {**proposed["values"], BEGIN: 0, END: self.race.rungs[0]}
+            if proposed["status"] != TrialStatus.STOPPED:
+                return proposed
+        following = None if self._late() else self.race.next(self._trainings())
+        if following is not None:
+            values = own_values(self.trials[following[FOLLOWS]].hyperparameters.values)
+            return {"status": TrialStatus.RUNNING, "values": values | following}
+        idle = self.ongoing_trials and (self.race.rungs or self.race.finalists)
+        return {"status": TrialStatus.IDLE if idle else TrialStatus.STOPPED, "values": None}
+
+    def _trainings(self):
+        """What was and is trained, for `Race`."""
+        values = {name: trial.hyperparameters.values for name, trial in self.trials.items()}
+        follows = {name: own.get(FOLLOWS) for name, own in values.items()}
+        return [
+            Training(
+                name,
+                trial_of(name, follows),
+                values[name].get(SEED, 0),
+                values[name].get(END, 0),
+                trial.status,
+                trial.score if trial.status == TrialStatus.COMPLETED else None,
+            )
+            for name, trial in self.trials.items()
+        ]
 
     def save(self):
         """Nothing: what a search needs in order to go on stands in its trials' files."""
@@ -98,11 +154,17 @@ class _Oracle:
         """Nothing: see `read_trials`."""
 
     def remaining_trials(self):
-        return None if math.isinf(self.most) else self.most - len(self.trials)
+        return None if math.isinf(self.most) else self.most - self._begun()
+
+    def _begun(self):
+        """How many trials were begun, what follows on them not counted."""
+        return sum(SEED not in trial.hyperparameters.values for trial in self.trials.values())
+
+    def _late(self):
+        return bool(self.trials) and time.monotonic() > self.deadline
 
     def _enough(self):
-        late = time.monotonic() > self.deadline
-        return len(self.trials) >= self.most or (late and len(self.trials) > 0)
+        return self._begun() >= self.most or self._late()
 
     def _random_values(self):
         """The defaults first, where published work stands; then KerasTuner's."""
@@ -135,7 +197,7 @@ class _Oracle:
         while len(self.trials) in self._records:
             record = self._records.pop(len(self.trials))
             self._end_pending(record.begun_after)
-            self._replaying = True
+            self._replaying, self._replayed = True, record.hyperparameters.values
             try:
                 trial = super().create_trial(f"again {record.trial_id}")
             finally:
@@ -210,9 +272,11 @@ class _Tuner(keras_tuner.Tuner):
 
     oracle_class, watcher = None, None
     worker_timeout = 600.0
+    keeps_best = True  # the weights of a trial's best epoch; else those of its last one
 
     def __init__(self, hypermodel=None, objective=None, **settings):
-        names = inspect.signature(self.oracle_class.__mro__[2].__init__).parameters
+        kinds = self.oracle_class.__mro__[:3]
+        names = {n for kind in kinds for n in inspect.signature(kind.__init__).parameters}
         own = {name: settings.pop(name) for name in names if name in settings}
         oracle = self.oracle_class(objective, **own)
         super().__init__(oracle, hypermodel, **settings)
@@ -251,9 +315,10 @@ class _Tuner(keras_tuner.Tuner):
                 blame, and the same search may go on later.
         """
         hp, histories = trial.hyperparameters, []
-        if "tuner/epochs" in hp.values:  # of Hyperband
-            settings["epochs"] = hp.values["tuner/epochs"]
-            settings["initial_epoch"] = hp.values["tuner/initial_epoch"]
+        if END in hp.values:  # of Hyperband or a race
+            settings["epochs"], settings["initial_epoch"] = hp.values[END], hp.values[BEGIN]
+            full = self.oracle.race.rungs[-1:] or (self.oracle.max_epochs,)
+            callbacks = [*callbacks, Follow(full[0])]
         directory = Path(self.get_trial_dir(trial.trial_id))
         keeper = checkpoints.BestWeights(self.oracle.objective, directory / CHECKPOINT)
         try:
@@ -261,15 +326,17 @@ class _Tuner(keras_tuner.Tuner):
                 model = self._build_hypermodel(hp)
                 own = self._deepcopy_callbacks(list(callbacks))
                 self._configure_tensorboard_dir(own, trial, execution)
-                own += [tuner_utils.TunerCallback(self, trial), keeper]
+                own += [tuner_utils.TunerCallback(self, trial), *([keeper] * self.keeps_best)]
                 fitted = self.hypermodel.fit(hp, model, *arguments, callbacks=own, **settings)
                 histories.append(fitted)
+            if not self.keeps_best:
+                checkpoints.write_weights(model, keeper.path)
         except OSError as error:
             raise keras_tuner.errors.FatalError(str(error)) from error
         return histories
 
     def load_model(self, trial):
-        """The trial's model with the weights of its best epoch.
+        """The trial's model with the weights of its best epoch (of a race, its last one).
 
         Raises:
             ValueError: the checkpoint is damaged, or of another model.
@@ -280,8 +347,8 @@ class _Tuner(keras_tuner.Tuner):
 
     def _build_hypermodel(self, hp):
         model = super()._build_hypermodel(hp)
-        before = hp.values.get("tuner/trial_id")  # of Hyperband
-        if before:
+        if hp.values.get(BEGIN):  # of Hyperband or a race
+            before = hp.values[FOLLOWS]
             try:
                 checkpoints.read_weights(model, Path(self.get_trial_dir(before)) / CHECKPOINT)
             except ValueError as error:
@@ -302,7 +369,22 @@ class _HyperbandOracle(_Oracle, keras_tuner.oracles.HyperbandOracle):
 
 
 class _GridSearchOracle(_Oracle, keras_tuner.oracles.GridSearchOracle):
-    pass
+    @keras_tuner.synchronized
+    def end_trial(self, trial):
+        super().end_trial(trial)
+        if SEED in trial.hyperparameters.values:
+            self._populate_next.pop()  # no place of the grid
+
+
+class _SuccessiveHalvingOracle(_Oracle, keras_tuner.oracles.RandomSearchOracle):
+    def __init__(self, objective=None, max_epochs=1, finalists=1, **settings):
+        super().__init__(objective, finalists=finalists, **settings)
+        shares = (round(max_epochs / FACTOR**number) for number in (2, 1))
+        rungs = (*(epochs for epochs in shares if epochs >= LEAST), max_epochs)
+        self.race = replace(self.race, rungs=rungs)
+
+    def _compute_values_hash(self, values):
+        return super()._compute_values_hash(own_values(values))  # tried is tried
 
 
 class RandomSearch(_Tuner):
@@ -327,6 +409,26 @@ class GridSearch(_Tuner):
     """`keras_tuner.GridSearch` that goes on after any kill; it begins with the defaults itself."""
 
     oracle_class = _GridSearchOracle
+
+
+class SuccessiveHalving(_Tuner):
+    """Random trials that race: the best third goes on for more epochs, then the best few for seeds.
+
+    Trials are trained for a ninth of the epochs (two at least), the best third for a third of them,
+    the best third of those in full; at last the best few are trained from further seeds. The first
+    trial, the defaults, always goes on. Each of these trainings is a trial of KerasTuner;
+    `tfkd.tuning.trials` says which follows on which.
+
+    Takes what `keras_tuner.RandomSearch` takes, and besides:
+
+    Args:
+        max_epochs: epochs of a full training.
+        finalists: how many of the best go on to the end, beside the first trial.
+        seeds: how many seeds each finalist gets.
+    """
+
+    oracle_class = _SuccessiveHalvingOracle
+    keeps_best = False
 
 
 def serve(oracle, ip, port):

@@ -20,20 +20,18 @@ from pathlib import Path
 
 import keras
 import pytest
+import small_runs
 
-from tfkd import evaluation
-from tfkd.runs import DistillSettings, SearchSettings, distill
-from tfkd.runs.search import running, search
-from tfkd.runs.search.directory import SearchDirectory
-from tfkd.runs.search.trials import prepare
-from tfkd.runs.tasks import load_data
+from tfkd.runs import DistillSettings, RunDirectory, SearchSettings, distill, engine
+from tfkd.runs.rows import search_table
+from tfkd.runs.search import running, search, trials
 
 VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Settings of three quick trials, with a teacher from a file."""
+    """Settings of three quick trials that race, with a teacher from a file."""
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 1))
     pixels = keras.layers.Rescaling(1 / 16)(keras.layers.Flatten()(image))
@@ -42,25 +40,17 @@ def small(tmp_path_factory):
     return SearchSettings(
         teacher=str(path),
         any_teacher=True,  # it was never trained
-        student="resnet",
-        student_options={"depth": 8, "width": 0.25},
+        student="small_runs:net",
+        student_options={"units": 6},
         limit=128,
-        epochs=1,
+        epochs=5,
         seeds=1,
         seed=3,
-        trials=3,
+        trials=4,
+        executions=3,
         hints="none",
         learning_rate=0.01,
     )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_timing():
-    """Latencies are no subject here."""
-    kept = evaluation.costs.SECONDS_PER_MODEL
-    evaluation.costs.SECONDS_PER_MODEL = 0.0
-    yield
-    evaluation.costs.SECONDS_PER_MODEL = kept
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +58,13 @@ def searched(small, tmp_path_factory):
     """(directory, record) of an undisturbed search."""
     out = tmp_path_factory.mktemp("searches") / "searched"
     return out, search(small, out)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Lets other processes find the student."""
+    folders = [str(Path(small_runs.__file__).parent), *filter(None, sys.path)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
 
 
 # What no two runs have in common: times, and where they were.
@@ -125,72 +122,86 @@ def differences(out, other):
     return [name for name in sorted({*own, *others}) if own.get(name) != others.get(name)]
 
 
-def figures(rows):
+def figures(record):
     """What trials tried and what came of it."""
-    return [(row["trial"], row["status"], row["values"], row["mean"]) for row in rows]
+    names = ("trial", "status", "values", "epochs", "seeds", "mean", "error")
+    return [[row[name] for name in names] for row in record["search"]["trials"]]
 
 
 def lines(out):
     with open(out / "results.csv", newline="") as file:
-        return [{**line, "seconds": None} for line in csv.DictReader(file)]
+        return list(csv.DictReader(file))
 
 
-def setup_of(settings, out):
-    """(`TrialSetup`, `SearchDirectory`) of a search that has come to its trials."""
-    directory = SearchDirectory(out)
-    directory.path.mkdir()
-    (directory / "search.toml").write_text(settings.to_toml())
-    (directory / "teacher.keras").write_bytes(Path(settings.teacher).read_bytes())
-    return prepare(settings, directory, load_data(settings)), directory
+def trained(settings, out):
+    """(rows of all trials, directory) of a search that comes to the end of its trials."""
+    directory, table = RunDirectory(out), search_table(settings)
+    with engine.opened(table, directory) as trainings:
+        trainings.prepared.tasks[0].check(trials.trial_row(settings))
+        trainings.begin()
+        trainings.train_teachers()
+        setup = trials.prepare(settings, trainings)
+        return running.train_trials(setup, directory), directory
 
 
 def test_a_search_leaves_what_it_promises(searched, small):
     out, record = searched
+    found = record["search"]
     names = {path.name for path in out.iterdir()}
     assert names == {
-        *("search.toml", "search.json", "results.csv", "search.png", "best.toml"),
-        *("teacher.keras", "teacher.json", "inputs.json", "trials", "tensorboard", "best"),
+        *("run.toml", "run.json", "student.keras", "seeds", "history.csv", "figures.csv"),
+        *("table.md", "curves.png", "teacher.keras", "teacher.json"),
+        *("search.json", "results.csv", "search.png", "best.toml", "trials", "tensorboard"),
     }
-    assert SearchSettings.from_toml(out / "search.toml") == small
-    assert json.loads((out / "search.json").read_text()) == record
-    rows = record["trials"]
-    assert [row["status"] for row in rows] == ["COMPLETED"] * 3
-    assert rows[0]["values"] == {"student_loss_weight": 0.1, "temperature": 4.0}
-    assert [line["trial"] for line in lines(out)] == ["0000", "0001", "0002"]
-    for line, row in zip(lines(out), rows, strict=True):
+    assert SearchSettings.from_toml(out / "run.toml", trust=True) == small
+    assert json.loads((out / "search.json").read_text()) == found
+    assert {**json.loads((out / "run.json").read_text()), "search": found} == record
+    first, *others = found["trials"]
+    start = {name: getattr(small, name) for name in ("student_loss_weight", "temperature")}
+    assert first["values"] == start
+    # Four begin, the best two go on and the defaults with them, and these get two further seeds.
+    assert (first["epochs"], len(first["seeds"])) == (5, 3)
+    assert sorted(row["epochs"] for row in others) in ([2, 2, 5], [2, 5, 5])
+    assert all(len(row["seeds"]) == (3 if row["epochs"] == 5 else 1) for row in others)
+    seeds = {own["seed"] for row in found["trials"] for own in row["seeds"]}
+    assert seeds == {4, 5, 6} and record["seeds"] == [3]  # no final student had a trial's seed
+    assert [line["trial"] for line in lines(out)] == ["0000", "0001", "0002", "0003"]
+    for line, row in zip(lines(out), found["trials"], strict=True):
         assert float(line["temperature"]) == row["values"]["temperature"]
         assert float(line["val_accuracy"]) == row["mean"]["val_accuracy"] == row["score"]
-    assert record["final_seeds"] == [4]  # the trials' seed was 3
-    assert set(record["figures"]) <= {"teacher", "alone", "defaults", "searched"}
-    executions = list((out / "tensorboard").glob("*/execution0/events.*"))
-    assert len(executions) == 3
+    assert record["main"] in ("defaults", f"searched (trial {found['kept']})")
+    assert {"teacher", "alone", "defaults", record["main"]} == set(record["figures"])
+    trainings = list((out / "trials").glob("*/checkpoint.npz"))
+    assert len(trainings) == len(list((out / "tensorboard").glob("*/events.*")))
     # The teacher's weights are in no checkpoint of a trial.
-    sizes = [path.stat().st_size for path in (out / "trials").glob("*/checkpoint.npz")]
-    assert len(sizes) == 3 and max(sizes) == min(sizes)
+    assert len({path.stat().st_size for path in trainings}) == 1
 
 
-def test_best_toml_reruns_to_the_reported_figures(searched, tmp_path):
+def test_best_toml_trains_the_final_students_again(searched, tmp_path):
     out, record = searched
-    again = distill(DistillSettings.from_toml(out / "best.toml"), tmp_path / "again")
-    (reported,) = record["figures"]["searched"]
-    (found,) = again["figures"]["distilled"]
-    assert reported == {name: found[name] for name in reported}
+    again = distill(DistillSettings.from_toml(out / "best.toml", trust=True), tmp_path / "again")
+    (reported,), (found,) = record["figures"][record["main"]], again["figures"]["distilled"]
+    exact = ("accuracy", "gain", "cross_entropy", "agreement", "validation_accuracy")
+    assert [found[name] for name in exact] == [reported[name] for name in exact]
 
 
 def test_the_same_command_again_changes_nothing_and_another_is_refused(searched, small, tmp_path):
     out, record = searched
-    before = (out / "search.json").stat().st_mtime_ns
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     assert search(small, out) == record
-    assert (out / "search.json").stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match="another search: epochs: 1, not 2.*--overwrite"):
-        search(small.replace(epochs=2), out)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
+    with pytest.raises(ValueError, match="other settings: epochs: 5, not 6.*--overwrite"):
+        search(small.replace(epochs=6), out)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="no search"):
+    with pytest.raises(FileExistsError, match="no run"):
+        search(small, tmp_path)
+    (tmp_path / "run.toml").write_text(DistillSettings().to_toml())
+    with pytest.raises(FileExistsError, match="a run that is no search"):
         search(small, tmp_path)
 
 
 def test_killed_at_random_moments_and_continued_it_leaves_the_same(
-    searched, small, tmp_path, monkeypatch
+    searched, small, tmp_path, monkeypatch, kills, elsewhere
 ):
     """TFKD_KILLS says how often; every file is that of an undisturbed search, times apart."""
     out, temporary = tmp_path / "killed", tmp_path / "temporary"
@@ -199,11 +210,11 @@ def test_killed_at_random_moments_and_continued_it_leaves_the_same(
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     config = tmp_path / "settings.toml"
     config.write_text(small.to_toml())
-    command = [sys.executable, "-m", "tfkd", "search", "--config", config, "--out", out]
-    kills, chance = int(os.environ.get("TFKD_KILLS", 1)), random.Random(os.getpid())
+    command = [sys.executable, "-m", "tfkd", "search", "--config", config, "--out", out, "--trust"]
+    chance = random.Random(os.getpid())
     for kill in range(kills):
-        # The first one falls into a trial, the others anywhere.
-        awaited = out / ("trials/trial_0001/trial.json" if kill == 0 else "inputs.json")
+        # The first one falls into the race, the others anywhere.
+        awaited = out / ("trials/trial_0005/trial.json" if kill == 0 else "run.toml")
         with open(tmp_path / "said.txt", "wb") as said:
             process = subprocess.Popen(command, stdout=said, stderr=said)
         deadline = time.monotonic() + 240
@@ -216,7 +227,7 @@ def test_killed_at_random_moments_and_continued_it_leaves_the_same(
         process.send_signal(signal.SIGKILL)
         process.wait()
     record = search(small, out)
-    assert figures(record["trials"]) == figures(searched[1]["trials"])
+    assert figures(record) == figures(searched[1])
     assert differences(out, searched[0]) == []
     assert list(temporary.iterdir()) == []
 
@@ -224,26 +235,23 @@ def test_killed_at_random_moments_and_continued_it_leaves_the_same(
 def test_damaged_files_are_named_and_searched_past_to_the_same(searched, small, tmp_path, capsys):
     out = tmp_path / "damaged"
     shutil.copytree(searched[0], out)
-    damaged = {
-        "search.json": b"",
-        "search.toml": b"",
-        "teacher.keras": (out / "teacher.keras").read_bytes()[:-100],
-        "trials/trial_0001/trial.json": (out / "trials/trial_0001/trial.json").read_bytes()[:50],
-    }
-    for name, content in damaged.items():
+    half = {name: (out / name).read_bytes()[:50] for name in ("run.json", "search.json")}
+    half["teacher.keras"] = (out / "teacher.keras").read_bytes()[:-100]
+    for name in ("trials/trial_0001/trial.json", "trials/trial_0004/checkpoint.npz"):
+        half[name] = (out / name).read_bytes()[:50]
+    for name, content in half.items():
         (out / name).write_bytes(content)
     record = search(small, out)
     said = capsys.readouterr().out
-    assert all(str(out / name) in said for name in damaged if name != "search.toml")
-    assert figures(record["trials"]) == figures(searched[1]["trials"])
-    # The final run knows the teacher by the hash of its file, which was written anew.
-    assert set(differences(out, searched[0])) <= {"best/run.json", "best/seeds/begun.json"}
+    assert all(str(out / name) in said for name in half if name != "run.json")
+    assert figures(record) == figures(searched[1])
+    assert differences(out, searched[0]) == []
 
 
 def test_a_search_means_the_same_elsewhere_and_refuses_another_teacher(searched, small, tmp_path):
     out, teacher = tmp_path / "moved", tmp_path / "elsewhere/teacher.keras"
     shutil.copytree(searched[0], out)
-    for name in ("search.json", "inputs.json"):
+    for name in ("run.json", "search.json", "seeds/begun.json"):
         text = (out / name).read_text()
         assert str(searched[0]) not in text and os.path.dirname(small.teacher) not in text
     teacher.parent.mkdir()
@@ -253,8 +261,19 @@ def test_a_search_means_the_same_elsewhere_and_refuses_another_teacher(searched,
     other = keras.models.load_model(teacher)
     other.set_weights([weights + 1 for weights in other.get_weights()])
     other.save(teacher)
-    with pytest.raises(ValueError, match="the teacher changed"):
-        search(here.replace(trials=4), out)
+    with pytest.raises(ValueError, match="the teacher teacher.keras changed"):
+        search(here.replace(trials=5), out)
+
+
+def test_more_trials_join_the_race(searched, small, tmp_path):
+    out = tmp_path / "more"
+    shutil.copytree(searched[0], out)
+    before = {path: path.read_bytes() for path in out.glob("trials/*/trial.json")}
+    record = search(small.replace(trials=5), out)
+    rows, were = record["search"]["trials"], searched[1]["search"]["trials"]
+    assert [row["values"] for row in rows[:4]] == [row["values"] for row in were]
+    assert len(rows) == 5 and rows[4]["epochs"] in (2, 5)
+    assert all(path.read_bytes() == content for path, content in before.items())
 
 
 @pytest.fixture
@@ -282,7 +301,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_said_and_the_same_command_goes_on(searched, small, small_disk):
     out = small_disk(200) / "out"
-    with pytest.raises(OSError, match="is full. Free some space and go on with the same command"):
+    with pytest.raises(OSError, match="is full.*go on with the same command"):
         search(small, out)
     names = {path.name for path in out.rglob("*") if path.name.startswith(".")}
     assert names <= {".work", ".lock"}
@@ -292,39 +311,38 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on(searched, small, small
 
 
 def test_a_student_that_moves_and_trials_that_diverge(small, tmp_path):
-    """A grid over rate and width: what fails is recorded, and the search goes on."""
+    """A grid over rate and size, the teacher live: what fails is recorded, and nothing stops."""
     settings = small.replace(
         tuner="grid",
-        trials=4,
-        student_options={"depth": 8},
+        epochs=1,
+        executions=1,
+        cache_gb=0.0,
+        student_options={},
         search={"learning_rate": "0.01,1e30"},
-        search_student_options={"width": "0.25,0.5"},
+        search_student_options={"units": "16,32"},
     )
-    setup, directory = setup_of(settings, tmp_path / "grid")
-    rows = running.train_trials(setup, directory)
-    tried = {(r["values"]["learning_rate"], r["values"]["student_width"]): r for r in rows}
+    rows, directory = trained(settings, tmp_path / "grid")
+    tried = {(r["values"]["learning_rate"], r["values"]["student_units"]): r for r in rows}
     assert {key: own["status"] for key, own in tried.items()} == {
-        (0.01, 0.25): "COMPLETED",
-        (0.01, 0.5): "COMPLETED",
-        (1e30, 0.25): "FAILED",
-        (1e30, 0.5): "FAILED",
+        (0.01, 16): "COMPLETED",
+        (0.01, 32): "COMPLETED",
+        (1e30, 16): "FAILED",
+        (1e30, 32): "FAILED",
     }
-    assert rows[0]["values"] == {"learning_rate": 0.01, "student_width": 0.25}
-    assert "no longer finite" in tried[1e30, 0.25]["message"]
-    assert tried[0.01, 0.25]["parameters"] < tried[0.01, 0.5]["parameters"]
+    assert rows[0]["values"] == {"learning_rate": 0.01, "student_units": 16}
+    assert "no longer finite" in tried[1e30, 16]["message"]
+    assert tried[0.01, 16]["parameters"] < tried[0.01, 32]["parameters"]
     assert [line["status"] for line in lines(directory.path)].count("FAILED") == 2
 
 
-def test_two_workers_one_of_them_killed_finish_all_trials(searched, small, tmp_path):
-    settings = small.replace(workers=2)
-    setup, directory = setup_of(settings, tmp_path / "shared")
-    killed = []
+def test_two_workers_one_of_them_killed_finish_all_trials(searched, small, tmp_path, elsewhere):
+    out, killed = tmp_path / "shared", []
 
     def kill_one():
         deadline = time.monotonic() + 240
         while not killed and time.monotonic() < deadline:
             time.sleep(0.005)
-            if (directory / "trials/trial_0001/trial.json").exists():  # both are at work, or were
+            if (out / "trials/trial_0001/trial.json").exists():  # both are at work, or were
                 for pid in children():
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
@@ -332,14 +350,16 @@ def test_two_workers_one_of_them_killed_finish_all_trials(searched, small, tmp_p
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    rows = running.train_trials(setup, directory)
+    rows, _ = trained(small.replace(workers=2), out)
     killer.join()
     assert len(killed) == 1
     assert children() == []
     # As one process does it, whoever trained what.
-    expected = figures(searched[1]["trials"])
-    assert [own[:3] for own in figures(rows)] == [own[:3] for own in expected]
-    for own, other in zip(rows, searched[1]["trials"], strict=True):
+    expected = searched[1]["search"]["trials"]
+    for own, other in zip(rows, expected, strict=True):
+        assert [own[n] for n in ("trial", "status", "values", "epochs")] == [
+            other[n] for n in ("trial", "status", "values", "epochs")
+        ]
         assert own["mean"] == pytest.approx(other["mean"], abs=1e-3)
 
 

@@ -4,8 +4,9 @@ Nothing here imports TensorFlow before settings, files and directory have been c
 """
 
 from tfkd._extras import needs_extra
-from tfkd.runs.search.directory import SearchDirectory
+from tfkd.runs.directory import SETTINGS, RunDirectory
 from tfkd.runs.tensorflow_output import import_tensorflow
+from tfkd.settings.base import read_toml
 
 __all__ = ["search"]
 
@@ -14,8 +15,10 @@ def search(settings, out, overwrite=False):
     """Searches the weights of a distillation's losses, and trains final students with the best.
 
     The teacher is trained (or loaded) and asked once; all trials learn from its stored answers.
-    Trials are compared on the validation split. With the best trial's settings, and with those that
-    the search started from, students of new seeds are trained exactly as `distill` does; only they
+    Trials are compared on the validation split: they race over epochs, then the best few and the
+    defaults, which are trial 0, over seeds. Where the best is not better than the defaults beyond
+    chance the defaults are kept. The final students are a run of `distill`'s kind, of seeds that no
+    trial has seen: the student alone, distilled by the defaults, and by what was found; only they
     read the test split. Called again with the same settings it goes on where it was stopped; with
     more trials it adds them.
 
@@ -29,7 +32,7 @@ def search(settings, out, overwrite=False):
         overwrite: replace a search that is there.
 
     Returns:
-        dict, the content of `search.json`; None in a worker.
+        dict, the content of `run.json`, and under "search" that of `search.json`; None in a worker.
 
     Raises:
         ValueError: settings, files, data or models that do not fit together; another search in
@@ -43,8 +46,15 @@ def search(settings, out, overwrite=False):
     needs_extra("tune", "tfkd search")
     settings = settings.resolved()
     settings.check_files()
-    directory = SearchDirectory(out)
-    directory.check_free(settings, overwrite=overwrite)
+    directory = RunDirectory(out)
+    begun = directory.begun and not overwrite
+    if begun and (directory / SETTINGS).exists():
+        if "trials" not in read_toml(directory / SETTINGS):
+            raise FileExistsError(
+                f'"{directory.path}" holds a run that is no search. Give another --out, or '
+                "--overwrite to replace it."
+            )
+    directory.check_free(settings, overwrite=overwrite, resume=begun)
     import_tensorflow()
     from tfkd.runs.search.running import run
 

@@ -1,10 +1,12 @@
-"""What a search leaves behind: table, best settings, Pareto front, record."""
+"""What a search says of its trials: which to take, table, front, and `search.json`."""
 
 import csv
-import datetime
 import io
 import json
+import statistics
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -12,79 +14,203 @@ from rich.table import Table
 import tfkd
 from tfkd import evaluation
 from tfkd.files import write_json, write_text
-from tfkd.runs import models, report
-from tfkd.runs.rows import DEFAULTS, SEARCHED
-from tfkd.runs.search.directory import (
-    BEST_SETTINGS,
-    FRONT,
-    PICTURE,
-    RECORD,
-    RESULTS,
-    TEACHER,
-)
-from tfkd.runs.search.picture import plot_search
-from tfkd.runs.search.record import portable
-from tfkd.settings.search import OBJECTIVES, SearchSettings, student_option
-from tfkd.tuning import mean_and_std, pareto
+from tfkd.runs import models
+from tfkd.runs.directory import FRONT
+from tfkd.runs.record import Part, validated
+from tfkd.runs.search.picture import SIZES, names_of, plot_search
+from tfkd.settings.search import SIGNS
+from tfkd.tuning import pareto
+from tfkd.tuning.race import COMPLETED, standard_error
 
-COMPLETED = "COMPLETED"
-# Of the final students. Latencies of different runs were not measured in turns: not compared here.
-COMPARED = ("accuracy", "cross_entropy", "calibration_error", "agreement", "parameters")
-SIZES = {"parameters": "parameters", "latency": "latency_ms"}
+# A difference of means counts beyond so many of its standard errors: by chance alone, of three
+# seeds, it is so in one search of twenty.
+ERRORS = 3
+FILE = "search.json"
+
+Name = Annotated[str, Field(pattern=r"^[0-9]+$")]
 
 
-def score(row, settings):
-    """A trial's objective; None where it has none."""
-    return row["mean"].get(settings.objective) if row["status"] == COMPLETED else None
+class TrialRecord(Part):
+    """A trial, see `tfkd.tuning.race.joined`; without its histories."""
+
+    trial: Name
+    status: str
+    score: float | None
+    values: dict[str, bool | int | float | str]
+    mean: dict[str, float]
+    error: dict[str, float | None]
+    epochs: int
+    seeds: list[dict[str, Any]]
+    parameters: int | None
+    seconds: float
+    message: str | None
+    latency_ms: float | None = None
 
 
-def best(rows, settings):
-    """The trial with the best objective; of equal ones the lower cross-entropy, then the earlier.
+class Found(Part):
+    """The content of `search.json`: what the trials came to.
+
+    Attributes:
+        trials: list of `TrialRecord`, the defaults first.
+        trials_asked_for: how many there were to be.
+        best: of the trials that went on to the end, the one with the best mean.
+        kept: the trial whose settings the final students are trained with.
+        differences: objective of `best` minus that of the defaults, for each further seed.
+        said: which trial is kept and why, in words.
+        pareto: names of the trials on the front, the smallest first.
+    """
+
+    format: Literal[2] = 2
+    tfkd: str
+    trials: Annotated[list[TrialRecord], Field(min_length=1)]
+    trials_asked_for: Annotated[int, Field(ge=1)]
+    best: Name
+    kept: Name
+    differences: list[float]
+    said: str
+    pareto: list[Name]
+    seconds_of_trials: float
+
+
+def read(directory, say):
+    """The `Found` of a search; None where there is none, or none that can be used."""
+    if not (directory / FILE).exists():
+        return None
+    try:
+        return Found(**validated(Found, directory / FILE))
+    except ValueError as error:
+        say(str(error))
+        return None
+
+
+def decide(rows, objective, resolution=0.0, cost=lambda row: 0):
+    """Which trial to take: the best, where more than chance tells it from smaller ones.
+
+    The first seed chose who went on to the end, so the further ones compare them, paired by seed. A
+    trial is better than another one if the mean of its differences is beyond `ERRORS` standard
+    errors, and beyond what the validation split can resolve. Of the trials than which the best is
+    not better, the smallest is taken, then the cheapest to run, then the defaults.
+
+    Args:
+        rows: of all trials, the defaults first.
+        objective: name of the metric.
+        resolution: the smallest difference that the split can show.
+        cost: function of a row, such as the multiply-adds of its student.
+
+    Returns:
+        dict of `best`, `kept`, `differences` and `said`, see `Found`.
 
     Raises:
-        ValueError: no trial has one.
+        ValueError: no trial has the objective.
     """
-    scored = [row for row in rows if score(row, settings) is not None]
+    first, scored = rows[0], [row for row in rows if row["score"] is not None]
     if not scored:
         reasons = "; ".join(dict.fromkeys(str(row["message"]) for row in rows))
         raise ValueError(
-            f"None of {len(rows)} trials has a {settings.objective}, so there is no best one: "
-            f"{reasons or 'none was finished'}. Search smaller weights or learning rates."
+            f"None of {len(rows)} trials has a {objective}, so there is no best one: {reasons}. "
+            "Search smaller weights or learning rates."
         )
-    sign = 1 if OBJECTIVES[settings.objective] == "max" else -1
-    return max(
-        scored,  # max takes the first of equal ones
-        key=lambda row: (sign * score(row, settings), -row["mean"]["val_cross_entropy"]),
+    reached = first if first["score"] is not None else _furthest(scored)
+    scores = {row["trial"]: _scores(row, objective, reached["epochs"]) for row in scored}
+    seeds = list(scores[reached["trial"]])
+    seeds = seeds[1:] or seeds
+    compared = [row for row in scored if set(seeds) <= scores[row["trial"]].keys()]
+
+    def means(row):
+        return statistics.fmean(scores[row["trial"]][seed] for seed in seeds)
+
+    def differences(row, other):
+        own, others = scores[row["trial"]], scores[other["trial"]]
+        return [own[seed] - others[seed] for seed in seeds]
+
+    def better(row, other):
+        paired = differences(row, other)
+        error = standard_error(paired)
+        mean = statistics.fmean(paired) * SIGNS[objective]
+        return error is not None and mean > max(ERRORS * error, resolution)
+
+    best = max(compared, key=lambda row: SIGNS[objective] * means(row))  # of equal ones the first
+    equal = [row for row in compared if not better(best, row)]
+    kept = min(
+        equal,
+        key=lambda row: (
+            *(row["parameters"], cost(row), row is not first),
+            -SIGNS[objective] * means(row),
+        ),
+    )
+    own = differences(best, first) if first in compared else []
+    return {
+        "best": best["trial"],
+        "kept": kept["trial"],
+        "differences": own,
+        "said": _reason(first, best, kept, own, objective),
+    }
+
+
+def _furthest(rows):
+    return max(rows, key=lambda row: (row["epochs"], len(row["seeds"])))
+
+
+def _scores(row, objective, epochs):
+    """{seed: objective} of a trial's trainings over so many epochs."""
+    own = [seed for seed in row["seeds"] if seed["epochs"] == epochs]
+    return {seed["seed"]: seed["metrics"][objective] for seed in own}
+
+
+def _reason(first, best, kept, differences, objective):
+    if not differences:
+        return f"The defaults failed ({first['message']}): trial {kept['trial']} is taken."
+    count = f"{len(differences)} further seeds"
+    if len(differences) == 1:
+        return (
+            "With less than two further seeds chance and merit cannot be told apart: "
+            f"{_taken(first, kept)} Give --executions 3 or more."
+        )
+    if best is first:
+        return f"Over {count} no trial was better than the defaults: {_taken(first, kept)}"
+    scale, unit = (1, "nats") if "entropy" in objective else (100, "points")
+    mean, error = statistics.fmean(differences), standard_error(differences)
+    words = objective.removeprefix("val_").replace("_", " ")
+    beyond = "" if kept is best else "not "
+    return (
+        f"Trial {best['trial']} minus the defaults, over {count}: {scale * mean:+.2f} ± "
+        f"{scale * error:.2f} {unit} of validation {words} (mean ± standard error), {beyond}beyond "
+        f"chance: {_taken(first, kept)}"
     )
 
 
-def table(rows, settings):
-    """The trials as a `rich` table, the best one in bold."""
-    names = _names(rows)
+def _taken(first, kept):
+    return "the defaults are kept." if kept is first else f"trial {kept['trial']} is taken."
+
+
+def table(rows, settings, bold=None):
+    """The trials as a `rich` table: settings, epochs, seeds, mean ± standard error."""
+    names = names_of(rows)
     sizes = ["parameters"] if settings.student_choices else []
+    sizes += ["latency_ms"] if settings.pareto == "latency" else []
     result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in ("trial", *names, settings.objective, *sizes, "seconds", ""):
+    for heading in ("trial", *names, "epochs", "seeds", settings.objective, *sizes, ""):
         justify = "left" if heading in ("trial", "") else "right"
         unbroken = heading == settings.objective
         result.add_column(heading.replace("_", " "), justify=justify, no_wrap=unbroken)
-    scored = [row for row in rows if score(row, settings) is not None]
-    top = best(rows, settings)["trial"] if scored else None
     for row in rows:
         cells = [row["trial"], *(_short(row["values"].get(name)) for name in names)]
-        cells += [_figure(row, settings), *(_short(row[size]) for size in sizes)]
-        cells.append(f"{row['seconds']:.1f}" if row["seconds"] else "")
+        cells += [str(row["epochs"]), str(len(row["seeds"])), _figure(row, settings)]
+        cells += [_short(row.get(size)) for size in sizes]
         cells.append(row["status"].lower() if row["status"] != COMPLETED else "")
-        result.add_row(*cells, style="bold" if row["trial"] == top else None)
+        result.add_row(*cells, style="bold" if row["trial"] == bold else None)
     return result
 
 
 def line(row, settings):
-    """One trial in one line."""
+    """One training in one line, of the rows of `tfkd.tuning.trials`."""
     values = ", ".join(f"{name} {_short(value)}" for name, value in row["values"].items())
-    ended = f"{settings.objective} {_figure(row, settings)}"
-    if row["status"] != COMPLETED:
-        ended = f"{row['status'].lower()}: {row['message']}"
-    return f"trial {row['trial']} ({values}): {ended} ({row['seconds']:.1f} s)"
+    if row["follows"]:
+        values = f"on with {row['follows']}" if row["begin"] else f"{row['follows']}, further seed"
+    ended = f"{row['status'].lower()}: {row['message']}"
+    if row["status"] == COMPLETED:
+        ended = f"{settings.objective} {row['score']:.4f}"
+    return f"training {row['trial']} ({values}): {ended} ({row['seconds']:.1f} s)"
 
 
 def results_csv(rows, settings, front=()):
@@ -95,23 +221,21 @@ def results_csv(rows, settings, front=()):
         settings: `SearchSettings`.
         front: the rows of the Pareto front.
     """
-    names = _names(rows)
+    names = names_of(rows)
     figures = list(dict.fromkeys([settings.objective, "val_accuracy", "val_cross_entropy"]))
     columns = ["trial", "status", *names]
-    columns += [column for name in figures for column in (name, f"{name}_std")]
-    columns += ["executions", "parameters", "latency_ms", "pareto", "seconds", "message"]
-    text = io.StringIO()
-    lines = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    columns += [column for name in figures for column in (name, f"{name}_error")]
+    columns += ["epochs", "seeds", "parameters", "latency_ms", "pareto", "seconds", "message"]
+    text, on_front = io.StringIO(), {row["trial"] for row in front}
+    lines = csv.DictWriter(text, columns, lineterminator="\n", restval="", extrasaction="ignore")
     lines.writeheader()
-    on_front = {row["trial"] for row in front}
     for row in rows:
-        own = {name: row["values"].get(name, "") for name in names}
+        own = {**row, **row["values"], "seeds": len(row["seeds"])}
         for name in figures:
-            own |= {name: row["mean"].get(name, ""), f"{name}_std": row["std"].get(name, "")}
-        own |= {name: row.get(name, "") for name in columns if name in row and name not in own}
-        own |= {"executions": len(row["executions"]), "seconds": round(row["seconds"], 3)}
+            own |= {name: row["mean"].get(name), f"{name}_error": row["error"].get(name)}
         own |= {"pareto": int(row["trial"] in on_front)} if settings.pareto else {}
-        lines.writerow({k: "" if v is None else v for k, v in own.items() if k in columns})
+        own["seconds"] = round(row["seconds"], 3)
+        lines.writerow(own)
     return text.getvalue()
 
 
@@ -126,148 +250,84 @@ def front_of(rows, settings, info):
     if settings.pareto is None:
         return []
     if settings.pareto == "latency":
-        _time(rows, settings, info)
-    sign = 1 if OBJECTIVES[settings.objective] == "max" else -1
+        students = _students(rows, settings, info)
+        times = evaluation.latencies(students, info.image_shape)
+        for row in rows:
+            row["latency_ms"] = times[_key(row, settings)]["latency_ms"]
+    full, sign = max(row["epochs"] for row in rows), SIGNS[settings.objective]
 
     def good(row):
-        value = score(row, settings)
-        return None if value is None else sign * value
+        return None if row["score"] is None or row["epochs"] < full else sign * row["score"]
 
-    return pareto(rows, maximize=good, minimize=SIZES[settings.pareto])
+    return pareto(rows, maximize=good, minimize=SIZES[settings.pareto][0])
 
 
-def write(directory, setup, rows, winner, final, inputs):
-    """Writes what a finished search holds, search.json last, and prints it.
+def write(directory, setup, rows):
+    """Writes what the trials came to.
 
     Args:
-        directory: `SearchDirectory`.
+        directory: `RunDirectory`.
         setup: `tfkd.runs.search.trials.TrialSetup`.
         rows: of the trials.
-        winner: the best of them.
-        final: `tfkd.runs.record.Record` of the final students.
-        inputs: `Inputs` of the search.
 
     Returns:
-        dict, the content of search.json.
+        `Found`.
     """
-    settings, splits = setup.settings, setup.splits
-    front = front_of(rows, settings, splits.info)
-    write_text(directory / RESULTS, results_csv(rows, settings, front))
-    teacher = (directory / TEACHER).resolve()
+    settings, info = setup.settings, setup.task.info
+    front, adds = front_of(rows, settings, info), {}
+    if settings.student_choices:
+        students = _students(rows, settings, info)
+        adds = {key: evaluation.multiply_adds(student) for key, student in students.items()}
+    resolution = 1 / info.sizes["validation"] if SIGNS[settings.objective] == 1 else 0.0
+    decision = decide(
+        rows, settings.objective, resolution, lambda row: adds.get(_key(row, settings), 0)
+    )
+    write_text(directory / "results.csv", results_csv(rows, settings, front))
+    teacher = (directory / "teacher.keras").resolve()
     for row in front:
-        own = settings.final(row["values"], teacher)
+        own = settings.again(row["values"], teacher)
         write_text(directory / FRONT / f"trial-{row['trial']}.toml", own.to_toml())
-    plot_search(rows, settings, setup.space, front, directory / PICTURE)
-    write_text(directory / BEST_SETTINGS, settings.final(winner["values"], teacher).to_toml())
-    figures = {
-        name: [{key: seed[key] for key in COMPARED if key in seed} for seed in own]
-        for name, own in final.figures.items()
-    }
-    record = {
-        "tfkd": tfkd.__version__,
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": final.versions,
-        "machine": final.machine,
-        "settings": portable(settings),
-        "inputs": inputs.model_dump(),
-        "data": {**final.data[0].model_dump(), "name": inputs.data.name},
-        "trials_asked_for": settings.trials,
-        "views": setup.train.manifest["views"],
-        "trials": [_without_history(row) for row in rows],
-        "best": {"trial": winner["trial"], "values": winner["values"]},
-        "pareto": [row["trial"] for row in front],
-        "seconds_of_trials": round(sum(row["seconds"] for row in rows), 3),
-        "final_seeds": final.seeds,
-        "figures": figures,
-        "searched_minus_defaults": _difference(figures),
-        "searched_minus_alone": final.gains[SEARCHED],
-    }
-    write_json(directory / RECORD, record)
-    show(directory, record, settings)
-    return record
+    kept = next(row for row in rows if row["trial"] == decision["kept"])
+    write_text(directory / "best.toml", settings.again(kept["values"], teacher).to_toml())
+    plot_search(rows, settings, front, kept, directory / "search.png")
+    found = Found(
+        tfkd=tfkd.__version__,
+        trials=[TrialRecord(**_without_history(row)) for row in rows],
+        trials_asked_for=settings.trials,
+        pareto=[row["trial"] for row in front],
+        seconds_of_trials=round(sum(row["seconds"] for row in rows), 3),
+        **decision,
+    )
+    write_json(directory / FILE, found.model_dump())
+    return found
 
 
-def show_finished(directory, record):
-    """Prints a search that was finished before; returns its record."""
-    settings = SearchSettings(**record["settings"])
-    Console().print(f"The search in {directory.path} was finished before.", highlight=False)
-    show(directory, record, settings)
-    return record
+def show(found, settings):
+    """Prints the trials, the Pareto front, and which trial is kept."""
+    console, rows = Console(), [row.model_dump() for row in found.trials]
+    console.print(table(rows, settings, found.kept))
+    if found.pareto:
+        front = [row for name in found.pareto for row in rows if row["trial"] == name]
+        console.print(f"Best {settings.objective} for its {settings.pareto}, smallest first:")
+        console.print(table(front, settings))
+    console.print(found.said, highlight=False, soft_wrap=True, markup=False)
 
 
-def show(directory, record, settings):
-    """Prints trials, Pareto front, final students and whether searching paid."""
-    console = Console()
-
-    def say(text):
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-    console.rule("search")
-    rows = record["trials"]
-    console.print(table(rows, settings))
-    if record["pareto"]:
-        front = [row for name in record["pareto"] for row in rows if row["trial"] == name]
-        say(f"\nBest {settings.objective} for its {settings.pareto}, smallest first:")
-        console.print(_front_table(front, settings))
-    values = ", ".join(f"{name} {_short(v)}" for name, v in record["best"]["values"].items())
-    say(f"\nBest: trial {record['best']['trial']} ({values}), chosen on the validation split.")
-    info, seeds = record["data"], record["final_seeds"]
-    title = f"{info['name']}: {info['sizes']['test']} test images, seeds {seeds[0]}"
-    title += f" to {seeds[-1]}, which no trial has seen" if len(seeds) > 1 else ""
-    console.print(evaluation.table(record["figures"], title=title))
-    say(difference_line(record["searched_minus_defaults"]))
-    say(f"tfkd distill --config {directory / BEST_SETTINGS} reruns the best. {directory.path}")
+def _key(row, settings):
+    """What a trial's student is built from."""
+    return json.dumps(settings.of_trial(row["values"]).student_options, sort_keys=True)
 
 
-def difference_line(paired):
-    """The sentence about searched weights against the defaults, whichever way it came out."""
-    if paired is None:
-        return "The defaults themselves were the best trial: searching found nothing better."
-    return report.gain_line("Searched", paired, DEFAULTS)
-
-
-def _difference(figures):
-    if DEFAULTS not in figures:
-        return None
-    pairs = zip(figures[SEARCHED], figures[DEFAULTS], strict=True)
-    paired = [searched["accuracy"] - default["accuracy"] for searched, default in pairs]
-    mean, std = mean_and_std(paired)
-    return {"accuracy": paired, "mean": mean, **({} if std is None else {"std": std})}
-
-
-def _time(rows, settings, info):
-    def key(own):
-        return json.dumps(own.student_options, sort_keys=True)
-
-    owns = [settings.of_trial(row["values"]) for row in rows]
-    students = {key(own): own for own in owns}
-    students = {name: models.build("student", own, info) for name, own in students.items()}
-    times = evaluation.latencies(students, info.image_shape)
-    for row, own in zip(rows, owns, strict=True):
-        row["latency_ms"] = times[key(own)]["latency_ms"]
-
-
-def _front_table(front, settings):
-    size = SIZES[settings.pareto]
-    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    options = [student_option(name) for name in settings.student_choices]
-    for heading in ("trial", *options, size, settings.objective):
-        result.add_column(heading.replace("_", " "), justify="right")
-    for row in front:
-        own = [_short(row["values"].get(name)) for name in options]
-        result.add_row(row["trial"], *own, _short(row[size]), _figure(row, settings))
-    return result
-
-
-def _names(rows):
-    return list(dict.fromkeys(name for row in rows for name in row["values"]))
+def _students(rows, settings, info):
+    owns = {_key(row, settings): settings.of_trial(row["values"]) for row in rows}
+    return {key: models.build("student", own, info) for key, own in owns.items()}
 
 
 def _figure(row, settings):
-    value, std = score(row, settings), row["std"].get(settings.objective)
-    if value is None:
+    if row["score"] is None:
         return ""
-    return f"{value:.4f}" if std is None else f"{value:.4f} ± {std:.4f}"
+    error = row["error"].get(settings.objective)
+    return f"{row['score']:.4f}" + ("" if error is None else f" ± {error:.4f}")
 
 
 def _short(value):
@@ -279,8 +339,5 @@ def _short(value):
 
 
 def _without_history(row):
-    executions = [
-        {name: value for name, value in execution.items() if name != "history"}
-        for execution in row["executions"]
-    ]
-    return {**row, "executions": executions}
+    seeds = [{n: v for n, v in own.items() if n != "history"} for own in row["seeds"]]
+    return {**row, "seeds": seeds}

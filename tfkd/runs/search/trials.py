@@ -1,33 +1,31 @@
-"""The trials of a search: KerasTuner over a `DistillationHyperModel`, fed from stored knowledge."""
+"""The trials of a search: KerasTuner over a `DistillationHyperModel`, taught as the rows are."""
 
 import contextlib
 import io
-import math
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import keras_tuner
-import numpy as np
 
 from tfkd import data, losses, metrics, tuning
-from tfkd.distiller import Distiller
-from tfkd.runs import models
-from tfkd.runs.directory import WORK
-from tfkd.runs.rows import distillation_terms
-from tfkd.runs.search.directory import TEACHER, TRIALS
+from tfkd.recipes.base import System
+from tfkd.runs import models, training
+from tfkd.runs.directory import TRIALS, WORK
+from tfkd.runs.rows import Row, distillation_terms
 from tfkd.runs.training import EVALUATION_BATCH
 from tfkd.settings import SettingsError
-from tfkd.settings.search import student_option
+from tfkd.settings.search import OBJECTIVES, student_option
 from tfkd.teachers.cache import TeacherCache
 
 TUNERS = {
+    "halving": tuning.SuccessiveHalving,
     "random": tuning.RandomSearch,
     "bayesian": tuning.BayesianOptimization,
     "hyperband": tuning.Hyperband,
     "grid": tuning.GridSearch,
 }
-CACHE_BYTES = 4e9  # unless `views` says otherwise
+FINALISTS = 2  # beside the defaults
 
 
 class TrialSetup(NamedTuple):
@@ -35,89 +33,79 @@ class TrialSetup(NamedTuple):
 
     Attributes:
         settings: `SearchSettings`.
-        splits: `tfkd.data.Splits`.
-        space: {setting: `Range` or `Choice`}, as far as the losses have it.
+        task: `tfkd.runs.tasks.Task`: data, teacher, views.
         terms: list of (loss, its weight: a number, `Range` or `Choice`).
-        train: `TeacherCache` of the training split.
-        validation: the same of the validation split, or None where the objective asks no teacher.
+        teacher: the model; None where its answers are stored.
+        stored: `TeacherCache` of the training split, or None.
+        validation: the same of the validation split, where the objective asks the teacher.
     """
 
-    settings: object
-    splits: data.Splits
-    space: dict
+    settings: Any
+    task: Any
     terms: list
-    train: TeacherCache
+    teacher: keras.Model | None
+    stored: TeacherCache | None
     validation: TeacherCache | None
 
 
-def prepare(settings, directory, splits, build=True):
-    """The `TrialSetup` of a search.
+def trial_row(settings):
+    """What trials read of the teacher, as a `Row`: the losses of every one of them."""
 
-    Args:
-        settings: `SearchSettings`.
-        directory: `SearchDirectory` with a teacher.
-        splits: `tfkd.data.Splits`.
-        build: whether to build the caches, or what is missing of them; else they are there.
+    def build(_, teacher, student):
+        own = [loss for loss, _ in _terms(settings, teacher, student)]
+        return System(student, own, [1.0] * len(own), 1.0)
 
-    Raises:
-        SettingsError: weights of losses that there are not.
-        ValueError, OSError: a cache of something else, a full disk.
-    """
+    return Row("trials", settings.distillation, build)
+
+
+def _terms(settings, teacher, student):
+    """Losses and their weights, where they move a space; one weight for all hints."""
     space, base = settings.space, settings.distillation
     # A loss of weight 0 is left out, but where the weight moves it only starts there.
     moving = {name for name in ("logits_weight", "hint_weight") if name in space}
     base = base.replace(**{name: getattr(base, name) or 1.0 for name in moving})
-    teacher = models.load_model(directory / TEACHER)
-    student = models.build("student", base, splits.info)
-    weighed = distillation_terms(base, teacher, student)
-    if not any(loss.name.startswith("hint") for loss, _ in weighed) and "hint_weight" in space:
-        if "hint_weight" in settings.search:
-            raise SettingsError(
-                'search moves hint_weight, but hints="auto" found no stages to pair. Name the '
-                'layers: hints = ["teacher_layer:student_layer"].'
-            )
-        del space["hint_weight"]
-    distiller = Distiller(teacher, student, [loss for loss, _ in weighed])
     terms = []
-    for loss, number in weighed:
+    for loss, number in distillation_terms(base, teacher, student):
         name = "hint_weight" if loss.name.startswith("hint") else "logits_weight"
-        # One weight for all hints.
         terms.append((loss, replace(space[name], name=name) if name in space else number))
-    agreement = settings.objective == "val_teacher_agreement"
-    if agreement:
-        if not any(isinstance(loss, losses.LogitsDistillation) for loss, _ in terms):
-            terms.append((losses.LogitsDistillation(), 0.0))  # so that the outputs are stored
-        distiller = Distiller(teacher, student, [loss for loss, _ in terms])
-    path = directory / WORK / "cache" if settings.cache is None else settings.cache
-    train, validation = f"{path}/train", f"{path}/validation"
-    if build:
-        augment = data.augmentation(settings.augment)
-        views = views_of(settings, distiller, splits.info) if augment else 1
-        TeacherCache.build(train, distiller, splits.train, augment, views, seed=settings.seed)
-        if agreement:
-            TeacherCache.build(validation, distiller, splits.validation)
-    train = TeacherCache(train, distiller)
-    validation = TeacherCache(validation, distiller) if agreement else None
-    return TrialSetup(settings, splits, space, terms, train, validation)
+    hinted = any(loss.name.startswith("hint") for loss, _ in terms)
+    if "hint_weight" in settings.search and not hinted:
+        raise SettingsError(
+            'search moves hint_weight, but hints="auto" found no stages to pair. Name the '
+            'layers: hints = ["teacher_layer:student_layer"].'
+        )
+    kinds = (losses.AnnealedDistillation, losses.LogitsDistillation)
+    logits = any(isinstance(loss, kinds) for loss, _ in terms)
+    if settings.objective == "val_teacher_agreement" and not logits:
+        terms.append((losses.LogitsDistillation(), 0.0))  # so that the outputs are asked for
+    return terms
 
 
-def views_of(settings, distiller, info):
-    """How many augmented versions of each image to ask the teacher about.
+def prepare(settings, trainings):
+    """The `TrialSetup` of a search; the teacher is asked, where that has not been done yet.
 
-    As many as epochs makes every trial see what `tfkd distill` shows its first student.
+    Args:
+        settings: `SearchSettings`.
+        trainings: `tfkd.runs.engine.Trainings` that has begun and has a teacher; its one task knows
+            the `trial_row`.
     """
-    if settings.views is not None:
-        return min(settings.views, settings.epochs)
-    image = np.zeros((1, *info.image_shape), "uint8")
-    numbers = sum(math.prod(tensor.shape) for tensor in distiller.knowledge(image).values())
-    fitting = CACHE_BYTES / (2 * numbers * info.sizes["train"])  # float16
-    return max(1, min(settings.epochs, int(fitting)))
+    (task,) = trainings.prepared.tasks
+    row = next(row for row in task.rows if row.name == "trials")
+    teacher, student = trainings.teacher(task), models.build("student", row.settings, task.info)
+    stored, validation = trainings.store(task, row), None
+    if stored and settings.objective == "val_teacher_agreement":
+        path = trainings.directory / WORK / "knowledge" / "validation"
+        asking = row.system(teacher, student).distiller(teacher)
+        validation = TeacherCache.build(path, asking, task.validation)
+    terms = _terms(settings, teacher, student)
+    live = None if stored else teacher
+    return TrialSetup(settings, task, terms, live, stored, validation)
 
 
 def hypermodel(setup):
     """The `tfkd.tuning.DistillationHyperModel` of a search."""
-    settings, space, info = setup.settings, setup.space, setup.splits.info
-    steps = settings.epochs * -(-info.sizes["train"] // settings.batch_size)
+    settings, space, info = setup.settings, setup.settings.space, setup.task.info
+    base, steps = settings.distillation, settings.epochs * _steps(setup)
 
     def student(hp):
         moved = {
@@ -128,26 +116,27 @@ def hypermodel(setup):
         }
         return models.build("student", settings.of_trial(moved), info)
 
-    def optimizer(rate):
-        return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps))
-
+    images, _ = next(iter(data.batches(setup.task.validation, 64)))
+    from_logits = models.Logits(models.build("student", base, info), images).from_logits
+    agreement = settings.objective == "val_teacher_agreement"
     return tuning.DistillationHyperModel(
         student,
-        None,
+        setup.teacher,
         [loss for loss, _ in setup.terms],
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=training.labels_loss(settings.label_smoothing, from_logits),
         metrics=[
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-            keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy", from_logits=True),
+            keras.metrics.SparseCategoricalCrossentropy("cross_entropy", from_logits=from_logits),
         ],
-        teacher_metrics=[metrics.TeacherAgreement()] if setup.validation else [],
+        teacher_metrics=[metrics.TeacherAgreement()] if agreement else [],
         student_loss_weight=space.get("student_loss_weight", settings.student_loss_weight),
         distillation_loss_weights=[weight for _, weight in setup.terms],
         temperature=space.get("temperature"),
+        softness=space.get("softness"),
         learning_rate=space.get("learning_rate", settings.learning_rate),
-        optimizer=optimizer,
-        knowledge_shapes=setup.train.knowledge_shapes,
-        seed=settings.seed,
+        optimizer=lambda rate: training.optimizer(base.replace(learning_rate=rate), steps),
+        knowledge_shapes=setup.stored.knowledge_shapes if setup.stored else None,
+        seed=settings.trial_seed,
     )
 
 
@@ -156,23 +145,22 @@ def tuner(setup, directory, watcher=None):
 
     Args:
         setup: `TrialSetup`.
-        directory: `SearchDirectory`.
+        directory: `RunDirectory`.
         watcher: object with `epoch(trial, epoch)` and `update(now)`, or None.
     """
     settings = setup.settings
-    how_many = {}
-    if settings.tuner == "hyperband":
-        how_many = {"max_epochs": settings.epochs}
+    raced = {"max_epochs": settings.epochs} if settings.method in ("halving", "hyperband") else {}
     with contextlib.redirect_stdout(io.StringIO()):
-        made = TUNERS[settings.tuner](
+        made = TUNERS[settings.method](
             hypermodel(setup),
-            tuning.objective(settings.objective),
+            keras_tuner.Objective(settings.objective, OBJECTIVES[settings.objective]),
             seed=settings.seed + 1,  # KerasTuner takes 0 for no seed
-            executions_per_trial=settings.executions,
+            finalists=FINALISTS,
+            seeds=settings.executions,
             max_consecutive_failed_trials=10**9,  # failures are recorded, and stop nothing
             directory=str(directory.path),
             project_name=TRIALS,
-            **how_many,
+            **raced,
         )
     made.watcher, made.worker_timeout = watcher, settings.worker_timeout
     return made
@@ -184,28 +172,38 @@ def run(made, setup):
     Raises:
         ValueError: what would fail in every trial.
     """
-    settings, splits = setup.settings, setup.splits
+    settings, task = setup.settings, setup.task
 
-    def train(seed):
-        return setup.train.dataset(splits.train, settings.batch_size, seed=seed)
+    def train(seed, epoch):
+        batches = training.examples(task.train, settings, seed, task.views, setup.stored)
+        for _ in range(epoch):  # batches count their iterations
+            next(iter(batches))
+        if task.class_weights is not None:
+            batches = training.weighted(batches, task.class_weights)
+        return batches.repeat()
 
-    def validation(seed):
+    def validation(_):
         if setup.validation is None:
-            return data.batches(splits.validation, EVALUATION_BATCH)
-        return setup.validation.dataset(splits.validation, EVALUATION_BATCH, shuffle=False)
+            return data.batches(task.validation, EVALUATION_BATCH).repeat()
+        stored = setup.validation.dataset(task.validation, EVALUATION_BATCH, shuffle=False)
+        return stored.repeat()
 
-    sizes = splits.info.sizes
     try:
         made.search(
-            lambda seed: train(seed).repeat(),
-            validation_data=lambda seed: validation(seed).repeat(),
+            train,
+            validation_data=validation,
             epochs=settings.epochs,
             verbose=0,
             shuffle=False,
-            steps_per_epoch=-(-sizes["train"] // settings.batch_size),
-            validation_steps=-(-sizes["validation"] // EVALUATION_BATCH),
+            steps_per_epoch=_steps(setup),
+            validation_steps=-(-task.sizes["validation"] // EVALUATION_BATCH),
+            callbacks=training.callbacks_of(settings),
         )
     except keras_tuner.errors.FatalError as error:
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from None
         raise ValueError(f"The search cannot go on: {error}") from error
+
+
+def _steps(setup):
+    return -(-setup.task.sizes["train"] // setup.settings.batch_size)

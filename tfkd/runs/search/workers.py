@@ -14,8 +14,7 @@ import time
 
 import grpc
 
-from tfkd.runs.directory import WORK
-from tfkd.runs.search.directory import SETTINGS
+from tfkd.runs.directory import SETTINGS, WORK
 from tfkd.tuning import tuners
 
 LOOPBACK = "127.0.0.1"
@@ -24,6 +23,22 @@ VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_P
 PARENT = "TFKD_SEARCH_PARENT"
 MOST_DEATHS = 3  # of workers, without a trial that ended in between
 POLL = 0.2  # seconds
+
+
+def tuner_id():
+    """KERASTUNER_TUNER_ID of a search over several hosts; None without.
+
+    Raises:
+        ValueError: only some of the three variables are set.
+    """
+    given = [name for name in VARIABLES if os.environ.get(name)]
+    if given and len(given) < len(VARIABLES):
+        missing = [name for name in VARIABLES if name not in given]
+        raise ValueError(
+            f"{' and '.join(given)} is set, but not {' and '.join(missing)}: for a search over "
+            "several hosts set all three, else none."
+        )
+    return os.environ["KERASTUNER_TUNER_ID"] if given else None
 
 
 def serve(oracle, progress):
@@ -48,7 +63,7 @@ def supervise(oracle, progress, directory, workers):
 
     Args:
         oracle, progress: as for `serve`.
-        directory: `SearchDirectory`, whose search.toml the workers read.
+        directory: `RunDirectory`, whose run.toml the workers read.
         workers: how many.
 
     Raises:
@@ -132,7 +147,7 @@ def _served(oracle, ip, port):
 def _start(name, port, directory, logs):
     variables = dict(zip(VARIABLES, (name, LOOPBACK, str(port)), strict=True))
     command = [sys.executable, "-m", "tfkd", "search"]
-    command += ["--config", str(directory / SETTINGS), "--out", str(directory.path)]
+    command += ["--config", str(directory / SETTINGS), "--out", str(directory.path), "--trust"]
     environment = {**os.environ, **variables, PARENT: str(os.getpid())}
     with open(logs / f"{name}.log", "ab") as log:
         return subprocess.Popen(
