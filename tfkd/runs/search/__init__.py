@@ -3,6 +3,7 @@
 Nothing here imports TensorFlow before settings, files and directory have been checked.
 """
 
+from tfkd.runs import exported
 from tfkd.runs.directory import SETTINGS, RunDirectory
 from tfkd.runs.tensorflow_output import import_tensorflow
 from tfkd.settings.base import read_toml
@@ -40,6 +41,7 @@ def search(settings, out, overwrite=False):
         FileNotFoundError: data or a teacher file that is not there.
         TimeoutError: a worker's chief does not answer.
         ChildProcessError: local workers keep dying.
+        ExportCheckError: the export that `settings.export` asked for failed.
     """
     settings = settings.resolved()
     settings.check_files()
@@ -55,4 +57,8 @@ def search(settings, out, overwrite=False):
     import_tensorflow()
     from tfkd.runs.search.running import run
 
-    return run(settings, directory, overwrite=overwrite)
+    done = run(settings, directory, overwrite=overwrite)
+    if done is None:  # a worker
+        return None
+    record, found = done
+    return {**exported(record, directory, settings).content(), "search": found.model_dump()}
