@@ -71,7 +71,7 @@ def distill(settings, out, overwrite=False, resume=False):
 
 
 def run_recipe(name, settings, out, ablate=False, overwrite=False, resume=False):
-    """Trains the student alone, with plain logit distillation and by a recipe; compares them.
+    """Trains the student alone, distilled by the defaults and by a recipe; compares them.
 
     As `distill`, with these rows.
 

@@ -29,7 +29,7 @@ def _losses(name, settings, teacher, student):
     method = published.METHODS[name]
     kind = getattr(tfkd.losses, method.loss)
     if name == "kd":
-        return [kind(settings.temperature, name=name)]
+        return [kind(settings.temperature or published.TEMPERATURE, name=name)]
     if name == "standardized":
         return [kind(2.0, standardize=True, name=name)]
     if method.reads in (published.LOGITS, published.LABELS):
