@@ -10,6 +10,7 @@ from tfkd import fused as kernels
 from tfkd.coefficient import Coefficient, CoefficientList
 from tfkd.fitting import FittedModel
 from tfkd.heads import GivenHead
+from tfkd.losses.annealed import of_outputs
 from tfkd.matching import Matching
 from tfkd.taps import Taps, output_names
 from tfkd.teachers import source as sources
@@ -92,7 +93,7 @@ class Distiller(FittedModel):
                 defaults.STUDENT_LOSS_WEIGHT if distillation_losses is None else 0.5
             )
         if distillation_losses is None:
-            distillation_losses = losses.of_outputs(output_names(student))
+            distillation_losses = of_outputs(output_names(student))
         given = [losses.get(loss) for loss in validation.losses(distillation_losses)]
         self.independent_weights, self.separate_inputs = independent_weights, separate_inputs
         self.distillation_loss_weights = validation.weights(

@@ -16,6 +16,7 @@ STAGES = ("stage1_out", "stage2_out")
 
 # Of the whole batch: the value of an example depends on the others.
 OF_BATCH = (
+    "AnnealedDistillation",
     *("BatchRelationDistillation", "ClassRelationDistillation", "ContrastiveDistillation"),
     *("CorrelationDistillation", "ProbabilisticTransfer", "RelationalDistillation"),
     "SimilarityPreserving",
@@ -27,6 +28,7 @@ def made():
     stage, pooled = ("stage2_out", "stage2_out"), ("features", "features")
     deepest = losses.LogitsDistillation(2.0, "kl_divergence", None, "output", "exit")
     return {
+        "AnnealedDistillation": losses.AnnealedDistillation(0.9, 0.9),
         "AttentionTransfer": losses.AttentionTransfer(*stage),
         "BatchRelationDistillation": losses.BatchRelationDistillation(2.0),
         "ClassAttentionTransfer": losses.ClassAttentionTransfer(2),

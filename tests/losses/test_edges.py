@@ -147,6 +147,36 @@ def test_distances_of_close_points_far_from_the_origin():
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-12)
 
 
+def test_the_gradient_by_the_angles_of_weighted_examples():
+    """Against central differences in float64 of the definition, vertex by vertex."""
+    teacher, student = normal(5, 7).astype("float64"), normal(5, 4, seed=1).astype("float64")
+    weights = np.array([1.0, 0.0, 2.5, 0.5, 1.0])
+
+    def cosines(x):
+        edges = x[None] - x[:, None]
+        lengths = np.linalg.norm(edges, axis=-1, keepdims=True)
+        edges = edges / np.where(lengths > 0, lengths, 1.0)
+        return np.einsum("ijd,ikd->ijk", edges, edges)
+
+    def value(x):
+        error = np.abs(cosines(x) - cosines(teacher))
+        huber = np.where(error < 1, error**2 / 2, error - 0.5).mean(axis=(1, 2))
+        return (weights * huber).mean()
+
+    wanted, step = np.zeros_like(student), 1e-6
+    for place in np.ndindex(student.shape):
+        moved = [student.copy(), student.copy()]
+        moved[0][place] += step
+        moved[1][place] -= step
+        wanted[place] = (value(moved[0]) - value(moved[1])) / (2 * step)
+    loss = losses.RelationalDistillation(0.0, 1.0)
+    got = value_and_gradient(
+        loss, teacher.astype("float32"), student.astype("float32"), sample_weight=weights
+    )
+    assert got[0] == pytest.approx(value(student), rel=1e-5)
+    np.testing.assert_allclose(got[1], wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
 @pytest.mark.parametrize("name", MAP_LOSSES)
 def test_dead_channels_and_zero_maps(name):
     teacher, student = normal(2, 4, 4, 3), normal(2, 6, 6, 3, seed=1)

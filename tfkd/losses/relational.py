@@ -58,7 +58,9 @@ def distance_error(teacher, student):
 def angle_error(teacher, student):
     """Mean over the angles at an example of Huber's error of their cosines (eq. 9).
 
-    The cosine of the angle at i between j and k follows from the three squared distances.
+    The cosine of the angle at i between j and k follows from the three squared distances. One
+    example's angles are computed at a time, and the gradient with them: the batch³ numbers of all
+    would leave the processor's caches, at several times the cost. The teacher gets no gradient.
 
     Args:
         teacher, student: squared distances, as `squared_distances` gives them.
@@ -66,20 +68,74 @@ def angle_error(teacher, student):
     Returns:
         Tensor of shape (batch,); 0 for a batch of one.
     """
-    return ops.mean(_huber(_cosines(teacher) - _cosines(student)), axis=(1, 2))
+    teacher = tf.stop_gradient(teacher)
+
+    @tf.custom_gradient
+    def errors(student):
+        values, unweighted = _angles(teacher, student, tf.ones_like(student[0]))
+
+        def gradient(upstream):
+            # Without sample weights all examples count alike.
+            return tf.cond(
+                tf.reduce_all(upstream == upstream[:1]),
+                lambda: upstream[0] * unweighted,
+                lambda: _angles(teacher, student, upstream)[1],
+            )
+
+        return values, gradient
+
+    return errors(student)
 
 
-def _cosines(squared):
-    # Between points that are one there is no direction, and no gradient.
+def _angles(teacher, student, weights):
+    """The errors at each example, and the gradient of their weighted sum by the student.
+
+    With distances d, their inverses v and squared distances D, the cosine of the angle at i is
+    (d_ij v_ik + v_ij d_ik - v_ij v_ik D_jk) / 2. The first two terms of both models are one product
+    of matrices of rank 4.
+    """
+    (far, near), (own_far, own_near) = _lengths(teacher), _lengths(student)
+    left = 0.5 * tf.stack([own_far, own_near, -far, -near], axis=-1)
+    right = tf.stack([own_near, own_far, near, far], axis=1)
+    half, own_half = 0.5 * teacher, 0.5 * student
+    count = tf.shape(student)[0]
+    scale = 1.0 / tf.cast(count * count, tf.float32)
+
+    def step(i, values, of_pairs, of_rows):
+        d, v = own_far[i], own_near[i]
+        outer = v[:, None] * v[None]
+        error = tf.matmul(left[i], right[i]) - own_half * outer
+        error += half * (near[i][:, None] * near[i][None])
+        slope = tf.clip_by_value(error, -1.0, 1.0)
+        value = scale * tf.reduce_sum(slope * (error - 0.5 * slope))  # Huber's
+        by_outer = slope * outer
+        along = tf.linalg.matvec(slope, v)
+        product = 0.5 * (d * along + v * tf.linalg.matvec(slope, d))
+        product -= tf.reduce_sum(by_outer * own_half, axis=-1)
+        weight = scale * weights[i]
+        of_row = weight * (v * along - tf.square(v) * product)
+        of_pairs -= (0.5 * weight) * by_outer
+        return i + 1, values.write(i, value), of_pairs, of_rows.write(i, of_row)
+
+    values = tf.TensorArray(tf.float32, count, element_shape=())
+    of_rows = tf.TensorArray(tf.float32, count, element_shape=student.shape[:1])
+    _, values, of_pairs, of_rows = tf.while_loop(
+        lambda i, *_: i < count, step, (0, values, tf.zeros_like(student), of_rows)
+    )
+    return values.stack(), of_pairs + of_rows.stack()
+
+
+def _lengths(squared):
+    """Distances and their inverses; 0 between points that are one, where there is no direction."""
     apart = squared > 2.0 * _ONE_POINT
     inverse = tf.where(apart, tf.math.rsqrt(tf.where(apart, squared, 1.0)), 0.0)
-    sums = squared[:, :, None] + squared[:, None, :] - squared[None]
-    return 0.5 * sums * inverse[:, :, None] * inverse[:, None, :]
+    return squared * inverse, inverse
 
 
 def _huber(error):
     size = tf.abs(error)
-    return tf.where(size < 1.0, 0.5 * tf.square(error), size - 0.5)
+    quadratic = tf.minimum(size, 1.0)
+    return quadratic * (size - 0.5 * quadratic)
 
 
 @keras.saving.register_keras_serializable(package="tfkd")
@@ -89,7 +145,7 @@ class RelationalDistillation(DistillationLoss):
     Park et al. 2019, arXiv:1904.05068, on the pooled features before the logits. An example's value
     is the mean over the pairs and triplets that begin with it: relations to examples of a small
     weight count in full, and with several replicas they are those within each replica's batch. It
-    is 0 for a batch of one. The angles take batch³ numbers.
+    is 0 for a batch of one. The angles take batch³ operations.
 
     Args:
         distance_weight: of the distances.

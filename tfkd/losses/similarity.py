@@ -1,6 +1,7 @@
 """Which examples of a batch are alike: similarity-preserving and probabilistic transfer."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tfkd.losses.base import DistillationLoss
@@ -9,6 +10,20 @@ from tfkd.losses.maps import check_features, flat
 
 # Products of features are brought to length 1: this is the square of a length of no features.
 _NO_FEATURES = 1e-12
+
+
+@tf.custom_gradient
+def products(rows):
+    """Each row times each, (batch, batch), with a gradient in one product instead of two.
+
+    Args:
+        rows: float tensor, shape (batch, features).
+    """
+
+    def gradient(upstream):
+        return tf.matmul(upstream + tf.transpose(upstream), rows)
+
+    return tf.matmul(rows, rows, transpose_b=True), gradient
 
 
 def similarity_error(teacher, student):
@@ -22,10 +37,7 @@ def similarity_error(teacher, student):
     Returns:
         Tensor of shape (batch,), whose mean is the method's value.
     """
-    rows = [
-        unit(ops.matmul(side, ops.transpose(side)), smallest=_NO_FEATURES)
-        for side in (teacher, student)
-    ]
+    rows = [unit(products(side), smallest=_NO_FEATURES) for side in (teacher, student)]
     return ops.mean(ops.square(rows[0] - rows[1]), axis=-1)
 
 
@@ -49,7 +61,7 @@ def similarity_divergence(teacher, student, epsilon=1e-7):
         squares = ops.sum(ops.square(side), axis=-1, keepdims=True)
         lengths = ops.sqrt(ops.maximum(squares, _NO_FEATURES))
         vectors *= lengths / (lengths + 1e-7)
-        similarity = (ops.matmul(vectors, ops.transpose(vectors)) + 1.0) / 2.0
+        similarity = (products(vectors) + 1.0) / 2.0
         shares.append(similarity / ops.sum(similarity, axis=-1, keepdims=True))
     ratios = ops.log(shares[0] + epsilon) - ops.log(shares[1] + epsilon)
     return ops.mean(shares[0] * ratios, axis=-1)

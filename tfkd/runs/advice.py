@@ -258,8 +258,11 @@ def _command(own, flags, run):
     """What to run next: the same settings with a change, or a search where none suggests itself."""
     kind, settings = own.record.kind, own.settings
     trust = " --trust" if _names_code(own.record.settings) else ""
-    config = f"--config {run}/run.toml{trust}"
-    if flags is None and kind in ("distill", "search") and own.row.recipe is None:
+    if flags is None and kind == "search":  # the same search goes on
+        more = 2 * settings.get("trials", 12)
+        return f"tfkd search --config {run}/run.toml{trust} --trials {more} --out {run}"
+    config = f"--config {run}/{'best' if kind == 'search' else 'run'}.toml{trust}"
+    if flags is None and kind == "distill" and own.row.recipe is None:
         return f"tfkd search {config}{_same_models(settings)} --out {run}-search"
     if flags is None and kind == "recipe":
         return f"tfkd recipes run {own.record.main} {config} --out {run} --resume --ablate"
