@@ -5,6 +5,8 @@ from tfkd import published
 from tfkd.recipes import base
 from tfkd.settings import SettingsError, methods
 
+KD_TEMPERATURE = 4.0
+
 
 def system(settings, teacher, student):
     """The `System` of the losses that settings name: the labels in full, each with its weight.
@@ -28,8 +30,10 @@ def _losses(name, settings, teacher, student):
     """The losses of one method; of one that compares every stage, one for each pair of them."""
     method = published.METHODS[name]
     kind = getattr(tfkd.losses, method.loss)
+    if name == "annealed":
+        return [kind(settings.softness, name=name)]
     if name == "kd":
-        return [kind(settings.temperature, name=name)]
+        return [kind(settings.temperature or KD_TEMPERATURE, name=name)]
     if name == "standardized":
         return [kind(2.0, standardize=True, name=name)]
     if method.reads in (published.LOGITS, published.LABELS):
