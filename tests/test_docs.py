@@ -35,7 +35,7 @@ PAGES = [
     ROOT / "README.md",
 ]
 # Their tests, below, look at what comes of them.
-OWN_TEST = ("adding.md", "calibration.md", "serve.md")
+OWN_TEST = ("adding.md", "calibration.md", "methods.md", "serve.md")
 WITH_CODE = [
     page
     for page in PAGES
