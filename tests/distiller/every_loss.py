@@ -32,7 +32,7 @@ def made():
     stage, pooled = ("stage2_out", "stage2_out"), ("features", "features")
     deepest = losses.LogitsDistillation(2.0, "kl_divergence", None, "output", "exit")
     return {
-        "AnnealedDistillation": losses.AnnealedDistillation(),
+        "AnnealedDistillation": losses.AnnealedDistillation(0.9, 0.9),
         "AttentionTransfer": losses.AttentionTransfer(*stage),
         "BatchRelationDistillation": losses.BatchRelationDistillation(2.0),
         "ClassAttentionTransfer": losses.ClassAttentionTransfer(2),
