@@ -26,6 +26,7 @@ LOGITS, LABELS = "logits", "logits, labels"
 STAGES, LAST, POOLED = "maps of every stage", "the last map", "pooled features"
 
 METHODS = {
+    "annealed": Method("AnnealedDistillation", "tfkd's own, see benchmarks/README.md", LOGITS, 1.0),
     "kd": Method("LogitsDistillation", "Hinton et al. 2015, arXiv:1503.02531", LOGITS, 1.0),
     "standardized": Method("LogitsDistillation", "Sun et al. 2024, arXiv:2403.01427", LOGITS, 9.0),
     "dkd": Method("DecoupledDistillation", "Zhao et al. 2022, arXiv:2203.08679", LABELS, 1.0),

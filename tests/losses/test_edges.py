@@ -337,7 +337,7 @@ def test_the_first_stage_of_fitnets_trains_hints_alone(models, traces):
 
     class Watch(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            self.before = [kernel.numpy() for kernel in kernels]
+            self.before = [np.copy(kernel.numpy()) for kernel in kernels]
 
         def on_epoch_end(self, epoch, logs=None):
             moved = [np.any(b != k.numpy()) for b, k in zip(self.before, kernels, strict=True)]

@@ -17,11 +17,11 @@ from tfkd import losses
 
 
 def weights(*owners):
-    return [variable.numpy() for owner in owners for variable in owner.variables]
+    return [np.copy(variable.numpy()) for owner in owners for variable in owner.variables]
 
 
 def test_every_public_class_is_here():
-    functions_and_contracts = {"get", "DistillationLoss"}
+    functions_and_contracts = {"get", "of_outputs", "DistillationLoss"}
     assert set(NAMES) == set(losses.__all__) - functions_and_contracts
 
 
@@ -246,6 +246,7 @@ def values(made, rows, training):
 
 keras.utils.set_random_seed(0)
 one = every_loss.distiller()
+one.set_progress(0.0)  # as in the first step of fit
 halves = [values(one, rows, False) for rows in (slice(4), slice(4, 8))]
 found = values(one, slice(8), True)
 keras.utils.set_random_seed(0)

@@ -28,6 +28,7 @@ def test_weights_are_the_published_ones_or_those_given():
         ({"loss": ["dkd"], "recipe": "xu2022"}, 'loss and recipe "xu2022" both say'),
         ({"loss": ["dkd"], "hint_weight": 3.0}, "hint_weight would change nothing"),
         ({"loss": ["dkd"], "temperature": 3.0}, "temperature is that of kd"),
+        ({"loss": ["kd"], "softness": 0.5}, "softness that of annealed"),
     ],
 )
 def test_what_cannot_be_meant(given, message):

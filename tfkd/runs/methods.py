@@ -28,6 +28,8 @@ def _losses(name, settings, teacher, student):
     """The losses of one method; of one that compares every stage, one for each pair of them."""
     method = published.METHODS[name]
     kind = getattr(tfkd.losses, method.loss)
+    if name == "annealed":
+        return [kind(settings.softness, name=name)]
     if name == "kd":
         return [kind(settings.temperature or published.TEMPERATURE, name=name)]
     if name == "standardized":

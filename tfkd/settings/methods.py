@@ -5,6 +5,9 @@ import math
 from tfkd.published import METHODS
 from tfkd.settings.base import SettingsError, near
 
+# Settings that a named loss takes: setting → loss.
+READ_BY = {"temperature": "kd", "softness": "annealed"}
+
 
 def parse(texts):
     """{name: weight} of texts "name" or "name:weight".
@@ -50,11 +53,11 @@ def check(settings, others):
         raise SettingsError(
             f'loss and recipe "{settings.recipe}" both say what is distilled. Give one of them.'
         )
-    used = ("temperature",) if "kd" in names else ()
+    used = {name for name, loss in READ_BY.items() if loss in names}
     idle = [name for name in others if name in settings.given() and name not in used]
     if idle:
         raise SettingsError(
             f"{' and '.join(idle)} would change nothing: with loss, what is trained is the "
             "cross-entropy of the labels plus each loss times its weight, as papers write it. Give "
-            "weights as NAME:WEIGHT; temperature is that of kd."
+            "weights as NAME:WEIGHT; temperature is that of kd, softness that of annealed."
         )
