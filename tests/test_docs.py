@@ -34,7 +34,7 @@ PAGES = [
     *sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts),
     ROOT / "README.md",
 ]
-# Their tests, below, look at what comes of them.
+# Their tests, below and in tests/losses/, look at what comes of them.
 OWN_TEST = ("adding.md", "calibration.md", "methods.md", "serve.md")
 WITH_CODE = [
     page
@@ -127,18 +127,6 @@ def test_what_the_page_on_adding_shows_trains(tmp_path):
     assert projected.adapters.count_params() == (5 * 16 + 16) + (4 * 16 + 16)
     mean = sum(t.predict(x, verbose=0) for t in source.teachers) / 2
     np.testing.assert_allclose(source(x)["output"], mean, rtol=1e-5)
-
-
-def test_each_example_of_the_page_on_methods_fits_together():
-    page = (DOCS / "methods.md").read_text("utf-8")
-    for line, code in doc_pages.blocks(page, ("python",)):
-        models = [
-            tfkd.models.build("resnet", (16, 16, 3), 3, depth=8, width=width)
-            for width in (0.5, 0.25)
-        ]
-        names = {"tfkd": tfkd, "teacher": models[0], "student": models[1]}
-        exec(compile("\n" * line + code, "docs/methods.md", "exec"), names)  # noqa: S102
-        assert names["distiller"].built  # every name was found, every shape fits
 
 
 def test_what_the_page_on_calibration_shows():
