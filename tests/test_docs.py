@@ -34,7 +34,7 @@ PAGES = [
     *sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts),
     ROOT / "README.md",
 ]
-# Their tests, below, look at what comes of them.
+# Their tests, below and in tests/losses/, look at what comes of them.
 OWN_TEST = ("adding.md", "calibration.md", "methods.md", "serve.md")
 WITH_CODE = [
     page
