@@ -5,7 +5,7 @@ Names are loaded when they are first used, so that `import tfkd` (and `tfkd --he
 
 from typing import TYPE_CHECKING
 
-from tfkd import _backend, _lazy, _registration
+from tfkd import _backend, _lazy, _registration, _versions
 
 if TYPE_CHECKING:
     from tfkd import (
@@ -60,4 +60,5 @@ __all__ = [
 __getattr__, __dir__ = _lazy.attributes(__name__, _HOMES)
 
 _backend.check()
+_versions.check()
 _registration.install()

@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+from tfkd import _extras
+
 
 def attributes(package, homes):
     """A package's `__getattr__` and `__dir__`.
@@ -16,7 +18,11 @@ def attributes(package, homes):
         if name not in homes:
             names = sys.modules[package].__all__
             raise AttributeError(f"module '{package}' has no attribute '{name}'. It has: {names}")
-        module = importlib.import_module(homes[name])
+        try:
+            module = importlib.import_module(homes[name])
+        except ModuleNotFoundError as error:
+            _extras.explain(error, f"{package}.{name}")
+            raise
         return module if module.__name__ == f"{package}.{name}" else getattr(module, name)
 
     def listed():

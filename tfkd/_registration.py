@@ -11,15 +11,33 @@ import wrapt
 
 # Class → module. A test compares this with what the modules register.
 HOMES = {
+    "AnnealedDistillation": "tfkd.losses.annealed",
+    "AttentionTransfer": "tfkd.losses.attention",
+    "BatchRelationDistillation": "tfkd.losses.multi_level",
+    "ClassAttentionTransfer": "tfkd.losses.attention",
+    "ClassRelationDistillation": "tfkd.losses.multi_level",
+    "ContrastiveDistillation": "tfkd.losses.contrastive",
+    "CorrelationDistillation": "tfkd.losses.correlation",
     "CosineDistillation": "tfkd.losses.cosine",
+    "DecoupledDistillation": "tfkd.losses.decoupled",
     "Distiller": "tfkd.distiller",
+    "EnhancedTargetDistillation": "tfkd.losses.enhanced",
     "EnsembleDistillation": "tfkd.losses.own",
     "FeatureDistillation": "tfkd.losses.features",
     "Head": "tfkd.heads",
     "KerasDistillation": "tfkd.losses.foreign",
     "LogitsDistillation": "tfkd.losses.logits",
+    "NeuronSelectivityTransfer": "tfkd.losses.selectivity",
+    "NormalizedDistillation": "tfkd.losses.normalized",
+    "ProbabilisticTransfer": "tfkd.losses.similarity",
+    "RefinedDistillation": "tfkd.losses.refined",
+    "RelationalDistillation": "tfkd.losses.relational",
+    "ReviewDistillation": "tfkd.losses.review",
     "SelfDistillation": "tfkd.losses.own",
+    "SimilarityPreserving": "tfkd.losses.similarity",
     "TeacherAgreement": "tfkd.metrics",
+    "TransformedTeacherMatching": "tfkd.losses.transformed",
+    "VariationalDistillation": "tfkd.losses.variational",
 }
 
 

@@ -10,8 +10,9 @@ from tfkd import fused as kernels
 from tfkd.coefficient import Coefficient, CoefficientList
 from tfkd.fitting import FittedModel
 from tfkd.heads import GivenHead
+from tfkd.losses.annealed import unless_told
 from tfkd.matching import Matching
-from tfkd.taps import Taps
+from tfkd.taps import Taps, output_names
 from tfkd.teachers import source as sources
 
 
@@ -20,8 +21,7 @@ class Distiller(FittedModel):
     """Trains a student on labels and on what a teacher knows.
 
     ```python
-    hint = tfkd.losses.FeatureDistillation("mse", "backbone/block4_pool", "stage3_out")
-    distiller = tfkd.Distiller(teacher, student, [tfkd.losses.LogitsDistillation(4.0), hint])
+    distiller = tfkd.Distiller(teacher, student)  # or with losses of your choice
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller.compile("adam", loss, metrics=["accuracy"])
     distiller.fit(dataset, epochs=10, validation_data=validation)
@@ -29,28 +29,24 @@ class Distiller(FittedModel):
     ```
 
     The total is `student_loss_weight * student_loss + (1 - student_loss_weight) * sum_i
-    distillation_loss_weights[i] * loss_i`, plus the student's regularisers. A superset of
-    `keras.distillation.Distiller`, whose loss objects it takes as well.
+    distillation_loss_weights[i] * loss_i`, plus regularisers. It takes Keras's losses as well.
 
-    `fit` takes what `keras.Model.fit` takes, and datasets of `(x, y, sample_weight, knowledge)`,
-    where `knowledge` maps "output" and tapped layers to the teacher's stored tensors (then it is
-    not run) and "index" to the examples' numbers. Without labels: `student_loss_weight=0`. Labels
-    given once are those of every output of a student with several (exits, say).
+    `fit` takes what `keras.Model.fit` takes, and datasets of `(x, y, sample_weight, knowledge)`:
+    "output" and tapped layers of the teacher, which is not run then, and "index", the examples'
+    numbers. Without labels: `student_loss_weight=0`. Labels given once are those of every output.
 
     Args:
         teacher: a trained `keras.Model`, or a `keras.layers.TFSMLayer` over a SavedModel: run in
             inference mode, frozen in place, never saved with weights or exported. Or a source of
-            `tfkd.teachers`, or any function from a batch of inputs to arrays, which only
-            `tfkd.TeacherCache.build` calls. None where the data brings stored knowledge, or where
-            the student teaches itself.
-        student: the `keras.Model` to train. Both models are given the same input; what they need
-            (resizing, scaling) they own as layers.
-        distillation_losses: a loss or a list of losses, see `tfkd.losses`.
+            `tfkd.teachers`, or a function from inputs to arrays, which only `TeacherCache.build`
+            calls. None where the data brings stored knowledge, or the student teaches itself.
+        student: the `keras.Model` to train. Both get the same input; what they need they own.
+        distillation_losses: a loss or a list of losses, see `tfkd.losses`; unless told
+            `AnnealedDistillation()` for each output.
         distillation_loss_weights: a weight >= 0 for each loss, 1.0 by default.
-        student_loss_weight: weight of the loss on the labels, between 0 and 1.
+        student_loss_weight: of the loss on the labels, 0 to 1; 0.5, or 0.1 without given losses.
         name: name of the model.
-        fused: whether BatchNormalization layers run on TensorFlow's fused kernel, the same numbers
-            to 1e-5; by default where that is the faster way.
+        fused: whether BatchNormalization runs on TensorFlow's kernel; by default where faster.
         independent_weights: whether the total is `student_loss_weight * student_loss + sum_i
             distillation_loss_weights[i] * loss_i`, as papers write it, any weight >= 0.
         separate_inputs: whether the data's `x` is {"teacher": ..., "student": ...}.
@@ -59,11 +55,10 @@ class Distiller(FittedModel):
 
     Attributes:
         student, teacher, distillation_losses: as given; the losses as a list.
-        student_loss_weight, distillation_loss_weights: numbers; assign to change them at any time,
-            without a retrace.
+        student_loss_weight, distillation_loss_weights, progress (the share of the training that is
+            done): numbers; assign to change them at any time, without a retrace.
 
-    Raises:
-        ValueError: models, losses, names, shapes or weights that do not fit together.
+    Raises ValueError: models, losses, names, shapes or weights that do not fit together.
     """
 
     student_loss_weight = Coefficient(maximum=lambda own: None if own.independent_weights else 1.0)
@@ -73,9 +68,9 @@ class Distiller(FittedModel):
         self,
         teacher: keras.Layer | sources.Source | Callable | None,
         student: keras.Model,
-        distillation_losses: keras.distillation.DistillationLoss | Sequence,
+        distillation_losses: keras.distillation.DistillationLoss | Sequence | None = None,
         distillation_loss_weights: Sequence[float] | float | None = None,
-        student_loss_weight: float = 0.5,
+        student_loss_weight: float | None = None,
         name: str = "distiller",
         fused: bool | None = None,
         independent_weights: bool = False,
@@ -85,6 +80,10 @@ class Distiller(FittedModel):
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
+        self.set_progress(1.0)
+        distillation_losses, student_loss_weight = unless_told(
+            distillation_losses, student_loss_weight, output_names(student)
+        )
         given = [losses.get(loss) for loss in validation.losses(distillation_losses)]
         self.independent_weights, self.separate_inputs = independent_weights, separate_inputs
         self.distillation_loss_weights = validation.weights(
@@ -251,7 +250,8 @@ class Distiller(FittedModel):
             _keras.track(self.student_loss_tracker, student_loss, batch)
         if knowledge is not None:
             known = {"teacher": self.source.heads, "student": self.taps.heads_under(self.loss)}
-            values = self.matching(knowledge, tensors, sample_weight, y, known, training)
+            given = (sample_weight, y, known, training, self.progress_tensor())
+            values = self.matching(knowledge, tensors, *given)
             for tracker, value in zip(self.loss_trackers, values, strict=True):
                 _keras.track(tracker, value, batch)
             weights = self.distillation_loss_weights.tensors()

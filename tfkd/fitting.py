@@ -2,14 +2,15 @@
 
 import contextlib
 import functools
+import inspect
 
 import keras
 import tensorflow as tf
 
-from tfkd import _keras, batches, named_losses, validation
+from tfkd import _keras, batches, named_losses, progress, validation
 
 
-class FittedModel(_keras.PreparedModel):
+class FittedModel(progress.Progress, _keras.PreparedModel):
     """The part of a Distiller between `fit` and the step.
 
     A subclass has the members of `tfkd.Distiller`: the student and its `taps`, the `source` of
@@ -34,8 +35,15 @@ class FittedModel(_keras.PreparedModel):
     def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
         if class_weight and batches.has_knowledge(x):
             x, class_weight = batches.class_weighted(x, class_weight), None
+        given = inspect.signature(super().fit).bind(x, y, *args, **kwargs).arguments
+        callbacks = given.pop("callbacks", None)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = keras.tree.flatten(callbacks or [])
+            if not any(isinstance(own, progress.Follow) for own in callbacks):
+                callbacks = [progress.Follow(), *callbacks]
+        given |= {"callbacks": callbacks, "class_weight": class_weight}
         with self._door(x, y, training=True):
-            return super().fit(x, y, *args, class_weight=class_weight, **kwargs)
+            return super().fit(**given)
 
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, x=None, y=None, *args, **kwargs):

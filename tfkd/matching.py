@@ -9,7 +9,7 @@ from tfkd.heads import Head
 from tfkd.taps import OUTPUT
 
 # What a loss may need beside its two tensors, by keyword.
-NEEDS = ("labels", "index", "heads", "training")
+NEEDS = ("labels", "index", "heads", "training", "progress")
 
 
 class Parts(keras.layers.Layer):
@@ -113,6 +113,8 @@ class Matching:
             taught = resolved_name(taught, teaching, loss.taught_by, loss)
             learnt = resolved_name(learnt, student_shapes, "student", loss)
             wanted, given = _read(teaching, taught), _read(student_shapes, learnt)
+            if loss.adapts is not True:
+                loss.check_shapes(wanted, given)
             loss.build_once(wanted, given)
             for name, part in loss.parts().items():
                 self.parts.hold(f"loss_{index}_{name}", part)
@@ -120,8 +122,6 @@ class Matching:
                 adapter = adapters.build(given, wanted, name=f"adapter_{key}")
                 if adapter is not None:
                     self._adapters[key] = self.parts.hold(f"adapter_{key}", adapter)
-            else:
-                loss.check_shapes(wanted, given)
             resolved.append((index, loss, taught, learnt))
         self._pairs = resolved
         self.knowledge_shapes = {name: tuple(shape) for name, shape in knowledge_shapes.items()}
@@ -134,6 +134,7 @@ class Matching:
         labels=None,
         heads=None,
         training=False,
+        progress=1.0,
     ):
         """The value of each loss on one batch, a list of float32 scalars.
 
@@ -146,6 +147,7 @@ class Matching:
             heads: {"teacher": {name: Head}, "student": {name: Head}} as far as they are known; None
                 where all that is read as logits holds logits.
             training: whether the student trains.
+            progress: share of the training that is done, a scalar from 0 to 1.
         """
         values = [0.0] * len(self.losses)
         for key, (position, loss, taught, learnt) in enumerate(self._pairs):
@@ -163,6 +165,7 @@ class Matching:
                 "heads": heads
                 and (_heads(heads[loss.taught_by], taught), _heads(heads["student"], learnt)),
                 "training": training,
+                "progress": progress,
             }
             weight = of_output(sample_weight, learnt, tensors)
             values[position] += loss(

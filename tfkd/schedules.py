@@ -97,5 +97,67 @@ class Schedule(keras.callbacks.Callback):
             setattr(owner, attribute, value)
 
 
+class FirstStage(keras.callbacks.Callback):
+    """FitNets' two stages: hints alone in the first epochs, everything but the hints afterwards.
+
+    Romero et al. 2015, "FitNets: Hints for Thin Deep Nets", arXiv:1412.6550. In the first stage
+    only the student's layers up to the hint are trained, as no other gets a gradient; the moving
+    statistics of BatchNormalization layers behind it move too. The compiled step reads weights,
+    nothing is traced anew; between two epochs the Distiller has the weights that it was given, so
+    that what is saved there goes on rightly with `initial_epoch`.
+
+    ```python
+    distiller.fit(train, epochs=30, callbacks=[tfkd.schedules.FirstStage(10)])
+    ```
+
+    Args:
+        epochs: of the first stage.
+        hints: names of the metrics of those losses that are the hints; by default of all losses
+            that are brought to the teacher's shape by an adapter where shapes differ.
+
+    Raises:
+        ValueError: no whole number of epochs, or at the start of training no such losses, or no
+            other ones for the second stage.
+    """
+
+    def __init__(self, epochs: int, hints: list | tuple | None = None):
+        super().__init__()
+        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+            raise ValueError(
+                f"The first stage takes a whole number of epochs, 1 or more, got {epochs!r}."
+            )
+        self.epochs, self.hints, self._given = epochs, hints, None
+
+    def on_train_begin(self, logs=None):
+        names = [tracker.name for tracker in self.model.loss_trackers]
+        pairs = zip(names, self.model.distillation_losses, strict=True)
+        found = [name for name, loss in pairs if loss.adapts is True]
+        hints = found if self.hints is None else list(self.hints)
+        if not hints or not set(hints) <= set(names):
+            raise ValueError(
+                f"FirstStage trains hints alone, but of the losses {names} it was told {hints}. "
+                "Give hints= some of their names."
+            )
+        if set(hints) == set(names) and not self.model.student_loss_weight:
+            raise ValueError(
+                "There is nothing to train in the second stage: all losses are hints, and "
+                "student_loss_weight is 0. Add a loss on logits, or give labels a weight."
+            )
+        self._is_hint = [name in hints for name in names]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        model, first = self.model, epoch < self.epochs
+        self._given = model.student_loss_weight, list(model.distillation_loss_weights)
+        share, weights = self._given
+        model.student_loss_weight = 0.0 if first else share
+        model.distillation_loss_weights[:] = [
+            weight if hint == first else 0.0
+            for weight, hint in zip(weights, self._is_hint, strict=True)
+        ]
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.student_loss_weight, self.model.distillation_loss_weights[:] = self._given
+
+
 def _progress(epoch, epochs):
     return min(epoch / (epochs - 1), 1.0) if epochs > 1 else 1.0

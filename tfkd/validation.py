@@ -241,6 +241,17 @@ def class_labels(y, classes):
     return _assert(tf.logical_or(tf.equal(tf.size(y), 0), within), found)
 
 
+def example_numbers(index, examples, reader):
+    """An operation that fails where an example's number is none of those that a loss remembers."""
+    within = tf.reduce_all((index >= 0) & (index < examples))
+    found = tf.strings.format(
+        f"{reader} remembers {examples} examples, numbered from 0, but the data has numbers up to "
+        "{}. Give it memory= the number of examples in the training data.",
+        tf.reduce_max(index),
+    )
+    return _assert(within, found)
+
+
 def looks_like_logits(tensor, name):
     """An operation that fails where all numbers of a teacher's output lie within 0 and 1."""
     inside = tf.reduce_all(tf.logical_and(tensor >= 0.0, tensor <= 1.0))

@@ -1,10 +1,14 @@
 """What a record without a gain says: reasons that its figures show, and the command to try next."""
 
+import inspect
 import re
 
 import pytest
 
-from tfkd.runs.advice import advice
+from tfkd.models.alexnet import modified_alexnet
+from tfkd.models.resnet import resnet
+from tfkd.runs import DistillSettings
+from tfkd.runs.advice import SMALLER_IN_SEARCH, advice
 from tfkd.runs.record import Record
 
 # 2500 test images at 90 %: sqrt(2 · 0.9 · 0.1 / 2500) = 0.85 points.
@@ -123,6 +127,14 @@ def test_what_is_not_a_gain_is_called_so(gains, said):
         (
             {
                 "figures": {"temperature": 0.5, "cross_entropy": 0.7},
+                "settings": {"temperature": None, "softness": 0.8},
+            },
+            "too soft",
+            "--softness 0.5",
+        ),
+        (
+            {
+                "figures": {"temperature": 0.5, "cross_entropy": 0.7},
                 "settings": {"temperature": 1.0},
             },
             "too soft",
@@ -162,6 +174,19 @@ def test_a_gain_of_students_that_know_nothing_is_none():
 def test_without_a_reason_a_search_is_next():
     text = advice(record(), "run")
     assert "no single reason. To try next: tfkd search --config run/run.toml --out run-s" in text
+
+
+def test_the_search_is_of_the_run_s_own_models():
+    run = DistillSettings()
+    text = advice(record(settings=run.to_dict()), "run")
+    flags = " --teacher-option depth=20 --student-option width=1 "
+    assert f"tfkd search --config run/run.toml{flags}--out" in text
+    for model, option, default in SMALLER_IN_SEARCH.values():
+        function = {"resnet": resnet, "modified_alexnet": modified_alexnet}[model]
+        assert inspect.signature(function).parameters[option].default == default
+    run = run.replace(teacher_options={"depth": 14}, student="resnet")
+    text = advice(record(settings=run.to_dict()), "run")
+    assert "tfkd search --config run/run.toml --out" in text
 
 
 def test_what_no_flag_changes_is_said_and_the_next_reason_s_flag_tried():

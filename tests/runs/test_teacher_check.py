@@ -137,11 +137,13 @@ def test_answers_that_are_no_numbers_are_refused_whatever_is_said(labels, bad):
     logits[[0, 1, 2]] = bad  # of labels 4, 5 and 7
     with pytest.raises(ValueError, match="for 3 of 600 validation images, of 3 of 10 classes"):
         check("t", logits, labels, NAMES)
+    with pytest.raises(ValueError, match="for 600 of 600 validation images, all of them:"):
+        check("t", np.full((600, 10), bad), labels, NAMES)
 
 
 @pytest.mark.parametrize(
     ("factor", "said"),
-    [(3.0, "too sure .* divided by a temperature of 3.00.*higher --temperature"), (1.0, None)],
+    [(3.0, "too sure .* divided by a temperature of 3.00.*should be higher"), (1.0, None)],
 )
 def test_a_badly_calibrated_teacher_is_said_to_be_so(labels, factor, said):
     logits = calibrated_answers(labels, 0.6)
@@ -159,6 +161,17 @@ def test_a_badly_calibrated_teacher_is_said_to_be_so(labels, factor, said):
     entropy = -right * np.log(right) - (1 - right) * np.log((1 - right) / 9)
     assert f"fitted there, {entropy:.3f} nats and 0.0 %" in text
     assert re.search(said, text)
+
+
+def test_a_teacher_that_is_nearly_always_right_is_badly_calibrated_by_its_cross_entropy(labels):
+    """588 of 600 right, twice as sure as that: the calibration error is at most 2 %."""
+    said = labels.copy()
+    said[:12] = (labels[:12] + 1) % 10
+    fitting = np.log(9 * 0.98 / 0.02) * np.eye(10)[said]
+    assert check("t", fitting, labels, NAMES) == []
+    (text,) = check("t", 2 * fitting, labels, NAMES)
+    # Confidence 1 / (1 + 9 / 441²) = 0.99995.
+    assert "calibration error 2.0 %; with its logits divided by a temperature of 2.00" in text
 
 
 def test_a_split_too_small_to_choose_on():

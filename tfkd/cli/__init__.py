@@ -6,7 +6,8 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 import tfkd
-from tfkd.cli import finished, training
+from tfkd._extras import MissingExtraError
+from tfkd.cli import finished, methods, training
 from tfkd.export.errors import ExportCheckError
 from tfkd.files import DiskFullError
 from tfkd.settings import SettingsError
@@ -24,7 +25,13 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-for _command in (training.distill, training.compare, training.search, training.recipes_app):
+for _command in (
+    training.distill,
+    training.compare,
+    training.search,
+    training.recipes_app,
+    methods.losses,
+):
     app.command(_command)
 for _command in (finished.evaluate, finished.predict, finished.export, finished.serve):
     app.command(_command)
@@ -42,7 +49,7 @@ def main(arguments=None):
     except DiskFullError as error:
         again = _again(arguments, resumable=arguments[0] in ("distill", "recipes", "compare"))
         _fail(f"{error} {again}", FAILED)
-    except (ValueError, OSError, ExportCheckError) as error:
+    except (ValueError, OSError, ExportCheckError, MissingExtraError) as error:
         _fail(error, FAILED)
     except KeyboardInterrupt:
         resumable = arguments[:1] in (["distill"], ["compare"], ["recipes"])

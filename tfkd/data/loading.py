@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from tfkd._extras import installed, needs_extra
 from tfkd.data.images import parse_size
 from tfkd.data.splits import Splits
 
@@ -10,6 +11,15 @@ from tfkd.data.splits import Splits
 def names():
     """The names that `load` knows without any data directory or network."""
     return ["digits"]
+
+
+def is_tfds_name(name, data_dir=None):
+    """Whether TensorFlow Datasets knows a name; it knows none where the extra "data" is missing."""
+    if not installed("data"):
+        return False
+    from tfkd.data import tfds_source
+
+    return tfds_source.find_builder(name, data_dir) is not None
 
 
 def load(
@@ -58,6 +68,7 @@ def load(
         ValueError: unknown name (near matches), not image classification, unfit layout, unreadable
             images (named all at once), labels out of range, empty split, setting out of range.
         FileNotFoundError: data that is not there, with what to do.
+        ModuleNotFoundError: a TFDS set without the extra "data".
     """
     size = parse_size(image_size)
     division = {"validation_fraction": validation_fraction, "seed": seed, "limit": limit}
@@ -67,15 +78,14 @@ def load(
 
         return digits.load(size, **division)
 
-    # Imported where needed: TFDS and its dependencies take their time.
-    from tfkd.data import folder, tfds_source
+    from tfkd.data import folder
 
     path = Path(text).expanduser()
     if isinstance(name, os.PathLike) or text.startswith((".", "~")) or path.is_absolute():
         if not _is_folder(path):
             what = f'"{path}" is a file: unpack it' if path.exists() else f'No folder "{path}"'
             raise FileNotFoundError(f"{what} (from {Path.cwd()}). Give a folder of images.")
-        if not (path / "dataset_info.json").is_file():
+        if not _is_prepared(path):
             return folder.load(text, size, cache_dir, **division)
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or None
     if data_dir is not None:
@@ -84,6 +94,12 @@ def load(
             raise FileNotFoundError(
                 f'No directory "{data_dir}"; it was given as data_dir or TFDS_DATA_DIR.'
             )
+    if text and not installed("data") and _is_folder(path) and not _is_prepared(path):
+        return folder.load(text, size, cache_dir, **division)
+    needs_extra("data", f'Reading "{text}", which is no folder of images here,')
+    # Imported where needed: TFDS and its dependencies take their time.
+    from tfkd.data import tfds_source
+
     builder = tfds_source.find_builder(text, data_dir)
     if builder is not None:
         return tfds_source.load(text, builder, size, download, **division)
@@ -98,6 +114,10 @@ def load(
         f"folder a class "
         f'(there is no folder "{path}").'
     )
+
+
+def _is_prepared(path):
+    return (path / "dataset_info.json").is_file()
 
 
 def _is_folder(path):

@@ -114,7 +114,8 @@ def batches(dataset, batch_size, *, shuffle=False, augment=None, seed=0):
         shuffle: whether to shuffle anew each epoch.
         augment: None, or a callable (images, seeds) -> images such as `tfkd.data.augmentation`
             returns. It is given `view_seed(index, epoch, seed)` with the example's position in
-            `dataset` as index.
+            `dataset` as index. One with a method `labels(labels, seeds)` changes the labels too
+            (`tfkd.data.Mixed`).
         seed: Python integer of order and augmentation.
 
     Returns:
@@ -130,10 +131,17 @@ def batches(dataset, batch_size, *, shuffle=False, augment=None, seed=0):
 
     def augmented(indices, epochs, images, labels):
         if augment is not None:
-            images = augment(images, view_seed(indices, epochs, seed))
+            seeds = view_seed(indices, epochs, seed)
+            images, labels = augment(images, seeds), augmented_labels(augment, labels, seeds)
         return images, labels
 
     return batches_of(dataset, batch_size, augmented, shuffle=shuffle, seed=seed)
+
+
+def augmented_labels(augment, labels, seeds):
+    """Labels of augmented images: as they are, unless the augmentation has a say in them."""
+    change = getattr(augment, "labels", None)
+    return labels if change is None or labels is None else change(labels, seeds)
 
 
 def batches_of(dataset, batch_size, make, *, shuffle=False, seed=0):

@@ -1,18 +1,51 @@
 """What a student is asked to imitate: one loss a way of comparing named tensors."""
 
+from tfkd.losses.annealed import AnnealedDistillation
+from tfkd.losses.attention import AttentionTransfer, ClassAttentionTransfer
 from tfkd.losses.base import DistillationLoss
+from tfkd.losses.contrastive import ContrastiveDistillation
+from tfkd.losses.correlation import CorrelationDistillation
 from tfkd.losses.cosine import CosineDistillation
+from tfkd.losses.decoupled import DecoupledDistillation
+from tfkd.losses.enhanced import EnhancedTargetDistillation
 from tfkd.losses.features import FeatureDistillation
 from tfkd.losses.foreign import get
 from tfkd.losses.logits import LogitsDistillation
+from tfkd.losses.multi_level import BatchRelationDistillation, ClassRelationDistillation
+from tfkd.losses.normalized import NormalizedDistillation
 from tfkd.losses.own import EnsembleDistillation, SelfDistillation
+from tfkd.losses.refined import RefinedDistillation
+from tfkd.losses.relational import RelationalDistillation
+from tfkd.losses.review import ReviewDistillation
+from tfkd.losses.selectivity import NeuronSelectivityTransfer
+from tfkd.losses.similarity import ProbabilisticTransfer, SimilarityPreserving
+from tfkd.losses.transformed import TransformedTeacherMatching
+from tfkd.losses.variational import VariationalDistillation
 
 __all__ = [
+    "AnnealedDistillation",
+    "AttentionTransfer",
+    "BatchRelationDistillation",
+    "ClassAttentionTransfer",
+    "ClassRelationDistillation",
+    "ContrastiveDistillation",
+    "CorrelationDistillation",
     "CosineDistillation",
+    "DecoupledDistillation",
     "DistillationLoss",
+    "EnhancedTargetDistillation",
     "EnsembleDistillation",
     "FeatureDistillation",
     "LogitsDistillation",
+    "NeuronSelectivityTransfer",
+    "NormalizedDistillation",
+    "ProbabilisticTransfer",
+    "RefinedDistillation",
+    "RelationalDistillation",
+    "ReviewDistillation",
     "SelfDistillation",
+    "SimilarityPreserving",
+    "TransformedTeacherMatching",
+    "VariationalDistillation",
     "get",
 ]

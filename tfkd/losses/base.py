@@ -52,12 +52,16 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
             with the gradient stopped.
         needs: names of what `call` gets by keyword: "labels" as the data gives them; "index", the
             numbers of the examples in the data, int64, shape (batch,); "heads", the pair of the
-            teacher's and the student's `tfkd.heads.Head`; "training", whether the student trains.
+            teacher's and the student's `tfkd.heads.Head`; "training", whether the student trains;
+            "progress", the share of the training that is done, a scalar from 0 to 1.
+        settings: names of the constructor's further arguments, which are attributes too: what
+            `get_config` holds beside the names.
     """
 
     adapts = False
     taught_by = "teacher"
     needs = ()
+    settings = ()
 
     def __init__(
         self,
@@ -162,7 +166,10 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
 
     def check_tensors(self, teacher, student):
         """Raises ValueError where the two tensors to compare, adapted by now, differ in shape."""
-        if self.adapts != "itself" and not _compatible(teacher.shape, student.shape, whole=True):
+        if self.adapts == "itself":
+            shapes = (teacher, student)
+            self.check_shapes(*(keras.tree.map_structure(_static_shape, s) for s in shapes))
+        elif not _compatible(teacher.shape, student.shape, whole=True):
             raise ValueError(
                 f"{type(self).__name__} compares tensors of one shape and broadcasts nothing: the "
                 f"teacher's is {tuple(teacher.shape)}, the student's {tuple(student.shape)}. "
@@ -198,7 +205,7 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
             ) from error
         return sum(
             loss(_member(teacher_outputs, name), _member(student_outputs, name), sample_weight)
-            for loss, name in _members(self)
+            for loss, name in members(self)
         )
 
     def get_config(self):
@@ -206,7 +213,12 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
             "teacher_layer_name": self.teacher_layer_name,
             "student_layer_name": self.student_layer_name,
             "name": self.name,
+            **{name: getattr(self, name) for name in self.settings},
         }
+
+    def coefficient(self, name):
+        """The current value of a `Coefficient` of the loss, a float32 scalar for the step."""
+        return getattr(type(self), name).tensor(self)
 
 
 class Softened:
@@ -218,55 +230,6 @@ class Softened:
     def temperature_tensor(self):
         """T as a float32 scalar, read when the step runs."""
         return Softened.temperature.tensor(self)
-
-
-class StructuredLoss(DistillationLoss):
-    """A loss whose `loss=` may be one formula, or a list or dict of them, one for each output."""
-
-    def __init__(self, loss, **kwargs):
-        super().__init__(**kwargs)
-        self._check_formulas(loss)
-        self.loss = loss
-
-    def terms(self):
-        if not isinstance(self.loss, list | tuple | dict):
-            return super().terms()
-        if self.teacher_layer_name or self.student_layer_name:
-            raise ValueError(
-                f"{type(self).__name__} got a formula for each output and layer names as well. Use "
-                "one loss object for each pair of layers."
-            )
-        return [(loss, name, name) for loss, name in _members(self)]
-
-    def _check_formulas(self, loss):
-        formulas = keras.tree.flatten(loss)
-        if all(formula is None for formula in formulas):
-            raise ValueError(
-                f"{type(self).__name__} needs at least one formula that is not `None`, got "
-                f"{loss!r}."
-            )
-        for formula in formulas:
-            if formula is not None:
-                self.formula(formula)
-
-    def formula(self, loss):
-        """The function of (teacher, student) behind one entry of `loss`; ValueError if unknown."""
-        raise NotImplementedError
-
-    def call(self, teacher, student):
-        return self.formula(self.loss)(teacher, student)
-
-    def get_config(self):
-        serialize = keras.saving.serialize_keras_object
-        formulas = keras.tree.map_structure(
-            lambda loss: loss if loss is None or isinstance(loss, str) else serialize(loss),
-            self.loss,
-        )
-        return {**super().get_config(), "loss": formulas}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "loss": _deserialize(config["loss"])})
 
 
 def aligned(weights, values):
@@ -316,6 +279,10 @@ def _owned(value):
     return bool(flat) and all(isinstance(part, keras.Layer | keras.Variable) for part in flat)
 
 
+def _static_shape(tensor):
+    return tuple(tensor.shape)
+
+
 def _in_float32(tensor):
     return ops.cast(ops.convert_to_tensor(tensor), "float32")
 
@@ -334,17 +301,7 @@ def _compatible(first, second, whole=False):
     return tf.TensorShape(tuple(first)[start:]).is_compatible_with(tuple(second)[start:])
 
 
-def _deserialize(loss):
-    if isinstance(loss, dict) and "class_name" in loss:
-        return keras.saving.deserialize_keras_object(loss)
-    if isinstance(loss, dict):
-        return {name: _deserialize(member) for name, member in loss.items()}
-    if isinstance(loss, list | tuple):
-        return [_deserialize(member) for member in loss]
-    return loss
-
-
-def _members(loss):
+def members(loss):
     """(loss of one output, its key) for each entry of a structured loss; else [(loss, None)]."""
     formulas = getattr(loss, "loss", None)
     if isinstance(formulas, dict):

@@ -7,8 +7,8 @@ import tensorflow as tf
 from keras import ops
 
 from tfkd import _keras
-from tfkd.losses.base import StructuredLoss
 from tfkd.losses.logits import keras_formula, keras_loss, kind_of
+from tfkd.losses.structured import StructuredLoss
 
 # Below this the standard deviation of a feature counts as no scale at all.
 _EPSILON = 1e-6
@@ -57,15 +57,22 @@ def cosine_distance(teacher, student):
 
     A zero vector has cosine 0 with everything, and a finite gradient.
     """
-    product = ops.sum(_unit(teacher) * _unit(student), axis=-1)
+    product = ops.sum(unit(teacher) * unit(student), axis=-1)
     return 1.0 - product
 
 
-def _unit(vectors):
-    squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    scales = ops.rsqrt(ops.maximum(squares, _EPSILON**2))
+def unit(vectors, axis=-1, smallest=_EPSILON):
+    """Vectors of length 1 of the same direction; zero, without a gradient, below a length.
+
+    Args:
+        vectors: float tensor.
+        axis: along which each vector lies.
+        smallest: length up to which a vector has no direction.
+    """
+    squares = ops.sum(ops.square(vectors), axis=axis, keepdims=True)
+    scales = ops.rsqrt(ops.maximum(squares, smallest**2))
     # No direction, no gradient: 1 / length would make it a million times too large.
-    return ops.where(squares > _EPSILON**2, vectors * scales, 0.0)
+    return ops.where(squares > smallest**2, vectors * scales, 0.0)
 
 
 _FORMULAS = {

@@ -8,7 +8,9 @@ import keras
 from keras import ops
 
 from tfkd import _keras
-from tfkd.losses.base import Softened, StructuredLoss
+from tfkd.losses.base import Softened
+from tfkd.losses.standardization import standardized
+from tfkd.losses.structured import StructuredLoss
 
 
 def softened_kl(teacher_logits, student_logits, temperature):
@@ -93,9 +95,13 @@ class LogitsDistillation(Softened, StructuredLoss):
             None for its only output.
         student_layer_name: the same for the student.
         name: name of the loss's metric.
+        standardize: whether the logits of each example are standardised over the classes first (Sun
+            et al. 2024, arXiv:2403.01427; temperature 2 and a weight of 9 in its experiments). The
+            student's logits may then have any scale, which the loss on the labels decides.
 
     Raises:
-        ValueError: temperature not positive, or an unknown loss or activation. In a Distiller:
+        ValueError: temperature not positive, an unknown loss or activation, or independent labels
+            to standardise. In a Distiller:
             heads that contradict each other, a single number that nothing says is log-odds, or an
             output that is neither known to hold logits nor looks like logits.
     """
@@ -110,6 +116,7 @@ class LogitsDistillation(Softened, StructuredLoss):
         teacher_layer_name: str | None = None,
         student_layer_name: str | None = None,
         name: str = "logits_distillation",
+        standardize: bool = False,
     ):
         if activation not in (None, "softmax", "sigmoid"):
             raise ValueError(
@@ -117,6 +124,7 @@ class LogitsDistillation(Softened, StructuredLoss):
             )
         self.temperature = temperature
         self.activation = activation
+        self.standardize = bool(standardize)
         super().__init__(
             loss,
             teacher_layer_name=teacher_layer_name,
@@ -141,15 +149,20 @@ class LogitsDistillation(Softened, StructuredLoss):
         return lambda teacher, student: formulas[kind](teacher, student, self.temperature_tensor)
 
     def call(self, teacher, student, heads=None):
-        loss = keras_loss(self.loss)
-        if kind_of(loss) not in _KINDS:  # a distance between logits, whatever they mean
-            return self.formula(loss)(teacher, student)
-        activation = self.activation or ("sigmoid" if kind_of(loss) in _BINARY else None)
-        if heads is None:
+        loss, form = keras_loss(self.loss), "softmax"
+        if kind_of(loss) in _KINDS:  # else a distance between logits, whatever they mean
+            activation = self.activation or ("sigmoid" if kind_of(loss) in _BINARY else None)
             form = activation or ("sigmoid" if student.shape[-1] == 1 else "softmax")
-            return self.formula(loss, form)(teacher, student)
-        form = form_of(self, heads, student.shape[-1], activation)
-        teacher, student = known_logits(self, (teacher, student), heads)
+            if heads is not None:
+                form = form_of(self, heads, student.shape[-1], activation)
+                teacher, student = known_logits(self, (teacher, student), heads)
+        if self.standardize:
+            if form == "sigmoid":
+                raise ValueError(
+                    f"{self.name} standardises the logits over the classes, but independent labels "
+                    "are no classes of one distribution. Leave standardize out."
+                )
+            teacher, student = standardized(teacher), standardized(student)
         return self.formula(loss, form)(teacher, student)
 
     def _scaled(self, function):
@@ -165,6 +178,7 @@ class LogitsDistillation(Softened, StructuredLoss):
             **super().get_config(),
             "temperature": self.temperature,
             "activation": self.activation,
+            "standardize": self.standardize,
         }
 
 

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from tfkd.losses.base import DistillationLoss, Softened
+from tfkd.losses.classes import classes_of
 from tfkd.losses.logits import known_logits, softened_kl
 
 
@@ -198,10 +199,3 @@ def _names(names, role):
             f'such as ["branch_1_1", "branch_1_2", "output"]; got {names!r}.'
         )
     return tuple(names)
-
-
-def classes_of(labels):
-    """Labels given as integers, as a column of them, or one-hot: int32 tensor, shape (batch,)."""
-    if len(labels.shape) == 2 and labels.shape[-1] != 1:
-        return ops.argmax(labels, axis=-1)
-    return ops.cast(ops.reshape(labels, (-1,)), "int32")

@@ -25,27 +25,44 @@ from tfkd import _lazy
 if TYPE_CHECKING:
     from tfkd.models.branches import with_branches
     from tfkd.models.exits import exit_names, single_exit, trunk, vote, with_exits
+    from tfkd.models.linear_heads import (
+        features_layer,
+        pooled_layer,
+        with_class_maps,
+        with_teacher_head,
+    )
+    from tfkd.models.stage_heads import with_stage_heads
 
 _HOMES = {
     "exit_names": "tfkd.models.exits",
+    "features_layer": "tfkd.models.linear_heads",
+    "pooled_layer": "tfkd.models.linear_heads",
     "single_exit": "tfkd.models.exits",
     "trunk": "tfkd.models.exits",
     "vote": "tfkd.models.exits",
     "with_branches": "tfkd.models.branches",
+    "with_class_maps": "tfkd.models.linear_heads",
     "with_exits": "tfkd.models.exits",
+    "with_stage_heads": "tfkd.models.stage_heads",
+    "with_teacher_head": "tfkd.models.linear_heads",
 }
 
 __all__ = [
     "build",
     "check_name",
     "exit_names",
+    "features_layer",
     "names",
+    "pooled_layer",
     "single_exit",
     "stages",
     "trunk",
     "vote",
     "with_branches",
+    "with_class_maps",
     "with_exits",
+    "with_stage_heads",
+    "with_teacher_head",
 ]
 
 MIN_SIZE = 8  # pixels a side

@@ -28,7 +28,7 @@ def checked(model, at, growth):
         ValueError: no classifier of one output, no stages, unknown layers, maps that cannot be
             forked.
     """
-    _check_backbone(model, growth)
+    check_backbone(model, growth)
     if at is None:
         stages = tap_points.stage_ends(model)
         if len(stages) < 2:
@@ -85,6 +85,11 @@ def opened_copy(model, paths):
     opened = dict(copy.output)
     logits = opened.pop(_OWN)
     return copy.input, opened, logits
+
+
+def made_by(tensor):
+    """The layer or operation that gives a symbolic tensor."""
+    return tensor._keras_history.operation
 
 
 def narrowed(model, names, name):
@@ -153,7 +158,7 @@ def _copy(model, paths, as_logits=False):
         inner.setdefault(head, []).append(rest)
     # Neither compiled nor Sequential, whatever the model is.
     bare = keras.Model(*_ends(model), name=model.name)
-    last = bare.outputs[0]._keras_history.operation if as_logits else None
+    last = made_by(bare.outputs[0]) if as_logits else None
     copies, opened = {}, {}
 
     def copy_once(layer):
@@ -185,7 +190,7 @@ def _copy(model, paths, as_logits=False):
         lambda tensor: keras.Input(
             batch_shape=tensor.shape,
             dtype=tensor.dtype,
-            name=tensor._keras_history.operation.name,
+            name=made_by(tensor).name,
         ),
         bare.input,
     )
@@ -235,7 +240,13 @@ def _is_functional(layer):
     return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
 
 
-def _check_backbone(model, growth):
+def check_backbone(model, growth):
+    """Raises TypeError or ValueError unless a model is a classifier whose graph can be changed.
+
+    Args:
+        model: what the caller gave.
+        growth: what it is to get, in the plural, for messages.
+    """
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"The backbone must be a keras.Model; given {type(model).__name__}. Build one with "

@@ -6,6 +6,7 @@ Nothing here imports TensorFlow before settings, files and directory have been c
 import os
 
 from tfkd import recipes
+from tfkd._extras import needs_extra
 from tfkd.export.errors import ExportCheckError
 from tfkd.runs import exports
 from tfkd.runs.directory import EXPORT, EXPORT_RECORD, RECORD, RunDirectory
@@ -63,12 +64,14 @@ def distill(settings, out, overwrite=False, resume=False):
         ExportCheckError: the export that `settings.export` asked for failed; the run is finished.
     """
     settings = settings.resolved()
+    if settings.exports:
+        needs_extra("export", "tfkd distill --export")
     record, directory = _run(distill_table(settings), out, overwrite, resume)
     return exported(record, directory, settings).content()
 
 
 def run_recipe(name, settings, out, ablate=False, overwrite=False, resume=False):
-    """Trains the student alone, with plain logit distillation and by a recipe; compares them.
+    """Trains the student alone, distilled by the defaults and by a recipe; compares them.
 
     As `distill`, with these rows.
 
@@ -220,6 +223,7 @@ def export_run(run, settings, out=None, check=True, row=None, data=(), data_dir=
         ExportCheckError: an export does not do what the student does; nothing is published.
         ValueError: the student cannot be exported, or the run's data or files changed.
     """
+    needs_extra("export", "tfkd export")
     directory = RunDirectory(run)
     record = directory.record()
     record.row(row)
@@ -271,6 +275,7 @@ def serve_runs(paths, files=None, host="127.0.0.1", rest_port=8501, grpc_port=85
     Raises:
         FileNotFoundError, ValueError: nothing there that can be served. OSError: a port is taken.
     """
+    needs_extra("serve", "tfkd serve")
     models = exports.bases(paths)
     import_tensorflow()
     from tfkd.export import serve, write_serving_files

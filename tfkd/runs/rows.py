@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import tfkd
 from tfkd import recipes
 from tfkd.recipes import base, hints
+from tfkd.runs import methods
 from tfkd.settings import SettingsError, TrainingSettings
 from tfkd.settings.compare import FULL
 from tfkd.settings.distill import NONE, plain
 
-ALONE, DISTILLED, PLAIN = "alone", "distilled", "logit distillation"
+ALONE, DISTILLED = "alone", "distilled"
 SEARCHED, DEFAULTS = "searched", "defaults"
 
 
@@ -78,7 +79,9 @@ def distillation_terms(settings, teacher, student):
     """
     terms = []
     if settings.logits_weight:
-        loss = tfkd.losses.LogitsDistillation(settings.temperature)
+        loss = tfkd.losses.AnnealedDistillation(settings.softness)
+        if settings.temperature is not None:
+            loss = tfkd.losses.LogitsDistillation(settings.temperature)
         terms.append((loss, settings.logits_weight))
     wanted = settings.hints if settings.hint_weight else NONE
     pairs = hints.pairs(wanted, teacher, student)
@@ -93,6 +96,8 @@ def distillation_terms(settings, teacher, student):
 
 def distilled(settings, teacher, student):
     """The `System` of `tfkd distill`: labels have their weight, distillation the rest of 1."""
+    if settings.loss:
+        return methods.system(settings, teacher, student)
     terms = distillation_terms(settings, teacher, student)
     share = 1.0 - settings.student_loss_weight
     losses, weights = [loss for loss, _ in terms], [share * weight for _, weight in terms]
@@ -133,10 +138,10 @@ def distill_table(settings):
 
 
 def recipe_table(recipe, settings, ablate=False):
-    """The rows of a recipe: the student alone, plain logit distillation, the recipe, ablations."""
+    """The rows of a recipe: the student alone, distilled by the defaults, the recipe, ablations."""
     rows = [
         Row(ALONE, settings),
-        Row(PLAIN, settings, lambda own, _, student: base.plain(own, student), baseline=ALONE),
+        Row(DISTILLED, settings, lambda _, __, student: base.plain(student), baseline=ALONE),
         Row(recipe.name, settings, recipe.build, recipe.name, ALONE),
     ]
     if ablate:

@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from tfkd import data, evaluation, fingerprints
-from tfkd.data.tfds_source import find_builder
+from tfkd.data.loading import is_tfds_name
 from tfkd.runs import models, teacher_check
 from tfkd.runs.directory import label_names_beside
 from tfkd.runs.knowledge import tensors_of
@@ -200,7 +200,7 @@ def with_folders(settings):
 
     def absolute(name, data_dir):
         known = name in data.names() or not os.path.isdir(name)
-        return name if known or find_builder(name, data_dir) else os.path.abspath(name)
+        return name if known or is_tfds_name(name, data_dir) else os.path.abspath(name)
 
     names = settings.data
     if isinstance(names, str):

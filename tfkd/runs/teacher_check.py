@@ -13,7 +13,9 @@ from scipy.optimize import linear_sum_assignment
 from tfkd import evaluation
 
 DEVIATIONS = 3.0  # that a difference must exceed to count as one
-BADLY_CALIBRATED = 0.05  # calibration error from which a teacher is said to be so
+# A teacher is said to be badly calibrated from this calibration error, or from so many times the
+# cross-entropy that one temperature gives: one that is nearly always right has no large error.
+LARGE_ERROR, LARGE_RATIO = 0.05, 1.25
 GO_ON = "Give the teacher of these data; or, if it is meant to be so, --any-teacher."
 # What is assumed of the students' accuracy, as long as nothing better is known.
 ACCURACY = 0.9
@@ -186,7 +188,9 @@ def _not_finite(name, answers, labels, info):
     if not broken.any():
         return []
     hit, sizes = np.unique(labels[broken], return_counts=True)
-    if len(hit) == 1:
+    if broken.all():
+        where = "all of them"
+    elif len(hit) == 1:
         all_of_it = sizes[0] == (labels == hit[0]).sum()
         where = f'all of the class "{info.label_names[hit[0]]}"'
         where += " (every image of it)" * bool(all_of_it)
@@ -257,13 +261,14 @@ def _constant(answers):
 
 
 def _badly_calibrated(name, answers, labels):
-    """A calibration error that one temperature would lower, beyond what chance explains."""
+    """Confidence that one temperature would better, beyond what chance explains."""
     temperature = evaluation.fitted_temperature(answers, labels)
     own = evaluation.quality(answers, labels)
     fitted = evaluation.quality(answers / temperature, labels)
     # The likelihood-ratio statistic of one parameter: squared standard deviations.
     ratio = 2 * len(labels) * (own["cross_entropy"] - fitted["cross_entropy"])
-    if own["calibration_error"] < BADLY_CALIBRATED or ratio < DEVIATIONS**2:
+    costly = own["cross_entropy"] > LARGE_RATIO * fitted["cross_entropy"]
+    if ratio < DEVIATIONS**2 or not (costly or own["calibration_error"] > LARGE_ERROR):
         return []
     too_sure = temperature > 1
     text = (
@@ -271,9 +276,8 @@ def _badly_calibrated(name, answers, labels):
         f"on validation its cross-entropy is {own['cross_entropy']:.3f} nats and its calibration "
         f"error {100 * own['calibration_error']:.1f} %; with its logits divided by a temperature "
         f"of {temperature:.2f}, fitted there, {fitted['cross_entropy']:.3f} nats and "
-        f"{100 * fitted['calibration_error']:.1f} %. Students learn that too: a "
-        f"{'higher' if too_sure else 'lower'} --temperature counters it, and --calibrate corrects "
-        "a student that is exported."
+        f"{100 * fitted['calibration_error']:.1f} %. The default targets have a softness of their "
+        f"own; a fixed --temperature should be {'higher' if too_sure else 'lower'} for it."
     )
     return [Finding(text)]
 

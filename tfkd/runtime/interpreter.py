@@ -5,6 +5,8 @@ import os
 
 import numpy as np
 
+from tfkd._extras import needs_extra
+
 
 class Interpreter:
     """Runs a file's signatures; any batch size. Needs LiteRT alone, no TensorFlow.
@@ -19,9 +21,11 @@ class Interpreter:
 
     Raises:
         ValueError, RuntimeError: the interpreter refuses the file.
+        ModuleNotFoundError: the extra "export" is not installed.
     """
 
     def __init__(self, path, threads=1):
+        needs_extra("export", "Running a .tflite file")
         from ai_edge_litert import interpreter
 
         self._interpreter = interpreter.Interpreter(model_path=os.fspath(path), num_threads=threads)

@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
+from tfkd import defaults
+from tfkd.settings import methods
 from tfkd.settings.base import Above0, AtLeast0, Names, SettingsError, Share, Texts, near, options
 from tfkd.settings.export import EXPORTS
 from tfkd.settings.training import TrainingSettings
@@ -33,22 +35,26 @@ def _checked_hints(hints):
 Hints = Annotated[Texts, BeforeValidator(_checked_hints)]
 
 # What a recipe brings of its own.
-LOSSES = ("temperature", "student_loss_weight", "logits_weight", "hints", "hint_weight")
+LOSSES = ("softness", "temperature", "student_loss_weight", "logits_weight", "hints", "hint_weight")
 
 
 class DistillSettings(TrainingSettings):
     """Everything that decides what `tfkd distill` trains and measures."""
 
-    temperature: Above0 = 4.0
-    """Softens both models' logits."""
-    student_loss_weight: Share = 0.1
+    softness: Annotated[float, Field(gt=0, lt=1)] = defaults.SOFTNESS
+    """How soft the teacher's targets are at the beginning: their entropy, of a uniform guess's."""
+    temperature: Above0 | None = None
+    """Soften both models' logits by one temperature, all the time, instead."""
+    student_loss_weight: Share = defaults.STUDENT_LOSS_WEIGHT
     """Weight of the loss on labels; distillation has the rest of 1."""
     logits_weight: AtLeast0 = 1.0
     """Weight of the distilled logits."""
-    hints: Hints = AUTO
+    hints: Hints = NONE
     """auto (stage ends, the deepest first), none, or TEACHER_LAYER:STUDENT_LAYER (repeatable)."""
     hint_weight: AtLeast0 = 0.1
     """Weight of each hint."""
+    loss: Names = ()
+    """Distil by these losses instead, NAME or NAME:WEIGHT (repeatable), see tfkd losses."""
     recipe: str | None = None
     """Distil by the losses (and the exits or branches) of a recipe, see tfkd recipes."""
     recipe_options: options("--recipe-option")
@@ -68,11 +74,17 @@ class DistillSettings(TrainingSettings):
 
     def check(self):
         super().check()
+        if self.temperature is not None and "softness" in self.given():
+            raise SettingsError(
+                "softness and temperature are two ways to soften the teacher's targets: give one."
+            )
         if self.calibrate and not self.exports:
             raise SettingsError(
                 "calibrate is of the exported student, but nothing is exported. Say what to export "
                 "(--export saved_model,int8), or calibrate later: tfkd export RUN --calibrate."
             )
+        if self.loss:
+            return methods.check(self, LOSSES)
         if self.recipe is None:
             if not self.logits_weight and (self.hints == NONE or not self.hint_weight):
                 raise SettingsError(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tfkd.tuning.hypermodel import DistillationHyperModel
     from tfkd.tuning.objectives import objective
     from tfkd.tuning.results import mean_and_std, pareto, trials
+    from tfkd.tuning.spaces import weight_range
     from tfkd.tuning.tuners import (
         BayesianOptimization,
         GridSearch,
@@ -53,6 +54,7 @@ _HOMES = {
     "objective": "tfkd.tuning.objectives",
     "pareto": "tfkd.tuning.results",
     "trials": "tfkd.tuning.results",
+    "weight_range": "tfkd.tuning.spaces",
 }
 
 __all__ = [
@@ -68,5 +70,6 @@ __all__ = [
     "objective",
     "pareto",
     "trials",
+    "weight_range",
 ]
 __getattr__, __dir__ = _lazy.attributes(__name__, _HOMES)

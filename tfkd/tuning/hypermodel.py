@@ -24,13 +24,15 @@ from tfkd.tuning.reuse import (
 
 # How many compiled Distillers of different structure are kept for later trials.
 KEPT = 4
+# Which loss has such a number.
+_EXAMPLES = {"temperature": "LogitsDistillation", "softness": "AnnealedDistillation"}
 
 
 class DistillationHyperModel(keras_tuner.HyperModel):
     """Distillations to search among: a student, a teacher, losses, and what may move.
 
     Works in every tuner of KerasTuner, chief and workers included. Its hyperparameters are
-    "student_loss_weight", "temperature", "learning_rate" and, for each loss, "<loss name>_weight",
+    "student_loss_weight", "temperature", "softness", "learning_rate" and "<loss name>_weight",
     as far as they are given as `Range` or `Choice`, and whatever the factories ask of `hp`
     themselves. Their defaults are the published baseline; the tuners of `tfkd.tuning` begin there.
 
@@ -54,8 +56,9 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         metrics: metrics of the student, names or objects.
         teacher_metrics: list of metrics that compare student and teacher, such as
             `tfkd.metrics.TeacherAgreement()`.
-        student_loss_weight, temperature, learning_rate: a number, `Range` or `Choice`.
-            `temperature` is that of every loss that has one; None leaves the losses' own.
+        student_loss_weight, temperature, softness, learning_rate: a number, `Range` or `Choice`.
+            `temperature` and `softness` are those of every loss that has one; None leaves the
+            losses' own.
         distillation_loss_weights: list of the same, one for each loss; 1.0 by default.
         optimizer: function of the learning rate that returns a new optimizer. A learning rate
             within a schedule is searched as well: `lambda rate: Adam(CosineDecay(rate, 1000))`.
@@ -80,6 +83,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         student_loss_weight=spaces.STUDENT_LOSS_WEIGHT.baseline,
         distillation_loss_weights=None,
         temperature=None,
+        softness=None,
         learning_rate=spaces.LEARNING_RATE.baseline,
         optimizer=keras.optimizers.Adam,
         knowledge_shapes=None,
@@ -94,28 +98,31 @@ class DistillationHyperModel(keras_tuner.HyperModel):
             )
         spaces.STUDENT_LOSS_WEIGHT.check(student_loss_weight)
         spaces.LEARNING_RATE.check(learning_rate)
-        if temperature is not None:
-            spaces.TEMPERATURE.check(temperature)
+        self._coefficients = {"temperature": temperature, "softness": softness}
+        self._coefficients = {n: own for n, own in self._coefficients.items() if own is not None}
+        for attribute, given in self._coefficients.items():
+            spaces.OF_LOSSES[attribute].check(given)
         if not callable(distillation_losses):
             distillation_losses = validation.losses(distillation_losses)
-            if temperature is not None and not _softening(map(losses.get, distillation_losses)):
-                raise ValueError(_NO_TEMPERATURE)
+            self._check_coefficients(map(losses.get, distillation_losses), ValueError)
             validation.weights(distillation_loss_weights, len(distillation_losses))
         for weight in distillation_loss_weights or ():
             spaces.LOSS_WEIGHT.check(weight)
         self._student, self._teacher, self._losses = student, teacher, distillation_losses
         self._loss, self._metrics, self._optimizer = loss, metrics, optimizer
         self._teacher_metrics = list(teacher_metrics)
-        self._student_loss_weight, self._temperature = student_loss_weight, temperature
+        self._student_loss_weight = student_loss_weight
         self._weights, self._learning_rate = distillation_loss_weights, learning_rate
         self._knowledge_shapes, self.seed = knowledge_shapes, seed
-        free = [student_loss_weight, temperature, learning_rate, *(distillation_loss_weights or ())]
+        free = [student_loss_weight, learning_rate, *self._coefficients.values()]
+        free += distillation_loss_weights or ()
         self._searches_numbers = any(map(is_space, free))
         if not (self._searches_numbers or _asks(student) or callable(distillation_losses)):
             raise ValueError(
                 "There is nothing to search: every weight is a plain number. Give one of "
-                "student_loss_weight, distillation_loss_weights, temperature or learning_rate as "
-                "tfkd.tuning.Range(low, high) or tfkd.tuning.Choice(values), or a student(hp)."
+                "student_loss_weight, distillation_loss_weights, temperature, softness or "
+                "learning_rate as tfkd.tuning.Range(low, high) or tfkd.tuning.Choice(values), or a "
+                "student(hp)."
             )
         self._unused = []  # (AskedHyperparameters, ReusableDistiller), the latest last
         self._in_use = None  # the pair that the last `build` gave away
@@ -134,10 +141,10 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         distiller.student_loss_weight = spaces.STUDENT_LOSS_WEIGHT.value(
             self._student_loss_weight, hp
         )
-        if self._temperature is not None:
-            temperature = spaces.TEMPERATURE.value(self._temperature, hp)
-            for loss in _softening(distiller.distillation_losses):
-                loss.temperature = temperature
+        for attribute, given in self._coefficients.items():
+            value = spaces.OF_LOSSES[attribute].value(given, hp)
+            for loss in _with(attribute, distiller.distillation_losses):
+                setattr(loss, attribute, value)
         if self._weights is not None:
             distiller.distillation_loss_weights = [
                 spaces.LOSS_WEIGHT.value(weight, hp, f"{tracker.name}_weight")
@@ -230,8 +237,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
                 "with a keras.Input, or after model.build(shape)), and where there is no teacher "
                 "give knowledge_shapes=TeacherCache(directory).knowledge_shapes."
             )
-        if self._temperature is not None and not _softening(distiller.distillation_losses):
-            raise keras_tuner.errors.FatalValueError(_NO_TEMPERATURE)
+        self._check_coefficients(distiller.distillation_losses, keras_tuner.errors.FatalValueError)
         others = [rate]
         if is_space(self._learning_rate):
             others = self._learning_rate.extremes
@@ -251,7 +257,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
     def _own(self, given):
         """Losses for one Distiller: those that will be changed or own layers are copied."""
         return [
-            _copy(loss) if _softening([loss]) or _may_own_layers(loss) else loss
+            _copy(loss) if _changeable(loss) or _may_own_layers(loss) else loss
             for loss in map(losses.get, given)
         ]
 
@@ -274,23 +280,29 @@ class DistillationHyperModel(keras_tuner.HyperModel):
             raise keras_tuner.errors.FatalValueError(str(error)) from error
         self._checked[model] = str(wanted)
 
+    def _check_coefficients(self, given, error):
+        """Raises an error where a number is given that no loss has."""
+        given = list(given)
+        for attribute in self._coefficients:
+            if not _with(attribute, given):
+                raise error(
+                    f"{attribute} is given, but none of the distillation losses has one that can "
+                    f"be set; leave it out, or distil by tfkd.losses.{_EXAMPLES[attribute]}()."
+                )
+
     def _changing(self, distiller):
         """{metric: why it does not mean the same in every trial}."""
         changing = {}
         for tracker, loss in zip(
             distiller.loss_trackers, distiller.distillation_losses, strict=True
         ):
-            if is_space(self._temperature) and _softening([loss]):
-                changing[tracker.name] = "a loss at a temperature that is searched"
+            searched = [n for n, own in self._coefficients.items() if is_space(own)]
+            searched = [n for n in searched if _with(n, [loss])]
+            if searched:
+                changing[tracker.name] = f"a loss at a {searched[0]} that is searched"
             elif callable(self._losses):
                 changing[tracker.name] = "a loss that may be another one in each trial"
         return changing
-
-
-_NO_TEMPERATURE = (
-    "temperature is given, but none of the distillation losses has one that can be set; leave it "
-    "out, or distil logits: tfkd.losses.LogitsDistillation()."
-)
 
 
 def _asks(factory):
@@ -302,15 +314,19 @@ def _asks(factory):
     )
 
 
-def _softening(given):
-    """The losses whose temperature can be set, also those inside other losses."""
+def _with(attribute, given):
+    """The losses that have a coefficient of a name, also those inside other losses."""
     found = []
     for loss in given:
         while isinstance(getattr(loss, "loss", None), losses.DistillationLoss):
             loss = loss.loss
-        if isinstance(getattr(type(loss), "temperature", None), Coefficient):
+        if isinstance(getattr(type(loss), attribute, None), Coefficient):
             found.append(loss)
     return found
+
+
+def _changeable(loss):
+    return any(_with(attribute, [loss]) for attribute in spaces.OF_LOSSES)
 
 
 def _may_own_layers(loss):

@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from tfkd.published import METHODS, TEMPERATURE
 from tfkd.settings.distill import DistillSettings
-from tfkd.spaces import is_space, number
+from tfkd.spaces import Range, is_space, number
 
 
 @dataclass(frozen=True)
@@ -50,5 +51,29 @@ def _default(name):
 
 STUDENT_LOSS_WEIGHT = Quantity("student_loss_weight", _default("student_loss_weight"), high=1.0)
 LOSS_WEIGHT = Quantity("distillation_loss_weights", _default("logits_weight"))
-TEMPERATURE = Quantity("temperature", _default("temperature"), positive=True)
+TEMPERATURE = Quantity("temperature", TEMPERATURE, positive=True)
 LEARNING_RATE = Quantity("learning_rate", _default("learning_rate"), positive=True)
+SOFTNESS = Quantity("softness", _default("softness"), high=1.0, positive=True)
+OF_LOSSES = {"temperature": TEMPERATURE, "softness": SOFTNESS}  # numbers that losses have
+
+
+def weight_range(loss):
+    """A `Range` for the weight of a loss of `tfkd.losses`, log-spaced around the published one.
+
+    The published weights of the methods span five orders of magnitude; the range is a tenth to ten
+    times as much, and a search begins at the weight itself. They stand beside the loss on the
+    labels in full, `Distiller(..., independent_weights=True, student_loss_weight=1.0)`.
+
+    ```python
+    weights = [tfkd.tuning.weight_range(loss) for loss in losses]  # distillation_loss_weights
+    ```
+
+    Args:
+        loss: a loss, or the name of its class. What `tfkd losses` does not list has 1.0.
+    """
+    name = loss if isinstance(loss, str) else type(loss).__name__
+    published = [method.weight for method in METHODS.values() if method.loss == name]
+    if getattr(loss, "standardize", False) and name == "LogitsDistillation":
+        published = [METHODS["standardized"].weight]
+    weight = published[0] if published else LOSS_WEIGHT.baseline
+    return Range(weight / 10, weight * 10, weight, log=True)

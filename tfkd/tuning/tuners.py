@@ -14,6 +14,7 @@ from keras_tuner.src import protos
 from keras_tuner.src.distribute import oracle_chief
 from keras_tuner.src.engine import tuner_utils
 
+from tfkd.progress import Follow
 from tfkd.tuning import checkpoints, oracles
 from tfkd.tuning.oracles import CHECKPOINT
 from tfkd.tuning.race import BEGIN, END, FOLLOWS
@@ -38,6 +39,8 @@ class _Tuner(keras_tuner.Tuner):
         names = {n for kind in kinds for n in inspect.signature(kind.__init__).parameters}
         own = {name: settings.pop(name) for name in names if name in settings}
         oracle = self.oracle_class(objective, **own)
+        # Of what is trained in parts; a worker's own `oracle` would not tell.
+        self._full_epochs = [getattr(oracle, "max_epochs", None), *oracle.race.rungs][-1]
         super().__init__(oracle, hypermodel, **settings)
         if self._is_worker():
             self.oracle.stub = _Waiting(self.oracle.stub, self)
@@ -76,6 +79,7 @@ class _Tuner(keras_tuner.Tuner):
         hp, histories = trial.hyperparameters, []
         if END in hp.values:  # of Hyperband or a race
             settings["epochs"], settings["initial_epoch"] = hp.values[END], hp.values[BEGIN]
+            callbacks = [*callbacks, Follow(self._full_epochs)]
         directory = Path(self.get_trial_dir(trial.trial_id))
         keeper = checkpoints.BestWeights(self.oracle.objective, directory / CHECKPOINT)
         try:

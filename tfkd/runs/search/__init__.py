@@ -3,6 +3,7 @@
 Nothing here imports TensorFlow before settings, files and directory have been checked.
 """
 
+from tfkd._extras import needs_extra
 from tfkd.runs import exported
 from tfkd.runs.directory import SETTINGS, RunDirectory
 from tfkd.runs.tensorflow_output import import_tensorflow
@@ -41,8 +42,10 @@ def search(settings, out, overwrite=False):
         FileNotFoundError: data or a teacher file that is not there.
         TimeoutError: a worker's chief does not answer.
         ChildProcessError: local workers keep dying.
+        ModuleNotFoundError: the extra "tune" is not installed.
         ExportCheckError: the export that `settings.export` asked for failed.
     """
+    needs_extra("tune", "tfkd search")
     settings = settings.resolved()
     settings.check_files()
     directory = RunDirectory(out)

@@ -74,7 +74,8 @@ def _terms(settings, teacher, student):
             'search moves hint_weight, but hints="auto" found no stages to pair. Name the '
             'layers: hints = ["teacher_layer:student_layer"].'
         )
-    logits = any(isinstance(loss, losses.LogitsDistillation) for loss, _ in terms)
+    kinds = (losses.AnnealedDistillation, losses.LogitsDistillation)
+    logits = any(isinstance(loss, kinds) for loss, _ in terms)
     if settings.objective == "val_teacher_agreement" and not logits:
         terms.append((losses.LogitsDistillation(), 0.0))  # so that the outputs are asked for
     return terms
@@ -131,6 +132,7 @@ def hypermodel(setup):
         student_loss_weight=space.get("student_loss_weight", settings.student_loss_weight),
         distillation_loss_weights=[weight for _, weight in setup.terms],
         temperature=space.get("temperature"),
+        softness=space.get("softness"),
         learning_rate=space.get("learning_rate", settings.learning_rate),
         optimizer=lambda rate: training.optimizer(base.replace(learning_rate=rate), steps),
         knowledge_shapes=setup.stored.knowledge_shapes if setup.stored else None,

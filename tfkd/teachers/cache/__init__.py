@@ -15,7 +15,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfkd.batches import INDEX
-from tfkd.data.pipeline import batches_of
+from tfkd.data.pipeline import augmented_labels, batches_of
 from tfkd.data.seeds import view_seed
 from tfkd.heads import Head
 from tfkd.teachers.cache import building, examples, identity, manifest
@@ -179,7 +179,7 @@ class TeacherCache:
         views, augment_seed = self.manifest["views"], self.manifest["seed"]
         _check_views(views_per_step, views)
         records = Records(self.directory, self.manifest)
-        augment = self._checked_augmentation(dataset, batch_size, augment, records)
+        given, augment = augment, self._checked_augmentation(dataset, batch_size, augment, records)
         layout = records.layout
         kinds = layout.kinds[1:]  # without the fingerprint
 
@@ -199,7 +199,8 @@ class TeacherCache:
             for field, kind in zip(fields, kinds, strict=True):
                 field.set_shape((indices.shape[0], *kind.shape))
             if augment is not None:
-                x = augment(x, view_seed(indices, view, augment_seed))
+                seeds = view_seed(indices, view, augment_seed)
+                x, y = augment(x, seeds), augmented_labels(given, y, seeds)
             ones = tf.ones_like(indices, tf.float32)  # replicas can be given no None
             return x, y, ones, {**layout.unpack(fields), INDEX: indices}
 

@@ -1,0 +1,166 @@
+"""Soft targets that sharpen while training: the loss that `tfkd.Distiller` takes unless told."""
+
+import math
+from typing import Literal
+
+import keras
+from keras import ops
+
+from tfkd import defaults
+from tfkd.coefficient import Coefficient
+from tfkd.losses.base import DistillationLoss
+from tfkd.losses.logits import form_of, known_logits
+
+LOWEST, HIGHEST = 0.02, 100.0  # temperatures that are looked for
+HALVINGS = 16  # of the logarithm of that range: T is exact to 0.02 %
+
+
+def softmax_entropy(logits):
+    """Entropy of softmax(logits) in nats: shape (..., classes) to (...)."""
+    logs = ops.log_softmax(logits)
+    return -ops.sum(ops.exp(logs) * logs, axis=-1)
+
+
+def sigmoid_entropy(logits):
+    """Entropy of each independent label sigmoid(logits) in nats, of the same shape."""
+    positive = ops.sigmoid(logits) * ops.log_sigmoid(logits)
+    return -positive - ops.sigmoid(-logits) * ops.log_sigmoid(-logits)
+
+
+def temperature_of(teacher_logits, softness, form="softmax"):
+    """The temperature at which a batch's targets have a given mean entropy.
+
+    Args:
+        teacher_logits: float tensor, shape (batch, ..., classes).
+        softness: scalar between 0 and 1: mean entropy of the targets as a share of that of a
+            uniform guess (log of the number of classes; log 2 for independent labels).
+        form: "softmax" or "sigmoid".
+
+    Returns:
+        Scalar between 0.02 and 100, without a gradient, found by bisection: entropy never falls
+        with T.
+    """
+    entropy, most = softmax_entropy, math.log(teacher_logits.shape[-1])
+    if form == "sigmoid":
+        entropy, most = sigmoid_entropy, math.log(2)
+    wanted = softness * most
+    low = ops.convert_to_tensor(math.log(LOWEST), "float32")
+    high = ops.convert_to_tensor(math.log(HIGHEST), "float32")
+    logits = ops.stop_gradient(teacher_logits)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        too_sharp = ops.mean(entropy(logits / ops.exp(middle))) < wanted
+        low, high = ops.where(too_sharp, middle, low), ops.where(too_sharp, high, middle)
+    return ops.exp((low + high) / 2)
+
+
+@keras.saving.register_keras_serializable(package="tfkd")
+class AnnealedDistillation(DistillationLoss):
+    """Distils logits by targets of a set softness, which falls while training.
+
+    The value of an example is KL(softmax(t / T) || softmax(s / S)) · S², with logits t of the
+    teacher and s of the student. T is not given: in each batch it is what makes the mean entropy of
+    the targets a set share of a uniform guess's, whatever the number of classes and however sure
+    the teacher is. That share falls in a straight line with the progress of `fit`: from `softness`,
+    where the targets tell mostly which classes are alike, to `final_softness`, where they tell the
+    class. The student's own temperature S stays near 1, at which it will be used: the teacher alone
+    is softened (Zheng and Yang 2024, arXiv:2402.11148), less and less (Jafari et al. 2021,
+    arXiv:2104.07163). Choosing T by entropy is tfkd's own; what it was chosen over, and by how
+    much, is in `benchmarks/README.md`.
+
+    ```python
+    distiller = tfkd.Distiller(teacher, student)  # the same as
+    distiller = tfkd.Distiller(
+        teacher, student, tfkd.losses.AnnealedDistillation(), student_loss_weight=0.1
+    )
+    ```
+
+    The progress is `distiller.progress`, which `fit` moves from 0 to 1; in a loop of your own,
+    assign it. Sample weights and masks weigh the values, not the choice of T.
+
+    Args:
+        softness: of the targets at the beginning of `fit`, above 0 and below 1.
+        final_softness: of the targets at its end.
+        student_temperature: S > 0.
+        activation: "softmax" (one class of many) or "sigmoid" (independent labels); by default what
+            the two heads are.
+        teacher_layer_name: output of the teacher that holds logits or probabilities; None for its
+            only one.
+        student_layer_name: the same for the student.
+        name: name of the loss's metric.
+
+    Raises:
+        ValueError: numbers out of range; in a Distiller what `LogitsDistillation` raises.
+    """
+
+    needs = ("heads", "progress")
+    softness = Coefficient(positive=True, maximum=1.0)
+    final_softness = Coefficient(positive=True, maximum=1.0)
+    student_temperature = Coefficient(positive=True)
+
+    def __init__(
+        self,
+        softness: float = defaults.SOFTNESS,
+        final_softness: float = defaults.FINAL_SOFTNESS,
+        student_temperature: float = defaults.STUDENT_TEMPERATURE,
+        activation: Literal["softmax", "sigmoid"] | None = None,
+        teacher_layer_name: str | None = None,
+        student_layer_name: str | None = None,
+        name: str = "annealed_distillation",
+    ):
+        if activation not in (None, "softmax", "sigmoid"):
+            raise ValueError(
+                f'activation must be "softmax", "sigmoid" or None, got {activation!r}.'
+            )
+        super().__init__(teacher_layer_name, student_layer_name, name)
+        self.softness, self.final_softness = softness, final_softness
+        self.student_temperature = student_temperature
+        self.activation = activation
+
+    def call(self, teacher, student, heads=None, progress=1.0):
+        form = self.activation or ("sigmoid" if student.shape[-1] == 1 else "softmax")
+        if heads is not None:
+            form = form_of(self, heads, student.shape[-1], self.activation)
+            teacher, student = known_logits(self, (teacher, student), heads)
+        kind = type(self)
+        start, end = kind.softness.tensor(self), kind.final_softness.tensor(self)
+        softness = start + (end - start) * ops.cast(progress, "float32")
+        own = kind.student_temperature.tensor(self)
+        teacher = teacher / temperature_of(teacher, softness, form)
+        return ops.square(own) * divergence(teacher, student / own, form)
+
+    def get_config(self):
+        names = ("softness", "final_softness", "student_temperature", "activation")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def unless_told(losses, student_loss_weight, outputs=None):
+    """The losses of a Distiller and its weight of the labels, where they are not given.
+
+    Args:
+        losses: as given to the Distiller, or None: then one for each output.
+        student_loss_weight: as given, or None: 0.5, and the default where losses are not given.
+        outputs: names of the student's outputs, as far as they are known; the teacher's are the
+            same.
+    """
+    weight = 0.5
+    if losses is None:
+        weight, losses = defaults.STUDENT_LOSS_WEIGHT, [AnnealedDistillation()]
+        if len(outputs or ()) > 1:
+            kind = AnnealedDistillation
+            losses = [
+                kind(teacher_layer_name=n, student_layer_name=n, name=f"{n}_distillation")
+                for n in outputs
+            ]
+    return losses, weight if student_loss_weight is None else student_loss_weight
+
+
+def divergence(teacher_logits, student_logits, form="softmax"):
+    """KL of two heads in nats, shape (..., classes) to (...); summed over independent labels."""
+    if form == "softmax":
+        teacher, student = ops.log_softmax(teacher_logits), ops.log_softmax(student_logits)
+        return ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
+    teacher, student = teacher_logits, student_logits
+    positive = ops.sigmoid(teacher) * (ops.log_sigmoid(teacher) - ops.log_sigmoid(student))
+    negative = ops.sigmoid(-teacher) * (ops.log_sigmoid(-teacher) - ops.log_sigmoid(-student))
+    return ops.sum(positive + negative, axis=-1)
