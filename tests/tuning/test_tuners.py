@@ -477,7 +477,7 @@ def test_a_full_disk_ends_the_search_and_blames_no_trial(
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
         yield
 
-    for module in ("checkpoints", "results", "tuners"):
+    for module in ("checkpoints", "results", "oracles"):
         with monkeypatch.context() as patched, pytest.raises(Exception) as raised:
             patched.setattr(f"tfkd.tuning.{module}.written", full)
             search(tuner(hypermodel(), max_trials=2), epochs=1)
