@@ -11,6 +11,9 @@ sys.path.insert(0, os.path.abspath(".."))
 from sphinx.util.inspect import stringify_signature  # noqa: E402
 
 import tfkd  # noqa: E402
+from tfkd.runs.tensorflow_output import import_tensorflow  # noqa: E402
+
+import_tensorflow()  # without its notes on this machine
 
 project = "tfkd"
 author = copyright = "The tfkd authors"

@@ -77,7 +77,7 @@ def test_a_command_of_a_page_is_understood(where, command, monkeypatch):
         place = words.index("--config")
         del words[place : place + 2]
     cli.main(words)
-    assert begun or words == ["recipes"] or words[-1] in ("--help", "--version")
+    assert begun or words in (["losses"], ["recipes"]) or words[-1] in ("--help", "--version")
 
 
 def test_the_page_on_serving_is_answered(here):

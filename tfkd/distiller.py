@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from tfkd import _keras, defaults, losses, named_losses, validation
+from tfkd import _keras, losses, named_losses, validation
 from tfkd import fused as kernels
 from tfkd.coefficient import Coefficient, CoefficientList
 from tfkd.fitting import FittedModel
 from tfkd.heads import GivenHead
+from tfkd.losses.annealed import unless_told
 from tfkd.matching import Matching
 from tfkd.taps import Taps, output_names
 from tfkd.teachers import source as sources
@@ -28,30 +29,24 @@ class Distiller(FittedModel):
     ```
 
     The total is `student_loss_weight * student_loss + (1 - student_loss_weight) * sum_i
-    distillation_loss_weights[i] * loss_i`, plus the student's regularisers. A superset of
-    `keras.distillation.Distiller`, whose loss objects it takes as well.
+    distillation_loss_weights[i] * loss_i`, plus regularisers. It takes Keras's losses as well.
 
-    `fit` takes what `keras.Model.fit` takes, and datasets of `(x, y, sample_weight, knowledge)`,
-    where `knowledge` maps "output" and tapped layers to the teacher's stored tensors (then it is
-    not run) and "index" to the examples' numbers. Without labels: `student_loss_weight=0`. Labels
-    given once are those of every output of a student with several (exits, say).
+    `fit` takes what `keras.Model.fit` takes, and datasets of `(x, y, sample_weight, knowledge)`:
+    "output" and tapped layers of the teacher, which is not run then, and "index", the examples'
+    numbers. Without labels: `student_loss_weight=0`. Labels given once are those of every output.
 
     Args:
         teacher: a trained `keras.Model`, or a `keras.layers.TFSMLayer` over a SavedModel: run in
             inference mode, frozen in place, never saved with weights or exported. Or a source of
-            `tfkd.teachers`, or any function from a batch of inputs to arrays, which only
-            `tfkd.TeacherCache.build` calls. None where the data brings stored knowledge, or where
-            the student teaches itself.
-        student: the `keras.Model` to train. Both models are given the same input; what they need
-            (resizing, scaling) they own as layers.
+            `tfkd.teachers`, or a function from inputs to arrays, which only `TeacherCache.build`
+            calls. None where the data brings stored knowledge, or the student teaches itself.
+        student: the `keras.Model` to train. Both get the same input; what they need they own.
         distillation_losses: a loss or a list of losses, see `tfkd.losses`; unless told
-            `tfkd.losses.AnnealedDistillation()`, for each output.
+            `AnnealedDistillation()` for each output.
         distillation_loss_weights: a weight >= 0 for each loss, 1.0 by default.
-        student_loss_weight: weight of the loss on the labels, between 0 and 1; 0.5 unless told,
-            and 0.1 where the losses are not told either.
+        student_loss_weight: of the loss on the labels, 0 to 1; 0.5, or 0.1 without given losses.
         name: name of the model.
-        fused: whether BatchNormalization layers run on TensorFlow's fused kernel, the same numbers
-            to 1e-5; by default where that is the faster way.
+        fused: whether BatchNormalization runs on TensorFlow's kernel; by default where faster.
         independent_weights: whether the total is `student_loss_weight * student_loss + sum_i
             distillation_loss_weights[i] * loss_i`, as papers write it, any weight >= 0.
         separate_inputs: whether the data's `x` is {"teacher": ..., "student": ...}.
@@ -60,11 +55,10 @@ class Distiller(FittedModel):
 
     Attributes:
         student, teacher, distillation_losses: as given; the losses as a list.
-        student_loss_weight, distillation_loss_weights: numbers; assign to change them at any time,
-            without a retrace. The same of `progress`, the share of the training that is done.
+        student_loss_weight, distillation_loss_weights, progress (the share of the training that is
+            done): numbers; assign to change them at any time, without a retrace.
 
-    Raises:
-        ValueError: models, losses, names, shapes or weights that do not fit together.
+    Raises ValueError: models, losses, names, shapes or weights that do not fit together.
     """
 
     student_loss_weight = Coefficient(maximum=lambda own: None if own.independent_weights else 1.0)
@@ -87,12 +81,9 @@ class Distiller(FittedModel):
     ):
         super().__init__(name=name, **kwargs)
         self.set_progress(1.0)
-        if student_loss_weight is None:
-            student_loss_weight = (
-                defaults.STUDENT_LOSS_WEIGHT if distillation_losses is None else 0.5
-            )
-        if distillation_losses is None:
-            distillation_losses = losses.of_outputs(output_names(student))
+        distillation_losses, student_loss_weight = unless_told(
+            distillation_losses, student_loss_weight, output_names(student)
+        )
         given = [losses.get(loss) for loss in validation.losses(distillation_losses)]
         self.independent_weights, self.separate_inputs = independent_weights, separate_inputs
         self.distillation_loss_weights = validation.weights(

@@ -20,7 +20,7 @@ class Progress:
 
     def set_progress(self, progress, a_step=0.0):
         """Sets the share that is done, and what each further step adds to it."""
-        iterations = int(self.optimizer.iterations) if a_step else 0
+        iterations = _iterations(self) if a_step else 0
         self.progress = min(progress, 1.0)
         self._progress_a_step, self._progress_before = a_step, a_step * iterations
 
@@ -49,14 +49,18 @@ class Follow(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         steps = self.params["steps"] or self._steps
         epochs = self.epochs or self.params["epochs"]
-        self._begun = int(self.model.optimizer.iterations)
+        self._begun = _iterations(self.model)
         self.model.set_progress(epoch / epochs, 1 / (epochs * steps) if steps else 0.0)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._steps = int(self.model.optimizer.iterations) - self._begun
+        self._steps = _iterations(self.model) - self._begun
 
     def on_train_begin(self, logs=None):
         self._steps = None
 
     def on_train_end(self, logs=None):
         self.model.set_progress(1.0)
+
+
+def _iterations(model):
+    return int(tf.convert_to_tensor(model.optimizer.iterations))  # a variable of every replica

@@ -21,6 +21,7 @@ class Method(NamedTuple):
     how: str = "--loss"
 
 
+TEMPERATURE = 4.0  # of "kd" in the published benchmarks
 LOGITS, LABELS = "logits", "logits, labels"
 STAGES, LAST, POOLED = "maps of every stage", "the last map", "pooled features"
 

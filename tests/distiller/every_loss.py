@@ -16,12 +16,8 @@ STAGES = ("stage1_out", "stage2_out")
 
 # Of the whole batch: the value of an example depends on the others.
 OF_BATCH = (
-    *(
-        "AnnealedDistillation",
-        "BatchRelationDistillation",
-        "ClassRelationDistillation",
-        "ContrastiveDistillation",
-    ),
+    "AnnealedDistillation",
+    *("BatchRelationDistillation", "ClassRelationDistillation", "ContrastiveDistillation"),
     *("CorrelationDistillation", "ProbabilisticTransfer", "RelationalDistillation"),
     "SimilarityPreserving",
 )
@@ -32,7 +28,7 @@ def made():
     stage, pooled = ("stage2_out", "stage2_out"), ("features", "features")
     deepest = losses.LogitsDistillation(2.0, "kl_divergence", None, "output", "exit")
     return {
-        "AnnealedDistillation": losses.AnnealedDistillation(),
+        "AnnealedDistillation": losses.AnnealedDistillation(0.9, 0.9),
         "AttentionTransfer": losses.AttentionTransfer(*stage),
         "BatchRelationDistillation": losses.BatchRelationDistillation(2.0),
         "ClassAttentionTransfer": losses.ClassAttentionTransfer(2),
@@ -112,7 +108,7 @@ def metric(loss):
 
 
 def values(built, x, y, knowledge=None, training=False, sample_weight=None):
-    """{class: value} of one batch, computed eagerly, at the progress that the Distiller has."""
+    """{class: value} of one batch, computed eagerly."""
     known = knowledge or {**built.knowledge(x), "index": tf.range(len(y))}
     _, tensors = built.taps(x, training)
     heads = {"teacher": built.source.heads, "student": built.taps.heads_under(built.loss)}

@@ -127,6 +127,14 @@ def test_what_is_not_a_gain_is_called_so(gains, said):
         (
             {
                 "figures": {"temperature": 0.5, "cross_entropy": 0.7},
+                "settings": {"temperature": None, "softness": 0.8},
+            },
+            "too soft",
+            "--softness 0.5",
+        ),
+        (
+            {
+                "figures": {"temperature": 0.5, "cross_entropy": 0.7},
                 "settings": {"temperature": 1.0},
             },
             "too soft",

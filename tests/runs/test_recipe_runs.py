@@ -45,7 +45,7 @@ def test_a_run_leaves_what_it_promises(swept):
     }
     assert json.loads((out / "run.json").read_text()) == record
     assert recipes.get("umirzakova2024").settings.from_toml(out / "run.toml") == settings
-    rows = ["alone", "logit distillation", "umirzakova2024"]
+    rows = ["alone", "distilled", "umirzakova2024"]
     assert [row["name"] for row in record["rows"]] == rows
     alone, recipe = (record["figures"][row][0] for row in (rows[0], rows[2]))
     assert recipe["gain"] == recipe["accuracy"] - alone["accuracy"] and "gain" not in alone
@@ -87,7 +87,7 @@ def test_exits_are_measured_one_by_one_and_in_votes(teacher_file, tmp_path):
     )
     record = run_recipe("xu2022", settings, tmp_path / "run")
     rows = [f"xu2022: {name}" for name in ("soft vote", "hard vote", "exit_1", "output")]
-    assert list(record["figures"]) == ["teacher", "alone", "logit distillation", *rows]
+    assert list(record["figures"]) == ["teacher", "alone", "distilled", *rows]
     sizes = [record["figures"][row][0]["parameters"] for row in rows]
     assert sizes[0] == sizes[1] > sizes[3] > sizes[2]
     assert record["study"]["deepest_accuracy"] == record["figures"][rows[-1]][0]["accuracy"]

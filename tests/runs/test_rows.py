@@ -31,20 +31,23 @@ def terms(pair, **settings):
 
 def test_hints_pair_stage_ends_from_the_deepest(pair):
     logits = (None, None, 1.0)
-    assert terms(pair) == {
-        "logits_distillation": logits,
+    assert terms(pair, hints="auto") == {
+        "annealed_distillation": logits,
         "hint1": ("stage1_out", "stage2_out", 0.1),
         "hint2": ("stage2_out", "stage3_out", 0.1),
         "hint3": ("stage3_out", "stage4_out", 0.1),
     }
-    for none in ({"hints": "none"}, {"hint_weight": 0}):
-        assert terms(pair, **none) == {"logits_distillation": logits}
+    for none in ({}, {"hints": "none"}, {"hints": "auto", "hint_weight": 0}):
+        assert terms(pair, **none) == {"annealed_distillation": logits}
+    assert terms(pair, temperature=2) == {"logits_distillation": logits}
     named = terms(pair, hints=("stage1_block1_add:conv1_relu",), logits_weight=0)
     assert named == {"hint1": ("stage1_block1_add", "conv1_relu", 0.1)}
 
 
 def test_distillation_has_the_rest_of_what_labels_have(pair):
-    settings = DistillSettings(student_loss_weight=0.25, logits_weight=0.5, hint_weight=3)
+    settings = DistillSettings(
+        student_loss_weight=0.25, logits_weight=0.5, hints="auto", hint_weight=3
+    )
     system = distilled(settings, *pair)
     assert system.label_weights == 0.25
     assert system.weights == pytest.approx([0.375, 2.25, 2.25, 2.25])
@@ -56,7 +59,7 @@ def test_nothing_to_pair_and_no_logits(pair):
         [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
     )
     with pytest.raises(SettingsError, match="found no stages"):
-        distillation_terms(DistillSettings(logits_weight=0), dense, pair[1])
+        distillation_terms(DistillSettings(logits_weight=0, hints="auto"), dense, pair[1])
 
 
 def names(table):
@@ -71,7 +74,7 @@ def test_the_rows_of_each_command():
     settings = recipe.settings(sweep_temperatures=(2.0,), sweep_weights=(0.7,))
     table = recipe_table(recipe, settings, ablate=True)
     assert [row.name for row in table.rows] == [
-        *("alone", "logit distillation", "umirzakova2024", "umirzakova2024: T = 2")
+        *("alone", "distilled", "umirzakova2024", "umirzakova2024: T = 2")
     ]
     assert table.command == (
         "tfkd recipes run umirzakova2024 --sweep-temperatures 2.0 --sweep-weights 0.7 --ablate"

@@ -25,7 +25,7 @@ def test_the_search_starts_at_the_settings_of_distill():
     settings = SearchSettings(temperature=3, student_options={"width": 0.5}, hints="auto")
     start = DistillSettings(hints="auto")
     assert settings.space == {
-        "student_loss_weight": Range(0.0, 1.0, start.student_loss_weight),
+        "student_loss_weight": Range(0.0, 0.5, start.student_loss_weight),
         "temperature": Range(1.0, 16.0, 3.0, log=True),
         "hint_weight": Range(0.01, 1.0, start.hint_weight, log=True),
     }
@@ -39,7 +39,9 @@ def test_the_search_starts_at_the_settings_of_distill():
         teacher_epochs=10,
     )
     assert settings.of_trial(start) == settings.distillation == distillation
-    assert set(SearchSettings(hints="none").space) == {"student_loss_weight", "temperature"}
+    space = {"student_loss_weight": Range(0.0, 0.5, 0.1), "softness": Range(0.2, 0.95, 0.8)}
+    assert SearchSettings().space == space
+    assert SearchSettings(search={"temperature": "1:8"}).distillation.temperature == 4.0
 
 
 def test_what_a_trial_and_the_final_students_are_trained_with():

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfkd import Distiller, losses, metrics, tuning
 from tfkd.data.pipeline import index_batches
 from tfkd.settings import DistillSettings
-from tfkd.tuning import race
+from tfkd.tuning import race, spaces
 
 TOP_2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top_2")
 HINT = losses.FeatureDistillation("mse", "features", "hidden")
@@ -35,7 +35,7 @@ def test_first_trial_is_the_published_baseline(hypermodel, tuner, search):
     settings = DistillSettings()
     assert found.get_best_hyperparameters()[0].values == {
         "student_loss_weight": settings.student_loss_weight,
-        "temperature": settings.temperature,
+        "temperature": spaces.TEMPERATURE.baseline,
         "learning_rate": settings.learning_rate,
         "logits_distillation_weight": settings.logits_weight,
     }

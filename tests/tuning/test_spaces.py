@@ -68,6 +68,6 @@ def test_what_cannot_be_searched(make, words):
 def test_baselines_are_the_defaults_of_tfkd_distill():
     settings = DistillSettings()
     assert spaces.STUDENT_LOSS_WEIGHT.baseline == settings.student_loss_weight
-    assert spaces.TEMPERATURE.baseline == settings.temperature
+    assert spaces.SOFTNESS.baseline == settings.softness
     assert spaces.LEARNING_RATE.baseline == settings.learning_rate
     assert spaces.LOSS_WEIGHT.baseline == settings.logits_weight

@@ -172,7 +172,7 @@ def _recipe_command(recipe):
 
     Reconstruction: {recipe.reconstruction}
 
-    Trains the student alone, by plain logit distillation and by the recipe, under one budget, and
+    Trains the student alone, distilled by the defaults and by the recipe, under one budget, and
     compares them. The run directory holds the trained models, `run.toml`, `run.json` (every
     figure), `table.md`, `figures.csv`, `history.csv` and `curves.png`.
 

@@ -1,6 +1,6 @@
 """What a student is asked to imitate: one loss a way of comparing named tensors."""
 
-from tfkd.losses.annealed import AnnealedDistillation, of_outputs
+from tfkd.losses.annealed import AnnealedDistillation
 from tfkd.losses.attention import AttentionTransfer, ClassAttentionTransfer
 from tfkd.losses.base import DistillationLoss
 from tfkd.losses.contrastive import ContrastiveDistillation
@@ -48,5 +48,4 @@ __all__ = [
     "TransformedTeacherMatching",
     "VariationalDistillation",
     "get",
-    "of_outputs",
 ]

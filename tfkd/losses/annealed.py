@@ -134,18 +134,25 @@ class AnnealedDistillation(DistillationLoss):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def of_outputs(names=None):
-    """The losses of a Distiller that is told none: one for each output.
+def unless_told(losses, student_loss_weight, outputs=None):
+    """The losses of a Distiller and its weight of the labels, where they are not given.
 
     Args:
-        names: of the student's outputs, where it has several; the teacher's are the same.
+        losses: as given to the Distiller, or None: then one for each output.
+        student_loss_weight: as given, or None: 0.5, and the default where losses are not given.
+        outputs: names of the student's outputs, as far as they are known; the teacher's are the
+            same.
     """
-    if names is None or len(names) == 1:
-        return [AnnealedDistillation()]
-    return [
-        AnnealedDistillation(teacher_layer_name=n, student_layer_name=n, name=f"{n}_distillation")
-        for n in names
-    ]
+    weight = 0.5
+    if losses is None:
+        weight, losses = defaults.STUDENT_LOSS_WEIGHT, [AnnealedDistillation()]
+        if len(outputs or ()) > 1:
+            kind = AnnealedDistillation
+            losses = [
+                kind(teacher_layer_name=n, student_layer_name=n, name=f"{n}_distillation")
+                for n in outputs
+            ]
+    return losses, weight if student_loss_weight is None else student_loss_weight
 
 
 def divergence(teacher_logits, student_logits, form="softmax"):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tfkd
+from tfkd import defaults
 
 
 class System(NamedTuple):
@@ -104,7 +105,7 @@ class Recipe(NamedTuple):
     study: Callable | None = None
 
 
-def plain(settings, student):
-    """Plain logit distillation (Hinton et al. 2015), what every recipe is compared with."""
-    loss = tfkd.losses.LogitsDistillation(settings.plain_temperature)
-    return System(student, [loss], [settings.plain_weight], 1.0 - settings.plain_weight)
+def plain(student):
+    """Distillation by the defaults, what every recipe is compared with."""
+    weight = defaults.STUDENT_LOSS_WEIGHT
+    return System(student, [tfkd.losses.AnnealedDistillation()], [1.0 - weight], weight)

@@ -67,28 +67,11 @@ def distill(settings, out, overwrite=False, resume=False):
     if settings.exports:
         needs_extra("export", "tfkd distill --export")
     record, directory = _run(distill_table(settings), out, overwrite, resume)
-    if settings.exports and not (directory / EXPORT / EXPORT_RECORD).exists():
-        from tfkd.runs import exporting
-
-        try:
-            options = ExportSettings.of(settings.exports, settings.calibrate)
-            exported = exporting.export(directory, record, options)
-        except (ExportCheckError, ValueError) as error:
-            record = record.model_copy(update={"export_failed": str(error)})
-            record.write(directory / RECORD)
-            raise ExportCheckError(
-                f"The run in {directory.path} is finished, but its export failed: {error} "
-                f"tfkd export {directory.path} tries again."
-            ) from error
-        if record.export_failed:  # of an earlier attempt
-            record = record.model_copy(update={"export_failed": None})
-            record.write(directory / RECORD)
-        exporting.show(exported, steps=True)
-    return record.content()
+    return exported(record, directory, settings).content()
 
 
 def run_recipe(name, settings, out, ablate=False, overwrite=False, resume=False):
-    """Trains the student alone, with plain logit distillation and by a recipe; compares them.
+    """Trains the student alone, distilled by the defaults and by a recipe; compares them.
 
     As `distill`, with these rows.
 
@@ -143,6 +126,41 @@ def _run(table, out, overwrite, resume):
     from tfkd.runs.engine import run
 
     return run(table, directory, overwrite=overwrite, resume=resume), directory
+
+
+def exported(record, directory, settings):
+    """Exports a finished run's student where the settings ask for it and it was not done before.
+
+    Args:
+        record: `Record` of the run.
+        directory: `RunDirectory`.
+        settings: `DistillSettings`.
+
+    Returns:
+        `Record`, which says whether it failed.
+
+    Raises:
+        ExportCheckError: it failed.
+    """
+    if not settings.exports or (directory / EXPORT / EXPORT_RECORD).exists():
+        return record
+    from tfkd.runs import exporting
+
+    try:
+        options = ExportSettings.of(settings.exports, settings.calibrate)
+        made = exporting.export(directory, record, options)
+    except (ExportCheckError, ValueError) as error:
+        record = record.model_copy(update={"export_failed": str(error)})
+        record.write(directory / RECORD)
+        raise ExportCheckError(
+            f"The run in {directory.path} is finished, but its export failed: {error} "
+            f"tfkd export {directory.path} tries again."
+        ) from error
+    if record.export_failed:  # of an earlier attempt
+        record = record.model_copy(update={"export_failed": None})
+        record.write(directory / RECORD)
+    exporting.show(made, steps=True)
+    return record
 
 
 def evaluate_run(path, data=(), data_dir=None):

@@ -13,6 +13,7 @@ from tfkd.settings.base import is_path, is_reference
 
 POINT = 0.01  # of accuracy: less is hardly a difference
 SOFT = 0.8  # fitted temperature below which a student is said to be too unsure
+LEAST_SOFTNESS = 0.3  # that is advised
 SOFT_COST = 0.02  # nats that the fitted temperature then saves at least
 FITTED = 0.98  # training accuracy is not kept; from this validation accuracy nothing underfits
 # A search starts from smaller models where an option is not set: (model, option, its default).
@@ -214,9 +215,12 @@ def _too_soft(own):
     )
     if own.row.recipe is not None or own.record.kind not in ("distill", "search"):
         return Reason(text)
-    softness, weight = own.settings.get("temperature"), own.settings.get("student_loss_weight")
-    if softness is not None and softness > 1:
-        return Reason(text, f"--temperature {max(1.0, softness / 2):g}")
+    temperature, weight = own.settings.get("temperature"), own.settings.get("student_loss_weight")
+    softness = own.settings.get("softness")
+    if temperature is not None and temperature > 1:
+        return Reason(text, f"--temperature {max(1.0, temperature / 2):g}")
+    if temperature is None and softness is not None and softness > LEAST_SOFTNESS:
+        return Reason(text, f"--softness {max(LEAST_SOFTNESS, softness - 0.3):g}")
     if weight is not None and weight < 0.9:
         return Reason(text, f"--student-loss-weight {min(0.9, weight + 0.4):g}")
     return Reason(text)
@@ -258,8 +262,11 @@ def _command(own, flags, run):
     """What to run next: the same settings with a change, or a search where none suggests itself."""
     kind, settings = own.record.kind, own.settings
     trust = " --trust" if _names_code(own.record.settings) else ""
-    config = f"--config {run}/run.toml{trust}"
-    if flags is None and kind in ("distill", "search") and own.row.recipe is None:
+    if flags is None and kind == "search":  # the same search goes on
+        more = 2 * settings.get("trials", 12)
+        return f"tfkd search --config {run}/run.toml{trust} --trials {more} --out {run}"
+    config = f"--config {run}/{'best' if kind == 'search' else 'run'}.toml{trust}"
+    if flags is None and kind == "distill" and own.row.recipe is None:
         return f"tfkd search {config}{_same_models(settings)} --out {run}-search"
     if flags is None and kind == "recipe":
         return f"tfkd recipes run {own.record.main} {config} --out {run} --resume --ablate"

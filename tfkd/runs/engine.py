@@ -87,8 +87,9 @@ class Trainings:
     def see(self, findings):
         """Says what was seen, and keeps it for the record."""
         for text in findings:
-            self.say(f"Note: {text}")
-            self.findings.append(text)
+            if text not in self.findings:
+                self.say(f"Note: {text}")
+                self.findings.append(text)
 
     def say(self, text):
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -5,8 +5,6 @@ from tfkd import published
 from tfkd.recipes import base
 from tfkd.settings import SettingsError, methods
 
-KD_TEMPERATURE = 4.0
-
 
 def system(settings, teacher, student):
     """The `System` of the losses that settings name: the labels in full, each with its weight.
@@ -33,7 +31,7 @@ def _losses(name, settings, teacher, student):
     if name == "annealed":
         return [kind(settings.softness, name=name)]
     if name == "kd":
-        return [kind(settings.temperature or KD_TEMPERATURE, name=name)]
+        return [kind(settings.temperature or published.TEMPERATURE, name=name)]
     if name == "standardized":
         return [kind(2.0, standardize=True, name=name)]
     if method.reads in (published.LOGITS, published.LABELS):

@@ -11,7 +11,7 @@ from tfkd.settings import SettingsError, TrainingSettings
 from tfkd.settings.compare import FULL
 from tfkd.settings.distill import NONE, plain
 
-ALONE, DISTILLED, PLAIN = "alone", "distilled", "logit distillation"
+ALONE, DISTILLED = "alone", "distilled"
 SEARCHED, DEFAULTS = "searched", "defaults"
 
 
@@ -138,10 +138,10 @@ def distill_table(settings):
 
 
 def recipe_table(recipe, settings, ablate=False):
-    """The rows of a recipe: the student alone, plain logit distillation, the recipe, ablations."""
+    """The rows of a recipe: the student alone, distilled by the defaults, the recipe, ablations."""
     rows = [
         Row(ALONE, settings),
-        Row(PLAIN, settings, lambda own, _, student: base.plain(own, student), baseline=ALONE),
+        Row(DISTILLED, settings, lambda _, __, student: base.plain(student), baseline=ALONE),
         Row(recipe.name, settings, recipe.build, recipe.name, ALONE),
     ]
     if ablate:

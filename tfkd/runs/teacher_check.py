@@ -276,9 +276,8 @@ def _badly_calibrated(name, answers, labels):
         f"on validation its cross-entropy is {own['cross_entropy']:.3f} nats and its calibration "
         f"error {100 * own['calibration_error']:.1f} %; with its logits divided by a temperature "
         f"of {temperature:.2f}, fitted there, {fitted['cross_entropy']:.3f} nats and "
-        f"{100 * fitted['calibration_error']:.1f} %. Students learn that too: a "
-        f"{'higher' if too_sure else 'lower'} --temperature counters it, and --calibrate corrects "
-        "a student that is exported."
+        f"{100 * fitted['calibration_error']:.1f} %. The default targets have a softness of their "
+        f"own; a fixed --temperature should be {'higher' if too_sure else 'lower'} for it."
     )
     return [Finding(text)]
 

@@ -3,7 +3,7 @@
 import os
 from typing import ClassVar
 
-from tfkd.settings.base import Above0, Count, Share
+from tfkd.settings.base import Count
 from tfkd.settings.distill import plain
 from tfkd.settings.training import TrainingSettings
 
@@ -17,10 +17,6 @@ class RecipeSettings(TrainingSettings):
     """Epochs of each student."""
     teacher_epochs: Count = 15
     """Epochs of a teacher that is trained."""
-    plain_temperature: Above0 = 4.0
-    """Temperature of the plain logit distillation that the recipe is compared with."""
-    plain_weight: Share = 0.5
-    """Its weight of the logits; labels have the rest of 1."""
 
     def default_out(self):
         """Where a run of these settings goes unless told otherwise."""

@@ -5,8 +5,9 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
+from tfkd.published import TEMPERATURE
 from tfkd.settings.base import Above0, Count, SettingsError, near, options, parsed
-from tfkd.settings.distill import NONE, DistillSettings
+from tfkd.settings.distill import AUTO, NONE, DistillSettings
 from tfkd.spaces import Choice, Range
 
 Tuner = Literal["halving", "random", "bayesian", "hyperband", "grid"]
@@ -87,6 +88,17 @@ class SearchSettings(DistillSettings):
 
     @model_validator(mode="before")
     @classmethod
+    def _what_moves_is_there(cls, values):
+        """What moves and is not given: hints, and the published temperature to start from."""
+        moves = values.get("search")
+        starts = {"temperature": ("temperature", TEMPERATURE), "hint_weight": ("hints", AUTO)}
+        for name, (setting, start) in starts.items():
+            if isinstance(moves, dict) and name in moves and values.get(setting) is None:
+                values = {**values, setting: start}
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
     def _small_models(cls, values):
         """The starting options of teacher and student, where none are given."""
         values, tables = dict(values), ("teacher_options", "student_options")
@@ -157,10 +169,6 @@ class SearchSettings(DistillSettings):
                 del given["softness"]
         elif "hint_weight" in given and self.hints == NONE:
             raise SettingsError('search moves hint_weight, but hints is "none".')
-        elif "temperature" in given and self.temperature is None:
-            raise SettingsError(
-                "search moves temperature: say where it starts, temperature = 4 (--temperature 4)."
-            )
         elif "softness" in given and self.temperature is not None:
             raise SettingsError("search moves softness, but a fixed temperature has none.")
         return {

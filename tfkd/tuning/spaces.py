@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from tfkd.published import METHODS
+from tfkd.published import METHODS, TEMPERATURE
 from tfkd.settings.distill import DistillSettings
 from tfkd.spaces import Range, is_space, number
 
@@ -51,7 +51,7 @@ def _default(name):
 
 STUDENT_LOSS_WEIGHT = Quantity("student_loss_weight", _default("student_loss_weight"), high=1.0)
 LOSS_WEIGHT = Quantity("distillation_loss_weights", _default("logits_weight"))
-TEMPERATURE = Quantity("temperature", 4.0, positive=True)
+TEMPERATURE = Quantity("temperature", TEMPERATURE, positive=True)
 LEARNING_RATE = Quantity("learning_rate", _default("learning_rate"), positive=True)
 SOFTNESS = Quantity("softness", _default("softness"), high=1.0, positive=True)
 OF_LOSSES = {"temperature": TEMPERATURE, "softness": SOFTNESS}  # numbers that losses have

@@ -4,6 +4,7 @@ Nothing here imports TensorFlow before settings, files and directory have been c
 """
 
 from tfkd._extras import needs_extra
+from tfkd.runs import exported
 from tfkd.runs.directory import SETTINGS, RunDirectory
 from tfkd.runs.tensorflow_output import import_tensorflow
 from tfkd.settings.base import read_toml
@@ -42,6 +43,7 @@ def search(settings, out, overwrite=False):
         TimeoutError: a worker's chief does not answer.
         ChildProcessError: local workers keep dying.
         ModuleNotFoundError: the extra "tune" is not installed.
+        ExportCheckError: the export that `settings.export` asked for failed.
     """
     needs_extra("tune", "tfkd search")
     settings = settings.resolved()
@@ -58,4 +60,8 @@ def search(settings, out, overwrite=False):
     import_tensorflow()
     from tfkd.runs.search.running import run
 
-    return run(settings, directory, overwrite=overwrite)
+    done = run(settings, directory, overwrite=overwrite)
+    if done is None:  # a worker
+        return None
+    record, found = done
+    return {**exported(record, directory, settings).content(), "search": found.model_dump()}

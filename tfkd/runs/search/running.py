@@ -7,7 +7,7 @@ import grpc
 from tfkd.files import full_disk_named, write_text
 from tfkd.runs import engine
 from tfkd.runs import report as run_report
-from tfkd.runs.directory import SETTINGS, TRIALS
+from tfkd.runs.directory import EXPORT, EXPORT_RECORD, SETTINGS, TRIALS
 from tfkd.runs.rows import search_table, searched_rows
 from tfkd.runs.search import report, trials, workers
 from tfkd.runs.search.progress import Progress
@@ -17,7 +17,11 @@ from tfkd.tuning import trials as trials_of
 
 
 def run(settings, directory, overwrite=False):
-    """See `tfkd.runs.search.search`; the settings and the directory were looked at already."""
+    """See `tfkd.runs.search.search`; the settings and the directory were looked at already.
+
+    Returns:
+        (`Record`, `tfkd.runs.search.report.Found`); None in a worker.
+    """
     name, table = workers.tuner_id(), search_table(with_folders(settings))
     with full_disk_named(directory / TRIALS):
         if name is not None and "chief" not in name:
@@ -37,7 +41,7 @@ def _search(trainings, directory, chief):
             directory.drop_work()
             report.show(found, settings)
             run_report.show(record, directory, "The search was finished before.")
-            return {**record.content(), "search": found.model_dump()}
+            return record, found
     (task,) = trainings.prepared.tasks
     task.check(trials.trial_row(settings))
     trainings.begin()
@@ -49,9 +53,10 @@ def _search(trainings, directory, chief):
     found = report.write(directory, setup, rows)
     report.show(found, settings)
     _add_rows(trainings, found)
+    (directory / EXPORT / EXPORT_RECORD).unlink(missing_ok=True)  # perhaps of another student
     record = trainings.finish()
     trainings.say(f"tfkd distill --config {directory / 'best.toml'} trains {record.main} again.")
-    return {**record.content(), "search": found.model_dump()}
+    return record, found
 
 
 def _add_rows(trainings, found):
