@@ -54,7 +54,7 @@ def test_a_run_leaves_what_it_promises(swept):
     assert float(lines["umirzakova2024"]["accuracy"]) == recipe["accuracy"]
     table = (out / "table.md").read_text()
     assert "--teacher teacher.keras --student-option width=0.05" in table
-    assert f"| umirzakova2024     | {100 * recipe['accuracy']:12.1f} |" in table
+    assert f"| umirzakova2024 | {100 * recipe['accuracy']:12.1f} |" in table
     starts = {record["trainings"][f"3/{row['file']}"]["student_start"] for row in record["rows"]}
     assert len(starts) == 1
 
