@@ -16,8 +16,12 @@ STAGES = ("stage1_out", "stage2_out")
 
 # Of the whole batch: the value of an example depends on the others.
 OF_BATCH = (
-    "AnnealedDistillation",
-    *("BatchRelationDistillation", "ClassRelationDistillation", "ContrastiveDistillation"),
+    *(
+        "AnnealedDistillation",
+        "BatchRelationDistillation",
+        "ClassRelationDistillation",
+        "ContrastiveDistillation",
+    ),
     *("CorrelationDistillation", "ProbabilisticTransfer", "RelationalDistillation"),
     "SimilarityPreserving",
 )
@@ -108,7 +112,7 @@ def metric(loss):
 
 
 def values(built, x, y, knowledge=None, training=False, sample_weight=None):
-    """{class: value} of one batch, computed eagerly."""
+    """{class: value} of one batch, computed eagerly, at the progress that the Distiller has."""
     known = knowledge or {**built.knowledge(x), "index": tf.range(len(y))}
     _, tensors = built.taps(x, training)
     heads = {"teacher": built.source.heads, "student": built.taps.heads_under(built.loss)}
