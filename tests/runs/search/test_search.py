@@ -157,7 +157,7 @@ def test_a_search_leaves_what_it_promises(searched, small):
     assert json.loads((out / "search.json").read_text()) == found
     assert {**json.loads((out / "run.json").read_text()), "search": found} == record
     first, *others = found["trials"]
-    start = {name: getattr(small, name) for name in ("student_loss_weight", "temperature")}
+    start = {name: getattr(small, name) for name in ("student_loss_weight", "softness")}
     assert first["values"] == start
     # Four begin, the best two go on and the defaults with them, and these get two further seeds.
     assert (first["epochs"], len(first["seeds"])) == (5, 3)
@@ -167,7 +167,7 @@ def test_a_search_leaves_what_it_promises(searched, small):
     assert seeds == {4, 5, 6} and record["seeds"] == [3]  # no final student had a trial's seed
     assert [line["trial"] for line in lines(out)] == ["0000", "0001", "0002", "0003"]
     for line, row in zip(lines(out), found["trials"], strict=True):
-        assert float(line["temperature"]) == row["values"]["temperature"]
+        assert float(line["softness"]) == row["values"]["softness"]
         assert float(line["val_accuracy"]) == row["mean"]["val_accuracy"] == row["score"]
     assert record["main"] in ("defaults", f"searched (trial {found['kept']})")
     assert {"teacher", "alone", "defaults", record["main"]} == set(record["figures"])
