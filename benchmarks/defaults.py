@@ -32,8 +32,8 @@ from benchmarks import record
 from tfkd import defaults, runs
 
 ALONE = "alone"
-DEFAULT = f"softness={defaults.SOFTNESS:g}"
-BEFORE = "temperature=4 hints=auto"  # the defaults until November 2026
+DEFAULT = f"student_loss_weight={defaults.STUDENT_LOSS_WEIGHT:g}"
+BEFORE = "temperature=4 student_loss_weight=0.1 hints=auto"  # the defaults until November 2026
 SMALL, TINY = "modified_alexnet width=0.125", "modified_alexnet width=0.1"
 MEDIUM, RESNET = "modified_alexnet width=0.5", "resnet depth=8"
 MOBILE = "MobileNetV2 alpha=0.35 image_size=64"
@@ -71,13 +71,10 @@ SETTINGS = {
 RACED_ON = ("digit pairs, 100 classes", "Fashion-MNIST, 1,000", "CIFAR-10, 2,000")
 MORE_SEEDS = {"digits, 300 images": 4, "digits": 2}  # times as many: their splits are small
 CANDIDATES = (
-    DEFAULT,
-    "softness=0.6",
-    "softness=0.95",
-    "student_loss_weight=0.3",
-    "student_loss_weight=0.5",
-    "hints=auto",
-    "hints=auto hint_weight=0.01",
+    *(f"student_loss_weight={weight}" for weight in (0.1, 0.3, 0.5)),
+    *(f"student_loss_weight=0.1 softness={softness}" for softness in (0.6, 0.95)),
+    "student_loss_weight=0.1 hints=auto",
+    "student_loss_weight=0.1 hints=auto hint_weight=0.01",
     BEFORE,
     *(
         f"temperature={temperature} student_loss_weight={weight}"

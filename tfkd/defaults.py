@@ -4,7 +4,7 @@ Chosen by `python -m benchmarks defaults` on the validation splits of many setti
 chosen over, and by how much, is in `benchmarks/README.md`.
 """
 
-STUDENT_LOSS_WEIGHT = 0.1  # of the labels; distillation has the rest of 1
+STUDENT_LOSS_WEIGHT = 0.3  # of the labels; distillation has the rest of 1
 # Of `tfkd.losses.AnnealedDistillation`: entropy of the targets as a share of a uniform guess's.
 SOFTNESS, FINAL_SOFTNESS = 0.8, 0.05
 STUDENT_TEMPERATURE = 1.3

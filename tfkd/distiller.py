@@ -44,7 +44,7 @@ class Distiller(FittedModel):
         distillation_losses: a loss or a list of losses, see `tfkd.losses`; unless told
             `AnnealedDistillation()` for each output.
         distillation_loss_weights: a weight >= 0 for each loss, 1.0 by default.
-        student_loss_weight: of the loss on the labels, 0 to 1; 0.5, or 0.1 without given losses.
+        student_loss_weight: of the loss on the labels, 0 to 1; 0.5, or 0.3 without given losses.
         name: name of the model.
         fused: whether BatchNormalization runs on TensorFlow's kernel; by default where faster.
         independent_weights: whether the total is `student_loss_weight * student_loss + sum_i

@@ -39,7 +39,7 @@ def test_the_search_starts_at_the_settings_of_distill():
         teacher_epochs=10,
     )
     assert settings.of_trial(start) == settings.distillation == distillation
-    space = {"student_loss_weight": Range(0.0, 0.5, 0.1), "softness": Range(0.2, 0.95, 0.8)}
+    space = {"student_loss_weight": Range(0.0, 0.5, 0.3), "softness": Range(0.2, 0.95, 0.8)}
     assert SearchSettings().space == space
     assert SearchSettings(search={"temperature": "1:8"}).distillation.temperature == 4.0
 

@@ -71,7 +71,7 @@ class AnnealedDistillation(DistillationLoss):
     ```python
     distiller = tfkd.Distiller(teacher, student)  # the same as
     distiller = tfkd.Distiller(
-        teacher, student, tfkd.losses.AnnealedDistillation(), student_loss_weight=0.1
+        teacher, student, tfkd.losses.AnnealedDistillation(), student_loss_weight=0.3
     )
     ```
 
