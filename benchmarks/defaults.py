@@ -1,7 +1,7 @@
 """Which defaults pay: ways to distil against the same student alone, on many settings.
 
-    python -m benchmarks.defaults --data-dir DIR --teachers DIR          # 70 minutes on one processor
-    python -m benchmarks.defaults --tables                               # the tables once more
+    python -m benchmarks.defaults --data-dir DIR --teachers DIR    # 70 minutes on one processor
+    python -m benchmarks.defaults --tables                         # the tables once more
 
 Every setting is data, a teacher, a student and a budget, few labels and many, strong teachers and
 weak ones, 4 thousand to a million parameters. The candidates first race: all of them on a few
