@@ -213,7 +213,6 @@ def test_a_weight_for_a_single_loss_is_used():
     ("options", "message"),
     [
         ({"distillation_losses": []}, "at least one loss"),
-        ({"distillation_losses": None}, "at least one loss"),
         ({"distillation_losses": ["mse"]}, "Expected a distillation loss"),
         ({"distillation_loss_weights": [1.0, 2.0]}, "one weight for each of the 1"),
         ({"distillation_loss_weights": [-1.0]}, "must be at least 0"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd import Distiller, losses, metrics, tuning
+from tfkd import Distiller, defaults, losses, metrics, tuning
 from tfkd.data.pipeline import index_batches
 from tfkd.settings import DistillSettings
 from tfkd.tuning import race, spaces
@@ -156,7 +156,7 @@ def test_hyperband_goes_on_from_weights_and_optimizer(hypermodel, tuner, traces,
     (x, y), validation = examples
     made.search(x, y, batch_size=32, validation_data=validation, verbose=0, callbacks=[Begin()])
     rows = tuning.trials(made.project_dir)
-    assert rows[0]["values"] == {"student_loss_weight": 0.1}
+    assert rows[0]["values"] == {"student_loss_weight": defaults.STUDENT_LOSS_WEIGHT}
     trials = [made.oracle.get_trial(row["trial"]).hyperparameters.values for row in rows]
     # Two steps an epoch, counted on from the first round.
     assert begun == [2 * values["tuner/initial_epoch"] for values in trials]
