@@ -184,6 +184,9 @@ def test_rows_of_a_comparison():
     )
     assert (own.recipe, own.recipe_options) == ("xu2022", {"temperature": 3})
     assert CompareSettings().distillations() == [("distilled", {})]
+    by_methods = CompareSettings(setting=("loss=dkd,review:0.6",))
+    own = by_methods.row("digits", "alexnet", *by_methods.distillations())
+    assert own.loss == ("dkd", "review:0.6")
 
 
 @pytest.mark.parametrize(

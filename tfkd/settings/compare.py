@@ -16,6 +16,7 @@ from tfkd.settings.distill import LOSSES, DistillSettings
 from tfkd.settings.training import BudgetSettings
 
 FULL = 1.0  # all of the training data
+DISTILLED_BY = (*LOSSES, "loss")  # what a setting may say
 
 
 class CompareSettings(BudgetSettings):
@@ -38,8 +39,8 @@ class CompareSettings(BudgetSettings):
     student: Texts = ("modified_alexnet",)
     """Students, "NAME OPTION=VALUE" (repeatable)."""
     setting: Texts = ()
-    """Settings to distil with, such as "temperature=2 hint_weight=0.5" (repeatable); unless told
-    the defaults of tfkd distill, and none where there are recipes."""
+    """Settings to distil with, such as "temperature=2 hints=auto" or "loss=dkd" (repeatable);
+    unless told the defaults of tfkd distill, and none where there are recipes."""
     recipe: Texts = ()
     """Recipes to distil by, "NAME OPTION=VALUE" (repeatable)."""
 
@@ -70,8 +71,8 @@ class CompareSettings(BudgetSettings):
         for text in self.setting or (() if self.recipe else ("",)):
             values = parse_options(shlex.split(text), "setting")
             for name in values:
-                if name not in LOSSES:
-                    raise SettingsError(f'setting: no "{name}". {near(name, LOSSES)}')
+                if name not in DISTILLED_BY:
+                    raise SettingsError(f'setting: no "{name}". {near(name, DISTILLED_BY)}')
             rows.append((text or "distilled", values))
         for text in self.recipe:
             name, options = words("recipe", text)
