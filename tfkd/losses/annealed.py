@@ -9,7 +9,7 @@ from keras import ops
 from tfkd import defaults
 from tfkd.coefficient import Coefficient
 from tfkd.losses.base import DistillationLoss
-from tfkd.losses.logits import form_of, known_logits
+from tfkd.losses.logits import form_of, known_logits, softened_bernoulli_kl, softened_kl
 
 LOWEST, HIGHEST = 0.02, 100.0  # temperatures that are looked for
 HALVINGS = 16  # of the logarithm of that range: T is exact to 0.02 %
@@ -94,6 +94,7 @@ class AnnealedDistillation(DistillationLoss):
     """
 
     needs = ("heads", "progress")
+    settings = ("softness", "final_softness", "student_temperature", "activation")
     softness = Coefficient(positive=True, maximum=1.0)
     final_softness = Coefficient(positive=True, maximum=1.0)
     student_temperature = Coefficient(positive=True)
@@ -122,16 +123,12 @@ class AnnealedDistillation(DistillationLoss):
         if heads is not None:
             form = form_of(self, heads, student.shape[-1], self.activation)
             teacher, student = known_logits(self, (teacher, student), heads)
-        kind = type(self)
-        start, end = kind.softness.tensor(self), kind.final_softness.tensor(self)
+        start, end = self.coefficient("softness"), self.coefficient("final_softness")
         softness = start + (end - start) * ops.cast(progress, "float32")
-        own = kind.student_temperature.tensor(self)
+        own = self.coefficient("student_temperature")
         teacher = teacher / temperature_of(teacher, softness, form)
-        return ops.square(own) * divergence(teacher, student / own, form)
-
-    def get_config(self):
-        names = ("softness", "final_softness", "student_temperature", "activation")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        divergence = softened_bernoulli_kl if form == "sigmoid" else softened_kl
+        return ops.square(own) * divergence(teacher, student / own, 1.0)
 
 
 def unless_told(losses, student_loss_weight, outputs=None):
@@ -153,14 +150,3 @@ def unless_told(losses, student_loss_weight, outputs=None):
                 for n in outputs
             ]
     return losses, weight if student_loss_weight is None else student_loss_weight
-
-
-def divergence(teacher_logits, student_logits, form="softmax"):
-    """KL of two heads in nats, shape (..., classes) to (...); summed over independent labels."""
-    if form == "softmax":
-        teacher, student = ops.log_softmax(teacher_logits), ops.log_softmax(student_logits)
-        return ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
-    teacher, student = teacher_logits, student_logits
-    positive = ops.sigmoid(teacher) * (ops.log_sigmoid(teacher) - ops.log_sigmoid(student))
-    negative = ops.sigmoid(-teacher) * (ops.log_sigmoid(-teacher) - ops.log_sigmoid(-student))
-    return ops.sum(positive + negative, axis=-1)
