@@ -1,7 +1,6 @@
 """The command that lists the methods: losses."""
 
-from rich.console import Console
-
+from tfkd import terminal
 from tfkd.published import METHODS
 
 
@@ -17,13 +16,9 @@ def losses():
 
         tfkd distill --loss dkd --loss review:0.6 --data digits
     """
-    console = Console()
     for name, method in METHODS.items():
-        console.print(f"{name}: tfkd.losses.{method.loss}", style="bold", highlight=False)
+        terminal.say(f"{name}: tfkd.losses.{method.loss}", style="bold")
         taken = "" if method.how == "--loss" else f" For programs: {method.how}."
-        console.print(
-            f"    {method.paper}\n    Reads {method.reads}. Weight {method.weight:g}.{taken}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+        terminal.say(
+            f"    {method.paper}\n    Reads {method.reads}. Weight {method.weight:g}.{taken}"
         )

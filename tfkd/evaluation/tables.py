@@ -45,21 +45,51 @@ def table(rows, title=None):
         title: line above the table, or None.
 
     Returns:
-        `rich.table.Table`. The longer side goes down, so that three models with eight figures
-        fit in 80 columns, and twenty models with three figures too.
+        What a `rich` console prints as a table. The longer side goes down, so that three models
+        with eight figures fit in 80 columns, and twenty models with three figures too. Columns for
+        which the console is too narrow stand in a further table below.
 
     Raises:
         ValueError: no figure to show.
     """
-    headings, lines = _grid(rows)
-    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title)
-    result.add_column(headings[0])
-    for heading in headings[1:]:
-        # Cells are padded to equal width already; "right" would strip that padding.
-        result.add_column(heading, no_wrap=True)
-    for line in lines:
-        result.add_row(*line)
-    return result
+    return _Fitting(*_grid(rows), title)
+
+
+class _Fitting:
+    """A grid as one table, or as several below each other in a console that is too narrow."""
+
+    def __init__(self, headings, lines, title):
+        self._headings, self._lines, self._title = headings, lines, title
+
+    def __rich_console__(self, console, options):
+        title = self._title
+        for columns in self._parts(options.max_width):
+            yield self._table(columns, title)
+            title = None
+
+    def _parts(self, width):
+        """The columns of each table; every one has as many as there is room for."""
+        names = max(len(line[0]) for line in (self._headings, *self._lines))
+        room = width - min(names, width // 2)  # longer names are wrapped
+        part, taken = [], 0
+        for column in range(1, len(self._headings)):
+            own = len(self._headings[column]) + 2
+            if part and taken + own > room:
+                yield part
+                part, taken = [], 0
+            part.append(column)
+            taken += own
+        yield part
+
+    def _table(self, columns, title):
+        result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title)
+        result.add_column(self._headings[0])
+        for column in columns:
+            # Cells are padded to equal width already; "right" would strip that padding.
+            result.add_column(self._headings[column], no_wrap=True)
+        for line in self._lines:
+            result.add_row(line[0], *(line[column] for column in columns))
+        return result
 
 
 def markdown(rows, models_down=False):

@@ -105,7 +105,15 @@ class Report:
 
 
 def report(
-    student, exports, dataset, *, teacher=None, plot=None, head=None, largest_drop=LARGEST_DROP
+    student,
+    exports,
+    dataset,
+    *,
+    teacher=None,
+    plot=None,
+    head=None,
+    largest_drop=LARGEST_DROP,
+    told=None,
 ):
     """Measure a student, its exports and its teacher on the same images, in turns, on one thread.
 
@@ -120,6 +128,7 @@ def report(
         head: what the student's numbers mean, as for `export_saved_model`.
         largest_drop: share by which an export may be less accurate than the Keras student; None for
             any. A loss of a point or more stands in the notes.
+        told: function of a text, told what is done next, or None.
 
     Returns:
         `Report`. A Keras model that another process cannot load (unregistered classes) is an error.
@@ -129,12 +138,14 @@ def report(
             student's classes.
         ExportCheckError: an export is less accurate than `largest_drop` allows.
     """
+    told = told or (lambda text: None)
     served = _examined(student, head)
     as_logits = {STUDENT: lambda own: np.asarray(served.head.logits(own))}
     beside = None if plot is None else Path(plot).parent
     with contextlib.ExitStack() as stack:
         opened, notes = {}, []
         if teacher is not None:
+            told("the teacher, as TFLite too")
             as_logits[TEACHER] = _logits_behind(teacher)
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".tmp-", dir=beside))
             opened[TEACHER] = stack.enter_context(_keras(teacher, beside))
@@ -147,13 +158,16 @@ def report(
         opened[STUDENT] = stack.enter_context(_keras(student, beside))
         for name, path in exports.items():
             opened[name] = stack.enter_context(open_exported(path))
-        predictions = {name: model.predict(dataset) for name, model in opened.items()}
+        predictions = {}
+        for name, model in opened.items():
+            told(f"{name}, every image")
+            predictions[name] = model.predict(dataset)
         for name, function in as_logits.items():
             predictions[name] = (function(predictions[name][0]), predictions[name][1])
         notes += _notes_on_accuracy(predictions, exports, opened, largest_drop)
         images = next(iter(dataset.as_numpy_iterator()))[0]
-        single = _latencies(opened, images[:1])
-        batch = _latencies(opened, np.resize(images, (BATCH, *images.shape[1:])))
+        single = _latencies(opened, images[:1], told)
+        batch = _latencies(opened, np.resize(images, (BATCH, *images.shape[1:])), told)
     reference = predictions[STUDENT][0]
     rows = []
     for name, model in opened.items():
@@ -265,12 +279,13 @@ def _keras(model, beside):
         ) from error
 
 
-def _latencies(models, images):
+def _latencies(models, images, told):
     """{name: milliseconds of every run}. In turns, because a machine's speed drifts."""
     times = {name: [] for name in models}
     for model in models.values():
         model.seconds(images, WARM_UP_RUNS)
-    for _ in range(TURNS):
+    for turn in range(1, TURNS + 1):
+        told(f"time of {len(images)} images, turn {turn} of {TURNS}")
         for name, model in models.items():
             # The first run of a turn finds the caches full of another model's weights.
             times[name] += [1e3 * seconds for seconds in model.seconds(images, RUNS_A_TURN + 1)[1:]]

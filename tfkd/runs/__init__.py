@@ -5,7 +5,7 @@ Nothing here imports TensorFlow before settings, files and directory have been c
 
 import os
 
-from tfkd import recipes
+from tfkd import recipes, terminal
 from tfkd._extras import needs_extra
 from tfkd.export.errors import ExportCheckError
 from tfkd.runs import exports
@@ -193,7 +193,8 @@ def evaluate_run(path, data=(), data_dir=None):
     from tfkd.runs.finished import load_run_data
     from tfkd.runs.measuring import measure
 
-    splits = load_run_data(directory, record, data, data_dir)
+    with terminal.step("Reading the data"):
+        splits = load_run_data(directory, record, data, data_dir)
     if exported:
         from tfkd.runs.exporting import evaluate_exported
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from tfkd import terminal
 from tfkd.files import written
 from tfkd.runs import exports
 from tfkd.runs.directory import RunDirectory
@@ -113,11 +113,13 @@ def _pixels(files, shape):
     from tfkd.data.images import decode
 
     images, bad = np.empty((len(files), *shape), "uint8"), []
-    for index, path in enumerate(files):
-        try:
-            images[index] = decode(tf.io.read_file(str(path)), tuple(shape), True)
-        except (tf.errors.OpError, ValueError) as error:
-            bad.append(f'"{path}" ({str(error).split("[Op:")[0].strip().splitlines()[0]})')
+    with terminal.step("Reading the images", total=len(files)) as step:
+        for index, path in enumerate(files):
+            try:
+                images[index] = decode(tf.io.read_file(str(path)), tuple(shape), True)
+            except (tf.errors.OpError, ValueError) as error:
+                bad.append(f'"{path}" ({str(error).split("[Op:")[0].strip().splitlines()[0]})')
+            step.advance()
     if bad:
         raise ValueError(f"Cannot read {len(bad)} of {len(files)} images: {'; '.join(bad)}.")
     return images
@@ -141,5 +143,5 @@ def _told(files, probabilities, names, top, csv):
         table.add_column(name, justify=justify, overflow="fold")
     for line in lines:
         table.add_row(line["file"], line["label"], f"{100 * line['probability']:.1f}")
-    Console().print(table)
+    terminal.console().print(table)
     return lines

@@ -120,7 +120,8 @@ class TeacherCache:
             temperature: at which the probabilities of the top k are the teacher's own: give the
                 loss's.
             augment_name: what to call an augmentation that is no function at the top of a module.
-            verbose: 0 for no progress bar; there is one on a terminal only.
+            verbose: 0 to say nothing; else a line on a terminal shows how far it is, and a log
+                is told once a minute.
 
         Returns:
             `TeacherCache`.
