@@ -75,13 +75,10 @@ class ProgressLine(keras.callbacks.Callback):
         parts = []
         if self._accuracy is not None:
             percent = 100 * self._accuracy
-            names = (f"validation accuracy {percent:.2f} %", f"val acc {percent:.1f} %")
+            names = (f"val accuracy {percent:.2f} %", f"val acc {percent:.1f} %")
             parts.append((*names, f"acc {percent:.1f}%"))
-        return parts + [
-            f"{label(name)} {logs[name]:.3g}"
-            for name in ("loss", *self._terms(logs))
-            if name in logs
-        ]
+        names = [name for name in ("loss", *self._terms(logs)) if name in logs]
+        return parts + [f"{label(name)} {logs[name]:.3g}" for name in names]
 
     def _terms(self, logs):
         """Names of what the loss is made of; of more than three parts only the two sums."""
