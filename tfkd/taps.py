@@ -283,6 +283,16 @@ def find_layer(model, name, role="model", also=()):
     return layer
 
 
+def path_of(model, layer):
+    """The path at which a layer stands in a model, as `find_layer` takes it; None where it is not
+    there."""
+    for child in _keras.layers_of(model, recursive=False):
+        inner = None if child is layer else path_of(child, layer)
+        if child is layer or inner is not None:
+            return child.name if inner is None else f"{child.name}/{inner}"
+    return None
+
+
 def layer_paths(model, prefix=""):
     """Every layer's path, nested ones included, in the order of the model."""
     paths = []

@@ -145,7 +145,7 @@ def report(
     with contextlib.ExitStack() as stack:
         opened, notes = {}, []
         if teacher is not None:
-            told("the teacher, as TFLite too")
+            told("teacher as TFLite")
             as_logits[TEACHER] = _logits_behind(teacher)
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".tmp-", dir=beside))
             opened[TEACHER] = stack.enter_context(_keras(teacher, beside))
@@ -160,7 +160,7 @@ def report(
             opened[name] = stack.enter_context(open_exported(path))
         predictions = {}
         for name, model in opened.items():
-            told(f"{name}, every image")
+            told(name)
             predictions[name] = model.predict(dataset)
         for name, function in as_logits.items():
             predictions[name] = (function(predictions[name][0]), predictions[name][1])
