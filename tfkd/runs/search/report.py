@@ -16,9 +16,10 @@ from tfkd.files import write_json, write_text
 from tfkd.runs import models
 from tfkd.runs.directory import FRONT
 from tfkd.runs.record import Part, validated
-from tfkd.runs.search.picture import SIZES, names_of, plot_search
+from tfkd.runs.search.picture import SIZES, plot_search
 from tfkd.settings.search import SIGNS
 from tfkd.tuning import pareto
+from tfkd.tuning.picture import names_of
 from tfkd.tuning.race import COMPLETED, standard_error
 
 # A difference of means counts beyond so many of its standard errors: by chance alone, of three
