@@ -32,6 +32,7 @@ for _command in (
     training.search,
     training.recipes_app,
     methods.losses,
+    methods.layers,
 ):
     app.command(_command)
 for _command in (finished.evaluate, finished.predict, finished.export, finished.serve):

@@ -20,6 +20,8 @@ from tfkd.settings import (
     Settings,
     SettingsError,
 )
+from tfkd.settings.base import is_path
+from tfkd.settings.training import check_keras_file, check_model
 
 __all__ = [
     "CompareSettings",
@@ -33,6 +35,7 @@ __all__ = [
     "distill",
     "evaluate_run",
     "export_run",
+    "layers",
     "predict",
     "run_recipe",
     "serve_runs",
@@ -235,6 +238,43 @@ def export_run(run, settings, out=None, check=True, row=None, data=(), data_dir=
     exported = exporting.export(directory, record, settings, out, check, **given)
     exporting.show(exported)
     return exported.record
+
+
+def layers(model, input_shape=None, classes=None, options=None):
+    """The layers of a model that can be tapped, with their shapes; prints a table.
+
+    Args:
+        model: a `.keras` file; or, built for images of `input_shape` and so many `classes`, the
+            name of a model of `tfkd.models.names()` or "package.module:function".
+        input_shape: (height, width, channels).
+        classes: number of classes.
+        options: dict, of the model that is built.
+
+    Returns:
+        list of (path, kind, shape, parameters, reason): the shape with the batch, or None and the
+        reason why the layer cannot be tapped.
+
+    Raises:
+        SettingsError: an unknown model, or one to build without shape and classes.
+        FileNotFoundError: no such file. ValueError: a model that cannot be loaded.
+    """
+    check_model("model", model, options or {})
+    if is_path(model):
+        check_keras_file(model)
+        if input_shape or classes:
+            raise SettingsError(
+                f'"{model}" has an input shape and classes of its own: leave --input-shape and '
+                "--classes out."
+            )
+    elif not (input_shape and classes):
+        raise SettingsError(
+            f'"{model}" is built for images: say for which, such as --input-shape 32,32,3 '
+            "--classes 10."
+        )
+    import_tensorflow()
+    from tfkd.runs.layer_table import show
+
+    return show(model, input_shape, classes, options or {})
 
 
 def predict(model, paths, row=None, top=1, csv=None):
