@@ -34,15 +34,17 @@ MEASURES = {
     "seconds": Measure("training time (s)", 1, 0, True),
 }
 ABSENT = "–"
+GAP = 2  # spaces between columns
 
 
-def table(rows, title=None):
+def table(rows, title=None, models_down=False):
     """Lay figures out as a `rich` table, mean ± sample standard deviation over seeds.
 
     Args:
         rows: dict of model name to its figures, as `quality` and `cost` return them: a dict, or a
             list of dicts, one a seed. Keys not in `MEASURES` are left out.
         title: line above the table, or None.
+        models_down: one line a model however few there are.
 
     Returns:
         What a `rich` console prints as a table. The longer side goes down, so that three models
@@ -52,7 +54,27 @@ def table(rows, title=None):
     Raises:
         ValueError: no figure to show.
     """
-    return _Fitting(*_grid(rows), title)
+    return _Fitting(*_grid(rows, models_down), title)
+
+
+def parts(names, widths, width):
+    """The columns of a table, in parts that each fit beside the column of names.
+
+    Args:
+        names: width of the longest name; names are wrapped where they would take half of the width.
+        widths: of the other columns.
+        width: of the console.
+
+    Returns:
+        list of lists of positions, from 1; each has one or more.
+    """
+    room, found = width - min(names, width // 2), [[]]
+    for position, own in enumerate(widths, start=1):
+        taken = sum(widths[column - 1] + GAP for column in found[-1])
+        if found[-1] and taken + own + GAP > room:
+            found.append([])
+        found[-1].append(position)
+    return found
 
 
 class _Fitting:
@@ -63,23 +85,12 @@ class _Fitting:
 
     def __rich_console__(self, console, options):
         title = self._title
-        for columns in self._parts(options.max_width):
+        names, *widths = (
+            max(map(len, column)) for column in zip(self._headings, *self._lines, strict=True)
+        )
+        for columns in parts(names, widths, options.max_width):
             yield self._table(columns, title)
             title = None
-
-    def _parts(self, width):
-        """The columns of each table; every one has as many as there is room for."""
-        names = max(len(line[0]) for line in (self._headings, *self._lines))
-        room = width - min(names, width // 2)  # longer names are wrapped
-        part, taken = [], 0
-        for column in range(1, len(self._headings)):
-            own = len(self._headings[column]) + 2
-            if part and taken + own > room:
-                yield part
-                part, taken = [], 0
-            part.append(column)
-            taken += own
-        yield part
 
     def _table(self, columns, title):
         result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from tfkd.evaluation import quality
+from tfkd.evaluation.tables import parts
 from tfkd.export import accuracy
 from tfkd.export.errors import ExportCheckError
 from tfkd.export.student import examine
@@ -69,15 +71,29 @@ class Report:
 
     def table(self):
         """The rows as a `rich.table.Table`."""
+        headings, _ = self._cells()
+        result = self._table(range(1, len(headings)))
+        result.caption = Text("\n".join(self.notes)) if self.notes else None
+        return result
+
+    def tables(self, width):
+        """The same for a console of so many columns: what does not fit stands in tables below."""
+        headings, lines = self._cells()
+        headings = [max(heading.split(" "), key=len) for heading in headings]
+        names, *widths = (max(map(len, own)) for own in zip(headings, *lines, strict=True))
+        found = parts(names, widths, width)
+        if len(found) == 1:
+            return self.table()
+        return Group(*map(self._table, found), Text("\n".join(self.notes)))
+
+    def _table(self, columns):
         headings, lines = self._cells()
         result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        result.caption = Text("\n".join(self.notes)) if self.notes else None
-        for position, heading in enumerate(headings):
-            result.add_column(
-                heading.replace(" ", "\n"), justify="right" if position else "left", no_wrap=True
-            )
+        result.add_column(headings[0].replace(" ", "\n"))
+        for column in columns:
+            result.add_column(headings[column].replace(" ", "\n"), justify="right", no_wrap=True)
         for line in lines:
-            result.add_row(*line)
+            result.add_row(line[0], *(line[column] for column in columns))
         return result
 
     def markdown(self):

@@ -123,6 +123,8 @@ def compare(settings, out, overwrite=False, resume=False):
 def _run(table, out, overwrite, resume):
     """(`Record`, `RunDirectory`) of a table's run."""
     table.settings.check_files()
+    if table.settings.tensorboard:
+        needs_extra("tune", "--tensorboard")
     directory = RunDirectory(out)
     directory.check_free(table.settings, overwrite=overwrite, resume=resume)
     import_tensorflow()

@@ -132,14 +132,12 @@ def _emptied(out):
             out.rmdir()
 
 
-def show(exported, console=None, steps=False):
+def show(exported, steps=False):
     """Prints the table, with `steps` the loss of accuracy from each step too, and where it lies."""
-    console = console or terminal.console()
-    record = exported.record
+    console, record = terminal.console(), exported.record
     title = f"{record['data']['name']}: {record['data']['test_images']} test images, one thread"
-    table = exported.report.table()
-    table.title = title
-    console.print(table)
+    terminal.say(title)
+    console.print(exported.report.tables(console.width))
     if steps:
         console.print(_steps_table(record["steps"]))
     terminal.say(f"Written to {exported.path}, with {EXPORT_RECORD} and {EXPORT_PICTURE}.")

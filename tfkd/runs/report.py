@@ -134,7 +134,8 @@ def show(record, directory, first=None):
     if first:
         terminal.say(first)
     terminal.say(_caption(record))
-    terminal.console().print(evaluation.table(shown(record)))
+    many = len(record.figures) > FEW
+    terminal.console().print(evaluation.table(shown(record), models_down=many))
     for line in lines:
         terminal.say(line)
     return record
