@@ -15,7 +15,9 @@ CLASSES = ("ant", "bee")
 
 def read(root):
     """{role: {class: number of images}} of a folder."""
-    found = layout.read(tree.scan(root), root)
+    scanned = tree.scan(root)
+    found = layout.read(scanned, root)
+    layout.warn_of_left_out(scanned, found, root)
     return {
         role: {name: folder.images for name, folder in classes.items()}
         for role, classes in found.splits.items()

@@ -47,7 +47,7 @@ def test_the_second_load_opens_no_file(old_folder, opened, cache_home, monkeypat
     first = load(old_folder)
     assert len(opened) == 30
     opened.clear()
-    monkeypatch.setattr(folder.Images, "read_all", lambda self: pytest.fail("read again"))
+    monkeypatch.setattr(folder.Images, "unreadable", lambda *_: pytest.fail("read again"))
     second = load(old_folder)
     assert opened == []
     assert second.info == first.info
@@ -188,7 +188,7 @@ def test_many_readers_and_writers_at_once_leave_a_sound_listing(old_folder, cach
     def work():
         try:
             for _ in range(10):
-                one = listing.measured(old_folder, names, stats)
+                one, _ = listing.measured(old_folder, names, stats)
                 listing.keep(one)
                 found.append(one.headers.tobytes())
         except Exception as error:

@@ -10,7 +10,7 @@ import warnings
 from collections import Counter
 from typing import NamedTuple
 
-from tfkd.data.tree import SUFFIXES, walk
+from tfkd.data.tree import HIDDEN, NOTES, SUFFIXES, walk
 
 # Read by every version of tfkd; a folder that holds others beside them gets larger.
 _LONG_READ = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
@@ -38,22 +38,25 @@ class Layout(NamedTuple):
         splits: {role: {class name: Folder}}, always with "train".
         class_names: tuple of str, sorted.
         where: {role: path of the split's folder from the root}.
+        empty: paths of class folders without an image, which are left out.
     """
 
     splits: dict
     class_names: tuple
     where: dict
+    empty: tuple
 
 
-def read(tree, root):
+def read(tree, root, without_empty=False):
     """What the tree means.
 
     Args:
         tree: `Folder`, from `scan`.
         root: the folder's name, for messages.
+        without_empty: leave out classes that have no image in any split; else they are refused.
 
     Returns:
-        `Layout`. Images that are left out are named in a warning, with their number.
+        `Layout`.
 
     Raises:
         ValueError: for a tree without classes, or of two meanings; the message says what was seen.
@@ -69,13 +72,13 @@ def read(tree, root):
     else:
         splits = _splits(tree, roles, root)
         where = {role: folder.path for role, folder in splits.items()}
-    class_names = _class_names(splits, root)
+    empty = _empty(splits) if without_empty else {}
+    class_names = _class_names(splits, root, empty)
     found = {
         role: {name: folder.folders[name] for name in class_names}
         for role, folder in splits.items()
     }
-    _warn_of_left_out(tree, splits, found, root)
-    return Layout(found, class_names, where)
+    return Layout(found, class_names, where, tuple(path for own in empty.values() for path in own))
 
 
 def split_roles(names):
@@ -226,19 +229,32 @@ def _refuse_hidden_splits(tree, root):
     )
 
 
-def _class_names(splits, root):
-    """The classes of all splits, checked to be the same."""
+def _empty(splits):
+    """{name: paths of its folders} of classes that have no image in any split."""
+    found = {}
+    for folder in splits.values():
+        for name, inner in folder.folders.items():
+            found.setdefault(name, []).append(inner)
+    return {
+        name: [inner.path for inner in inners]
+        for name, inners in found.items()
+        if not any(inner.images for inner in inners)
+    }
+
+
+def _class_names(splits, root, left_out=()):
+    """The classes of all splits, checked to be the same; some names are left out."""
     train = splits["train"]
-    names = sorted(train.folders)
+    names = sorted(set(train.folders) - set(left_out))
     if len(names) < 2:
         raise ValueError(
             f'Expected a folder for each of two or more classes in "{_at(root, train)}"; found '
             f"{names or 'none'}{_loose(train)}."
         )
     for role, folder in splits.items():
-        if different := sorted(set(folder.folders) ^ set(names)):
-            only = sorted(set(folder.folders) - set(names))
-            lacking = sorted(set(names) - set(folder.folders))
+        own = set(folder.folders) - set(left_out)
+        if different := sorted(own ^ set(names)):
+            only, lacking = sorted(own - set(names)), sorted(set(names) - own)
             said = [f"{_listed(only)} only in {role}"] * bool(only)
             said += [f"{_listed(lacking)} only in train"] * bool(lacking)
             raise ValueError(
@@ -258,7 +274,8 @@ def _class_names(splits, root):
             folders = f"{len(empty)} class folders {_listed(empty)} hold"
         raise ValueError(
             f"The {folders} no images ({', '.join(sorted(SUFFIXES))}). Add some, or remove the "
-            "folder."
+            "folder; a class that is empty in every split is left out with --skip-damaged "
+            "(skip_damaged=True in Python)."
         )
     return tuple(names)
 
@@ -268,33 +285,46 @@ def _loose(folder):
     return f", and {count} images directly in it, whose labels are not known" if count else ""
 
 
-def _warn_of_left_out(tree, splits, classes, root):
-    """Warns of images outside of class folders, and of files that are not read."""
-    used, suffixes, others = 0, Counter(), Counter()
-    for folders in classes.values():
+def loose(tree, layout):
+    """{path of a folder outside of the classes: number of images in it} of a tree."""
+    inside = {
+        id(inner)
+        for classes in layout.splits.values()
+        for folder in classes.values()
+        for inner in walk(folder)
+    }
+    return {
+        folder.path: len(folder.files)
+        for folder in walk(tree)
+        if folder.files and id(folder) not in inside
+    }
+
+
+def warn_of_left_out(tree, layout, root):
+    """Warns of images outside of class folders, and of files in them that are not read."""
+    suffixes, others = Counter(), Counter()
+    for folders in layout.splits.values():
         for folder in folders.values():
-            used += folder.images
             for inner in walk(folder):
                 suffixes.update(inner.suffixes)
-                others.update(inner.others)
+                for kind, (count, _) in inner.left_out.items():
+                    if kind != HIDDEN and kind not in NOTES:
+                        others[kind] += count
     said = []
+    if layout.empty:
+        said.append(f"classes without any image are left out: {_listed(layout.empty)}")
     if others:
         kinds = ", ".join(
             f"{count} {suffix or 'without suffix'}" for suffix, count in others.items()
         )
         said.append(f"{sum(others.values())} files in class folders are not read: {kinds}")
-    if used < tree.images:
-        loose = Counter()
-        inside = {
-            id(inner) for kind in classes.values() for f in kind.values() for inner in walk(f)
-        }
-        for folder in walk(tree):
-            if id(folder) not in inside and folder.files:
-                loose[_at(root, folder)] += len(folder.files)
+    if outside := loose(tree, layout):
         places = ", ".join(
-            f'{count} in "{place}"' for place, count in list(loose.items())[:_NAMES_SHOWN]
+            f'{count} in "{os.path.join(root, path) if path else root}"'
+            for path, count in list(outside.items())[:_NAMES_SHOWN]
         )
-        said.append(f"{tree.images - used} images outside of class folders are left out: {places}")
+        total = sum(outside.values())
+        said.append(f"{total} images outside of class folders are left out: {places}")
     new = {suffix: count for suffix, count in suffixes.items() if suffix not in _LONG_READ}
     if new and len(new) < len(suffixes):
         counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.items())
@@ -303,7 +333,7 @@ def _warn_of_left_out(tree, splits, classes, root):
             f"out {', '.join(new)})"
         )
     if said:
-        warnings.warn(f'The folder "{root}": {"; ".join(said)}.', stacklevel=5)
+        warnings.warn(f'The folder "{root}": {"; ".join(said)}.', stacklevel=4)
 
 
 def _at(root, folder):

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from tfkd._extras import installed, needs_extra
-from tfkd.data.images import parse_size
+from tfkd.data.resizing import STRETCH, check_rule, parse_size
 from tfkd.data.splits import Splits
 
 
@@ -30,6 +30,8 @@ def load(
     seed=0,
     limit=None,
     image_size=None,
+    resize=STRETCH,
+    skip_damaged=False,
     download=False,
     cache_dir=None,
 ) -> Splits:
@@ -52,8 +54,14 @@ def load(
         validation_fraction: part of train that becomes validation where none is published.
         seed: of the validation cut and of `limit`.
         limit: at most so many training examples, each class in proportion.
-        image_size: resize every image: a number, or (height, width), bilinear as
-            `keras.layers.Resizing`. Needed where images differ in size.
+        image_size: resize every image: a number, or (height, width). Needed where images differ in
+            size.
+        resize: how: "stretch", bilinear without antialiasing, as `keras.layers.Resizing`;
+            "stretch_antialiased"; "crop", the largest middle part of the aspect of `image_size`; or
+            "pad", the whole image in the middle of black. The last two keep the aspect and are
+            antialiased.
+        skip_damaged: of a folder, leave out files that cannot be read, and classes without any
+            image, with a warning, instead of stopping.
         download: let TFDS download and prepare what is not there. By default nothing touches the
             network.
         cache_dir: where the listing of a folder (names, sizes, times and headers of its files) is
@@ -71,12 +79,13 @@ def load(
         ModuleNotFoundError: a TFDS set without the extra "data".
     """
     size = parse_size(image_size)
+    check_rule(resize)
     division = {"validation_fraction": validation_fraction, "seed": seed, "limit": limit}
     text = os.fspath(name)
     if text == "digits":
         from tfkd.data import digits
 
-        return digits.load(size, **division)
+        return digits.load(size, resize, **division)
 
     from tfkd.data import folder
 
@@ -86,7 +95,7 @@ def load(
             what = f'"{path}" is a file: unpack it' if path.exists() else f'No folder "{path}"'
             raise FileNotFoundError(f"{what} (from {Path.cwd()}). Give a folder of images.")
         if not _is_prepared(path):
-            return folder.load(text, size, cache_dir, **division)
+            return folder.load(text, size, resize, skip_damaged, cache_dir, **division)
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or None
     if data_dir is not None:
         data_dir = os.path.abspath(os.path.expanduser(data_dir))
@@ -95,16 +104,16 @@ def load(
                 f'No directory "{data_dir}"; it was given as data_dir or TFDS_DATA_DIR.'
             )
     if text and not installed("data") and _is_folder(path) and not _is_prepared(path):
-        return folder.load(text, size, cache_dir, **division)
+        return folder.load(text, size, resize, skip_damaged, cache_dir, **division)
     needs_extra("data", f'Reading "{text}", which is no folder of images here,')
     # Imported where needed: TFDS and its dependencies take their time.
     from tfkd.data import tfds_source
 
     builder = tfds_source.find_builder(text, data_dir)
     if builder is not None:
-        return tfds_source.load(text, builder, size, download, **division)
+        return tfds_source.load(text, builder, size, resize, download, **division)
     if text and _is_folder(path):
-        return folder.load(text, size, cache_dir, **division)
+        return folder.load(text, size, resize, skip_damaged, cache_dir, **division)
     near = tfds_source.near_names(text, data_dir)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
