@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tfkd.data import layout, tree
+from tfkd.data import layout, left_out, tree
 
 CLASSES = ("ant", "bee")
 
@@ -17,7 +17,7 @@ def read(root):
     """{role: {class: number of images}} of a folder."""
     scanned = tree.scan(root)
     found = layout.read(scanned, root)
-    layout.warn_of_left_out(scanned, found, root)
+    left_out.warn(scanned, found, root)
     return {
         role: {name: folder.images for name, folder in classes.items()}
         for role, classes in found.splits.items()

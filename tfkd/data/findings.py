@@ -41,29 +41,34 @@ def of_repeats(groups, roles, labels, names):
     """
     said = []
 
-    def say(count, text, group):
+    def say(what, text, group):
         pair = " and ".join(f'"{names(position)}"' for position in group[:2])
-        said.append(f"{count} {text}, such as {pair}.")
+        said.append(f"{text}: {what}, such as {pair}.")
 
     for role, why in (
-        ("test", "the accuracy there is partly of images learnt by heart"),
-        ("validation", "the epoch, and whatever validation chooses, is chosen partly by them"),
+        ("test", "its accuracy is partly that of images learnt by heart"),
+        ("validation", "what validation chooses is chosen partly by images learnt by heart"),
     ):
         shared = [_pair(own, roles, role, "train") for own in groups]
         shared = [own for own in shared if own]
         if shared:
             count = sum(roles[position] == role for own in shared for position in own[2:])
-            text = f"{role} images are the same pictures as training images ({why})"
-            say(count, text, shared[0])
+            what = f"{count} of its {roles.count(role)} images, {why}"
+            say(what, f"The {role} split shows pictures that are trained on", shared[0])
     contradicting = [own for own in groups if len({labels[position] for position in own}) > 1]
     if contradicting:
         first = contradicting[0]
         other = next(p for p in first if labels[p] != labels[first[0]])
-        say(len(contradicting), "pictures stand in more than one class", [first[0], other])
+        text = "The same picture stands in more than one class"
+        say(_times(len(contradicting)), text, [first[0], other])
     if groups:
         spare = sum(len(own) - 1 for own in groups)
-        say(spare, "images repeat a picture that is there already", groups[0])
+        say(_times(spare), "A picture is there again", groups[0])
     return said
+
+
+def _times(count):
+    return "once" if count == 1 else f"{count} times"
 
 
 def _pair(group, roles, one, other):

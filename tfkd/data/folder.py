@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfkd.data import layout, tree
+from tfkd.data import layout, left_out, tree
 from tfkd.data.findings import digest, of_repeats, of_sizes, repeats
 from tfkd.data.headers import Header
 from tfkd.data.listing import fresh, keep, measured, refuse
@@ -45,13 +45,13 @@ def load(name, size=None, rule=STRETCH, skip_damaged=False, cache_dir=None, **di
     root = Path(name).expanduser()
     scanned = tree.scan(root)
     found = layout.read(scanned, root, skip_damaged)
-    layout.warn_of_left_out(scanned, found, root)
+    left_out.warn(scanned, found, root)
     files = files_of(found)
     parts = divide(files.labels_by_split(), str(name), **division)
     listing, bad = measured(root, files.names, files.stats, cache_dir)
     if bad and not (skip_damaged and len(bad) < len(files.names)):
         _refuse_with_others(listing, bad, size)
-    shape = _common_shape(listing, size, np.flatnonzero(listing.headers[:, 0] >= 0))
+    shape = common_shape(listing, size, np.flatnonzero(listing.headers[:, 0] >= 0))
     held = len(files.names) * np.prod(shape) <= MEMORY_LIMIT
     images = Images(listing, shape, None if size is None else rule, held)
     if skip_damaged:
@@ -182,12 +182,24 @@ def _unreadable(images, bad):
     found = images.unreadable(asked)
     if len(found) + len(bad) == len(listing.names):
         refuse(listing, bad | found)
-    if not checked and fresh(listing, started):
-        doubtful[asked] = 0
-        doubtful[list(found)] = 1
+    if not checked:
+        all_decoded(listing, found, started)
+    return found
+
+
+def all_decoded(listing, failed, started):
+    """Keeps with a listing that all its files were decoded, and which of them cannot be.
+
+    Args:
+        failed: indices of those with a sound header that cannot.
+        started: `time.time_ns()` before the first was read.
+    """
+    if fresh(listing, started):
+        doubtful = _column(listing, "doubtful")
+        doubtful[doubtful > 0] = 0
+        doubtful[list(failed)] = 1
         listing.fingerprints[_CHECKED] = "all"
         keep(listing)
-    return found
 
 
 def _warn_of_damaged(listing, bad):
@@ -201,7 +213,7 @@ def _column(listing, name):
     return listing.headers[:, Header._fields.index(name)]
 
 
-def _common_shape(listing, size, sound):
+def common_shape(listing, size, sound):
     """(height, width, channels) of some images, by the files' headers; grey only if all are."""
     sizes = listing.headers[sound, :2]
     channels = 1 if _column(listing, "grey")[sound].all() else 3

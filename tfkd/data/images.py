@@ -29,7 +29,7 @@ MAXIMUM_PIXELS = 178_956_970
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _START_BYTES = 48
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
-_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 def decode(encoded, shape, rule):
@@ -209,7 +209,7 @@ def _shown(image, orientation, channels):
         image = ImageOps.exif_transpose(image)
     if image.mode in _SIXTEEN_BITS or (image.mode == "I" and name in ("PNG", "PPM")):
         shown = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in _ALPHA_MODES or "transparency" in image.info:
+    elif image.mode in ALPHA_MODES or "transparency" in image.info:
         layers = np.asarray(image.convert("RGBA"), np.int32)
         colour, alpha = layers[..., :3], layers[..., 3:]
         shown = Image.fromarray(

@@ -7,13 +7,10 @@ be read in two ways is refused with what was seen, never guessed.
 import os
 import re
 import warnings
-from collections import Counter
 from typing import NamedTuple
 
-from tfkd.data.tree import HIDDEN, NOTES, SUFFIXES, walk
+from tfkd.data.tree import SUFFIXES
 
-# Read by every version of tfkd; a folder that holds others beside them gets larger.
-_LONG_READ = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 _ROLE_WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "validate", "valid", "val", "dev", "devel", "development"),
@@ -28,7 +25,7 @@ _FILLERS = {
     "pictures", "sample", "samples", "set", "sets", "split",
 }  # fmt: skip
 _FOLD = re.compile(r"(k?folds?|splits?|cv)[ _.-]?\d+", re.IGNORECASE)
-_NAMES_SHOWN = 12
+NAMES_SHOWN = 12
 
 
 class Layout(NamedTuple):
@@ -134,12 +131,12 @@ def _splits(tree, roles, root):
     for role, names in by_role.items():
         if len(names) > 1:
             raise ValueError(
-                f'"{where}" has {len(names)} {role} splits: {_listed(names)}. Keep one of them '
+                f'"{where}" has {len(names)} {role} splits: {listed(names)}. Keep one of them '
                 "there, or join them in one folder."
             )
     if "train" not in by_role:
         raise ValueError(
-            f'"{where}" has no train split to learn from; it has: {_listed(tree.folders)}. Name '
+            f'"{where}" has no train split to learn from; it has: {listed(tree.folders)}. Name '
             'the folder to learn from "train".'
         )
     strangers = {
@@ -153,8 +150,8 @@ def _splits(tree, roles, root):
     ]
     if refused:
         raise ValueError(
-            f'"{where}" holds split folders and others: {_listed(refused)} beside '
-            f"{_listed(roles)}. "
+            f'"{where}" holds split folders and others: {listed(refused)} beside '
+            f"{listed(roles)}. "
             "Expected either split folders (train, validation or val, test) or class folders. "
             "Rename a split to one of these names; move what is neither out of the folder."
         )
@@ -185,7 +182,7 @@ def _refuse_lone_splits(tree, roles, root):
     """Of one split's name, without class folders inside, beside folders of other names: a class
     where the name may be one (a train, a valid one), with a warning; else refused."""
     for name, role in roles.items():
-        others = _listed(other for other in tree.folders if other != name)
+        others = listed(other for other in tree.folders if other != name)
         if name.lower() not in _CLASSES_TOO:
             raise ValueError(
                 f'The folder "{_at(root, tree.folders[name])}" is named like a {role} split, but '
@@ -219,10 +216,10 @@ def _refuse_hidden_splits(tree, root):
         return
     why, else_ = "are named like folds", "rename them"
     if names_inside:
-        why = f"hold folders of the same names ({_listed(names_inside)})"
+        why = f"hold folders of the same names ({listed(names_inside)})"
         else_ = "put their images directly into them"
     raise ValueError(
-        f'The folders {_listed(seen)} in "{_at(root, tree)}" {why}: they look like splits rather '
+        f'The folders {listed(seen)} in "{_at(root, tree)}" {why}: they look like splits rather '
         "than classes, but their names do not say which. Rename them to train, validation and "
         "test; or give one of them as the folder, if it is all you want; or, if they are classes, "
         f"{else_}."
@@ -255,11 +252,11 @@ def _class_names(splits, root, left_out=()):
         own = set(folder.folders) - set(left_out)
         if different := sorted(own ^ set(names)):
             only, lacking = sorted(own - set(names)), sorted(set(names) - own)
-            said = [f"{_listed(only)} only in {role}"] * bool(only)
-            said += [f"{_listed(lacking)} only in train"] * bool(lacking)
+            said = [f"{listed(only)} only in {role}"] * bool(only)
+            said += [f"{listed(lacking)} only in train"] * bool(lacking)
             raise ValueError(
                 f'The class folders of "{_at(root, folder)}" and "{_at(root, train)}" differ in: '
-                f"{_listed(different)} ({'; '.join(said)}). Every split needs the same classes, "
+                f"{listed(different)} ({'; '.join(said)}). Every split needs the same classes, "
                 "spelled alike."
             )
     empty = [
@@ -271,11 +268,11 @@ def _class_names(splits, root, left_out=()):
     if empty:
         folders = f'class folder "{empty[0]}" holds'
         if len(empty) > 1:
-            folders = f"{len(empty)} class folders {_listed(empty)} hold"
+            folders = f"{len(empty)} class folders {listed(empty)} hold"
         raise ValueError(
             f"The {folders} no images ({', '.join(sorted(SUFFIXES))}). Add some, or remove the "
             "folder; a class that is empty in every split is left out with --skip-damaged "
-            "(skip_damaged=True in Python)."
+            "(skip_damaged=True in Python). `tfkd data FOLDER` names all that is amiss at once."
         )
     return tuple(names)
 
@@ -285,62 +282,12 @@ def _loose(folder):
     return f", and {count} images directly in it, whose labels are not known" if count else ""
 
 
-def loose(tree, layout):
-    """{path of a folder outside of the classes: number of images in it} of a tree."""
-    inside = {
-        id(inner)
-        for classes in layout.splits.values()
-        for folder in classes.values()
-        for inner in walk(folder)
-    }
-    return {
-        folder.path: len(folder.files)
-        for folder in walk(tree)
-        if folder.files and id(folder) not in inside
-    }
-
-
-def warn_of_left_out(tree, layout, root):
-    """Warns of images outside of class folders, and of files in them that are not read."""
-    suffixes, others = Counter(), Counter()
-    for folders in layout.splits.values():
-        for folder in folders.values():
-            for inner in walk(folder):
-                suffixes.update(inner.suffixes)
-                for kind, (count, _) in inner.left_out.items():
-                    if kind != HIDDEN and kind not in NOTES:
-                        others[kind] += count
-    said = []
-    if layout.empty:
-        said.append(f"classes without any image are left out: {_listed(layout.empty)}")
-    if others:
-        kinds = ", ".join(
-            f"{count} {suffix or 'without suffix'}" for suffix, count in others.items()
-        )
-        said.append(f"{sum(others.values())} files in class folders are not read: {kinds}")
-    if outside := loose(tree, layout):
-        places = ", ".join(
-            f'{count} in "{os.path.join(root, path) if path else root}"'
-            for path, count in list(outside.items())[:_NAMES_SHOWN]
-        )
-        total = sum(outside.values())
-        said.append(f"{total} images outside of class folders are left out: {places}")
-    new = {suffix: count for suffix, count in suffixes.items() if suffix not in _LONG_READ}
-    if new and len(new) < len(suffixes):
-        counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.items())
-        said.append(
-            f"it mixes formats, and all of them are read: {counts} (earlier versions of tfkd left "
-            f"out {', '.join(new)})"
-        )
-    if said:
-        warnings.warn(f'The folder "{root}": {"; ".join(said)}.', stacklevel=4)
-
-
 def _at(root, folder):
     return os.path.join(root, folder.path) if folder.path else str(root)
 
 
-def _listed(names):
+def listed(names):
+    """Names with commas between them, not too many."""
     names = list(names)
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return ", ".join(names[:_NAMES_SHOWN]) + more
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more

@@ -7,6 +7,8 @@ from tfkd._extras import installed, needs_extra
 from tfkd.data.resizing import STRETCH, check_rule, parse_size
 from tfkd.data.splits import Splits
 
+DIGITS, FOLDER = "digits", "folder"
+
 
 def names():
     """The names that `load` knows without any data directory or network."""
@@ -81,21 +83,36 @@ def load(
     size = parse_size(image_size)
     check_rule(resize)
     division = {"validation_fraction": validation_fraction, "seed": seed, "limit": limit}
-    text = os.fspath(name)
-    if text == "digits":
+    text, found = find(name, data_dir, download)
+    if found == DIGITS:
         from tfkd.data import digits
 
         return digits.load(size, resize, **division)
+    if found == FOLDER:
+        from tfkd.data import folder
 
-    from tfkd.data import folder
+        return folder.load(text, size, resize, skip_damaged, cache_dir, **division)
+    from tfkd.data import tfds_source
 
+    return tfds_source.load(text, found, size, resize, download, **division)
+
+
+def find(name, data_dir=None, download=False):
+    """What a name given to `load` means: (its text, `DIGITS`, `FOLDER` or a TFDS builder).
+
+    Raises:
+        As `load`, for a name that means nothing.
+    """
+    text = os.fspath(name)
+    if text == "digits":
+        return text, DIGITS
     path = Path(text).expanduser()
     if isinstance(name, os.PathLike) or text.startswith((".", "~")) or path.is_absolute():
         if not _is_folder(path):
             what = f'"{path}" is a file: unpack it' if path.exists() else f'No folder "{path}"'
             raise FileNotFoundError(f"{what} (from {Path.cwd()}). Give a folder of images.")
         if not _is_prepared(path):
-            return folder.load(text, size, resize, skip_damaged, cache_dir, **division)
+            return text, FOLDER
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or None
     if data_dir is not None:
         data_dir = os.path.abspath(os.path.expanduser(data_dir))
@@ -104,24 +121,22 @@ def load(
                 f'No directory "{data_dir}"; it was given as data_dir or TFDS_DATA_DIR.'
             )
     if text and not installed("data") and _is_folder(path) and not _is_prepared(path):
-        return folder.load(text, size, resize, skip_damaged, cache_dir, **division)
+        return text, FOLDER
     needs_extra("data", f'Reading "{text}", which is no folder of images here,')
     # Imported where needed: TFDS and its dependencies take their time.
     from tfkd.data import tfds_source
 
     builder = tfds_source.find_builder(text, data_dir)
     if builder is not None:
-        return tfds_source.load(text, builder, size, resize, download, **division)
+        return text, builder
     if text and _is_folder(path):
-        return folder.load(text, size, resize, skip_damaged, cache_dir, **division)
+        return text, FOLDER
     near = tfds_source.near_names(text, data_dir)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
         f'No data set "{text}".{hint} Expected {", ".join(names())} (embedded), a name that '
-        f"TensorFlow Datasets knows "
-        f"or has prepared in {data_dir or 'its default directory'}, or a folder of images with one "
-        f"folder a class "
-        f'(there is no folder "{path}").'
+        f"TensorFlow Datasets knows or has prepared in {data_dir or 'its default directory'}, or a "
+        f'folder of images with one folder a class (there is no folder "{path}").'
     )
 
 

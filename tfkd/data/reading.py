@@ -80,7 +80,7 @@ class Images:
         if self._present is not None:
             indices = indices[~self._present[indices]]
         read = [numbers for numbers, _ in self.decoded(indices)]
-        return self._whys(np.delete(indices, np.concatenate(read)) if read else indices)
+        return self.whys(np.delete(indices, np.concatenate(read)) if read else indices)
 
     def decoded(self, indices):
         """Decodes files, some at a time; pixels stay where they are kept.
@@ -148,9 +148,9 @@ class Images:
     def _name_unreadable(self, indices, read):
         """Raises ValueError, whose text the graph's error shows, for a batch but for those
         positions of it that were read."""
-        refuse(self.listing, self._whys(np.delete(indices, read)))
+        refuse(self.listing, self.whys(np.delete(indices, read)))
 
-    def _whys(self, indices):
+    def whys(self, indices):
         """{index: why it could not be decoded} of some files."""
         with ThreadPoolExecutor(AT_ONCE) as threads:
             whys = threads.map(self._why_unreadable, self.listing.paths(indices))
