@@ -57,8 +57,8 @@ def load(name, size=None, rule=STRETCH, skip_damaged=False, cache_dir=None, **di
     if skip_damaged:
         bad |= _unreadable(images, bad)
     if bad:
-        _warn_of_damaged(listing, bad)
         files = files.without(bad, root)
+        _warn_of_damaged(listing, bad)
         parts = divide(files.labels_by_split(), str(name), **division)
     _warn_of_frames(listing)
     numbers = {role: files.numbers(parts[role].split)[parts[role].indices] for role in _ROLES}

@@ -128,7 +128,8 @@ def _pixels(files, shape, rule, skip_damaged):
             images[len(read)] = decode(tf.io.read_file(str(path)), tuple(shape), rule)
             read.append(path)
         except (tf.errors.OpError, ValueError) as error:
-            bad.append(f'"{path}" ({str(error).split("[Op:")[0].strip().splitlines()[0]})')
+            why = str(error).split("[Op:")[0].split("}} ")[-1].strip().splitlines()[0]
+            bad.append(f'"{path}" ({why})')
     if bad and not (skip_damaged and read):
         raise ValueError(
             f"Cannot read {len(bad)} of {len(files)} images: {'; '.join(bad)}. Replace or remove "
