@@ -66,8 +66,10 @@ def test_everything_is_named_in_lines_of_80_columns():
 
 
 def test_of_many_classes_the_smallest_are_shown():
-    text = printed(inspection(1000))
+    damaged = {f"a/{number}.png": "the file is empty" for number in range(50)}
+    text = printed(inspection(1000, damaged=damaged))
+    assert all(f"  {name}: the file is empty\n" in text for name in damaged)
     assert "1000 classes" in text and "… 984 more, larger …" in text
     assert "class [bold]14 " in text and "class [bold]15 " not in text
     assert "class [bold]999 " in text and "Training can begin" in text
-    assert len(text.splitlines()) < 40
+    assert len(text.splitlines()) < 40 + len(damaged)

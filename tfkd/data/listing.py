@@ -178,7 +178,7 @@ def refuse(listing, bad):
         )
     lines = [f'  "{path}": {why}' for path, why in paths[:_REFUSED_SHOWN]]
     if len(paths) > _REFUSED_SHOWN:
-        lines.append(f"  and {len(paths) - _REFUSED_SHOWN} more")
+        lines.append(f"  and {len(paths) - _REFUSED_SHOWN} more (tfkd data names them all)")
     raise ValueError(
         f"Cannot read {len(paths)} images:\n"
         + "\n".join(lines)

@@ -10,8 +10,8 @@ from rich.table import Table
 from tfkd import data
 
 SAMPLES = 6  # images of each class on a contact sheet
-# Classes, files and pictures that are named one by one.
-_CLASSES_SHOWN, _SMALLEST_SHOWN, _FILES_SHOWN = 40, 15, 20
+# Classes and repeated pictures that are named one by one; damaged files all are.
+_CLASSES_SHOWN, _SMALLEST_SHOWN, _PICTURES_SHOWN = 40, 15, 20
 
 
 def look(name, settings, sheet=None):
@@ -56,13 +56,14 @@ def show(found, skip_damaged=False, console=None):
         _say(console, f"{name}: {text}")
     dropped = "left out" if skip_damaged else "not readable"
     damaged = [f"{name}: {why}" for name, why in found.damaged.items()]
-    _list(console, f"Damaged files ({len(damaged)}, {dropped}):", damaged)
+    _list(console, f"Damaged files ({len(damaged)}, {dropped}):", damaged, len(damaged))
     dropped = "left out" if skip_damaged else "without any image"
-    _list(console, f"Empty classes ({len(found.empty)}, {dropped}):", found.empty)
+    _list(console, f"Empty classes ({len(found.empty)}, {dropped}):", found.empty, len(found.empty))
     _list(
         console,
         f"Pictures that are there more than once ({len(found.repeats)}):",
         [" = ".join(group) for group in found.repeats],
+        _PICTURES_SHOWN,
     )
     for text in found.findings:
         _say(console, f"Note: {text}")
@@ -76,13 +77,13 @@ def _say(console, text):
     console.print(text, highlight=False, markup=False)
 
 
-def _list(console, title, items):
+def _list(console, title, items, most):
     if items:
         _say(console, title)
-        for item in items[:_FILES_SHOWN]:
+        for item in items[:most]:
             _say(console, f"  {item}")
-        if len(items) > _FILES_SHOWN:
-            _say(console, f"  and {len(items) - _FILES_SHOWN} more")
+        if len(items) > most:
+            _say(console, f"  and {len(items) - most} more")
 
 
 def _classes(found):
