@@ -95,7 +95,7 @@ class Distiller(FittedModel):
         self.source = sources.get(teacher, teacher_head, self.fused)
         validation.models(self.source, student)
         self.student = student
-        self.matching = Matching(given)
+        self.matching = Matching(given, {"teacher": self.source.models(), "student": [student]})
         self.adapters = self.matching.parts
         names = self.matching.names("student")
         self.taps = Taps(student, names, "student", student_head, self.fused)

@@ -17,6 +17,14 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
     knowledge, the `matching` of losses, and `connect(stored_shapes)`.
     """
 
+    def __repr__(self):
+        losses = zip(self.distillation_loss_weights, self.distillation_losses, strict=True)
+        terms = ", ".join(f"{weight:g} * {loss!r}" for weight, loss in losses)
+        return (
+            f"{type(self).__name__}(teacher={_name(self.teacher)}, student={_name(self.student)}, "
+            f"student_loss_weight={self.student_loss_weight:g}, losses=[{terms}])"
+        )
+
     def build(self, input_shape):
         self._build_on(_keras.symbolic_of_shapes(input_shape))
 
@@ -126,3 +134,10 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
             for name in ("loss", *(tracker.name for tracker in unknown)):
                 results.pop(name, None)
         return results
+
+
+def _name(model):
+    """A model, source or function in a word; None for none."""
+    if model is None or isinstance(model, keras.Layer):
+        return None if model is None else model.name
+    return getattr(model, "__name__", None) or type(model).__name__

@@ -5,10 +5,9 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from tfkd import recipes, runs
+from tfkd import recipes, runs, terminal
 from tfkd.cli.flags import flags_of, given_of
 from tfkd.runs.search import search as run_search
 from tfkd.settings import CompareSettings, DistillSettings, SearchSettings
@@ -146,7 +145,7 @@ def _list_recipes():
     for name in recipes.names():
         recipe = recipes.get(name)
         table.add_row(name, recipe.paper, recipe.task, recipe.reconstruction)
-    Console().print(table)
+    terminal.console().print(table)
 
 
 def _recipe_command(recipe):

@@ -11,12 +11,14 @@ from tfkd.evaluation.early_exit import (
     plot_early_exit,
 )
 from tfkd.evaluation.multiply_adds import multiply_adds
+from tfkd.evaluation.own_model import Report, report
 from tfkd.evaluation.prediction import predict, prediction
 from tfkd.evaluation.scores import quality
 from tfkd.evaluation.tables import MEASURES, markdown, table
 
 __all__ = [
     "MEASURES",
+    "Report",
     "cost",
     "early_exit_curve",
     "exit_accuracies",
@@ -31,5 +33,6 @@ __all__ = [
     "predict",
     "prediction",
     "quality",
+    "report",
     "table",
 ]

@@ -49,6 +49,11 @@ class SelfDistillation(DistillationLoss):
         )
         self.loss = loss
 
+    def name_layers(self, path):
+        super().name_layers(path)
+        self.loss.teacher_layer_name = self.teacher_layer_name
+        self.loss.student_layer_name = self.student_layer_name
+
     @property
     def adapts(self):
         return self.loss.adapts
@@ -147,6 +152,14 @@ class EnsembleDistillation(Softened, DistillationLoss):
         self.learn_selectively = bool(learn_selectively)
 
     @property
+    def group(self):
+        return list(self.teacher_layer_name)
+
+    @property
+    def members(self):
+        return list(self.student_layer_name)
+
+    @property
     def needs(self):
         selects = self.teach_selectively or self.learn_selectively
         return ("heads", "labels") if selects else ("heads",)
@@ -183,8 +196,8 @@ class EnsembleDistillation(Softened, DistillationLoss):
 
     def get_config(self):
         return {
-            "group": list(self.teacher_layer_name),
-            "members": list(self.student_layer_name),
+            "group": self.group,
+            "members": self.members,
             "temperature": self.temperature,
             "teach_selectively": self.teach_selectively,
             "learn_selectively": self.learn_selectively,

@@ -9,10 +9,9 @@ import statistics
 from importlib.metadata import version
 
 import tensorflow as tf
-from rich.console import Console
 
 import tfkd
-from tfkd import evaluation
+from tfkd import evaluation, terminal
 from tfkd.files import copy, write_text, written
 from tfkd.runs.advice import advice
 from tfkd.runs.directory import RECORD
@@ -126,21 +125,19 @@ def _first_lines(record):
 
 def show(record, directory, first=None):
     """Prints the table and what it says; returns the record."""
-    console = Console()
-    figures = shown(record)
-    lines = [first] if first else []
-    if len(record.figures) <= FEW:
-        console.print(evaluation.table(figures, title=_caption(record)))
-    else:
-        lines += [_caption(record), evaluation.markdown(figures, models_down=True)]
-    lines += [
+    lines = [
         *_said(record),
         *filter(None, [advice(record, directory.path)]),
         f"student.keras is {record.main}, seed {record.kept_seed}, chosen on the validation split.",
     ]
     lines.append(f"Run: {directory.path}")
+    if first:
+        terminal.say(first)
+    terminal.say(_caption(record))
+    many = len(record.figures) > FEW
+    terminal.console().print(evaluation.table(shown(record), models_down=many))
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        terminal.say(line)
     return record
 
 

@@ -4,6 +4,7 @@ import os
 import zipfile
 from typing import Annotated, ClassVar, Literal
 
+from cyclopts import Parameter
 from pydantic import Field
 
 from tfkd.models import check_name
@@ -95,6 +96,8 @@ class BudgetSettings(DataSettings):
     """Keep the teacher's stored answers in this folder, for other runs."""
     train_teacher: bool = False
     """Train a teacher from a file or a function, too, instead of taking it as it is."""
+    tensorboard: Annotated[bool | None, Parameter(negative="--no-tensorboard")] = None
+    """Write TensorBoard's logs of every training; unless told where TensorBoard is installed."""
     any_teacher: bool = False
     """Take a teacher that knows no more than chance, or names the classes in another order."""
 
