@@ -100,10 +100,11 @@ def _named(model, name):
 def _probabilities(model, output):
     output = output[0] if isinstance(output, list) else output
     several = isinstance(output, Mapping)
+    found = sorted(output) if several else tuple(output.shape)
     if several or len(output.shape) != 2 or output.shape[-1] < 2:
         raise ValueError(
             f'The model "{model.name}" cannot be averaged: expected one output of shape (batch, '
-            f"classes) with two classes or more, got {sorted(output) if several else tuple(output.shape)}."
+            f"classes) with two classes or more, got {found}."
         )
     (head,) = heads_of(model).values()
     if head.labels == "independent" or head.kind not in ("logits", "probabilities"):
