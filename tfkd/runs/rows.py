@@ -26,6 +26,10 @@ class Row(NamedTuple):
         recipe: name of the recipe whose network it is, or None.
         baseline: name of the row that its gain is counted from, or None.
         fraction: of the training data.
+        taught_by: name of the row before it whose student teaches, of the same seed; None for the
+            settings' teacher.
+        members: names of rows before it whose students, of the same seed, are this row together:
+            nothing is trained.
     """
 
     name: str
@@ -34,6 +38,8 @@ class Row(NamedTuple):
     recipe: str | None = None
     baseline: str | None = None
     fraction: float = FULL
+    taught_by: str | None = None
+    members: tuple = ()
 
     def system(self, teacher, student):
         """What is trained of a new student."""
@@ -214,6 +220,11 @@ def file_name(name):
     """A row's name, fit for a file."""
     words = "".join(char if char.isalnum() or char == "." else " " for char in name)
     return "-".join(words.split())
+
+
+def part_name(seed, row):
+    """The name of one training of a student."""
+    return f"{seed}/{file_name(row)}"
 
 
 def _command(command, settings):

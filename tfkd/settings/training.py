@@ -38,6 +38,9 @@ def _one_or_several(value):
     return values[0] if len(values) == 1 else values
 
 
+Teachers = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)]
+
+
 class BudgetSettings(Settings):
     """How everything of a run is trained, whatever the models and the data."""
 
@@ -127,7 +130,7 @@ class TrainingSettings(BudgetSettings):
 
     data: Annotated[str, Field(min_length=1)] = "digits"
     """"digits" (built in), a TFDS name, or a folder of images."""
-    teacher: Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)] = "resnet"
+    teacher: Teachers = "resnet"
     """Model to train as teacher; or a trained one: a .keras file, or package.module:function.
     Several (repeatable) teach together, each "NAME OPTION=VALUE"."""
     teacher_options: options("--teacher-option")
