@@ -43,6 +43,7 @@ def measure(directory, record, splits):
             if position in teaching:
                 name = TEACHER if len(record.teachers) == 1 else f"{TEACHER} {teacher.name}"
                 name = name if name not in figures else f"{name} ({own.info.name})"
+                name = name if name not in figures else f"{name} {position + 1}"
                 model = load_model(directory / teacher.file)
                 answers[position], labels = evaluation.predict(Logits(model, sample), images)
                 training = record.trainings[teacher.file.removesuffix(".keras")]

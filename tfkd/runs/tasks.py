@@ -10,7 +10,7 @@ from tfkd import data
 from tfkd.data.loading import is_tfds_name
 from tfkd.runs import models, teacher_check
 from tfkd.runs.knowledge import tensors_of
-from tfkd.runs.rows import check_names
+from tfkd.runs.rows import check_names, short_words
 from tfkd.runs.teachers import SeveralTeachers, StudentAsTeacher, Teacher
 from tfkd.runs.training import balanced_weights
 
@@ -129,10 +129,12 @@ class Prepared:
             return lambda: kind(arguments[0], part, *arguments[1:])
 
         found = []
-        for own in settings.each_teacher():
+        texts = settings.teacher if settings.several_teachers else (settings.teacher,)
+        for text, own in zip(texts, settings.each_teacher(), strict=True):
             options = json.dumps(own.teacher_options, sort_keys=True, default=str)
             key = (*data_key, own.teacher, options)
-            found.append(self._once(self.teachers, key, made(Teacher, own, splits)))
+            name = short_words(text) if settings.several_teachers else None
+            found.append(self._once(self.teachers, key, made(Teacher, own, splits, name)))
         if len(found) == 1:
             return found[0]
         key = (*data_key, *found, settings.teacher_weights)

@@ -32,10 +32,10 @@ class Teacher:
 
     members, of_each_seed = (), False
 
-    def __init__(self, settings, part, splits):
+    def __init__(self, settings, part, splits, name=None):
         self.settings, self.part, self.splits = settings, part, splits
         self.given = self.figures = self.fingerprint = None
-        self.name = os.path.basename(settings.teacher)
+        self.name = os.path.basename(settings.teacher) if name is None else name
         if settings.teacher_is_given:
             self.given = models.build("teacher", settings, splits.info)
             self.fingerprint = self._fingerprint()
@@ -90,7 +90,8 @@ class SeveralTeachers:
     def __init__(self, settings, part, members):
         self.settings, self.part, self.members = settings, part, members
         self.splits, self.weights = members[0].splits, settings.weights_of_teachers()
-        self._names = _distinct(re.sub(r"[^\w.-]", "-", plain(own.name)) for own in members)
+        texts = [plain(own.settings.teacher) for own in members]
+        self._names = _distinct(re.sub(r"[^\w.-]", "-", text) for text in texts)
         self.name = " + ".join(self._names)
         self.model = self.together([own.model for own in members])
 
