@@ -81,7 +81,7 @@ def test_the_record_names_every_link(generations):
 def test_figures_are_those_of_the_models(generations, test_images):
     """Of several together the mean of the probabilities, by the numbers that were given."""
     out, record = generations
-    images, labels = test_images
+    images, labels = (part.numpy() for part in test_images)
     first, second = (probabilities(out / f"teacher{n}.keras", images) for n in ("", "2"))
     mean = (3 * first + second) / 4
     np.testing.assert_allclose(

@@ -13,16 +13,16 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
-from tfkd import evaluation, fingerprints
+from tfkd import fingerprints
 from tfkd import models as networks
 from tfkd.files import write_json, write_text, written
 from tfkd.runs import knowledge, models, report, teacher_check
-from tfkd.runs.checkpoints import Checkpoint, Progress
+from tfkd.runs.checkpoints import Checkpoint
 from tfkd.runs.directory import SEEDS, SETTINGS, WORK
 from tfkd.runs.record import Begun, Outcome, Training
 from tfkd.runs.rows import part_name
 from tfkd.runs.tasks import Prepared, with_folders
-from tfkd.runs.teachers import sha256_of, validation_answers
+from tfkd.runs.teachers import sha256_of, validation_figures
 from tfkd.runs.temporary import temporary_files_in
 from tfkd.runs.training import examples, train
 
@@ -243,10 +243,10 @@ class Trainings:
     def _train_teacher(self, teacher):
         settings = teacher.settings
         if teacher.given is not None:
-            return _untrained(teacher.figures), {}, teacher.given
+            return Training.given(teacher.figures), {}, teacher.given
         if teacher.members:
             model = teacher.together([self.model(own.part) for own in teacher.members])
-            return _untrained(_figures(model, teacher.splits)), {}, model
+            return Training.given(validation_figures(model, teacher.splits)), {}, model
         keras.utils.set_random_seed(settings.seed)
         model = models.build("teacher", settings, teacher.splits.info)
         start = fingerprints.of_weights(model)
@@ -262,7 +262,7 @@ class Trainings:
         )
         bare = models.build("teacher", settings, teacher.splits.info)
         bare.set_weights(progress.best_weights)
-        return _training(progress, start, start), progress.history, bare
+        return Training.done(progress, start, start), progress.history, bare
 
     def teacher(self, task, seed=None):
         """A task's teacher, always from its file: a resumed run sees what another one sees.
@@ -281,7 +281,7 @@ class Trainings:
         task, settings = self.prepared.task(row), row.settings
         if row.members:
             model = networks.ensemble([self.model(part_name(seed, own)) for own in row.members])
-            return _untrained(_figures(model, task.splits)), {}, model
+            return Training.given(validation_figures(model, task.splits)), {}, model
         teacher = self.teacher(task, seed)
         stored = self.store(task, row, seed)
         # Nothing is loaded or built from here to the first step but the student and its losses.
@@ -306,7 +306,7 @@ class Trainings:
         keras.utils.set_random_seed(seed)
         bare = row.system(teacher, models.build("student", settings, task.info)).student
         bare.set_weights(progress.best_weights)
-        return _training(progress, student_start, start), progress.history, bare
+        return Training.done(progress, student_start, start), progress.history, bare
 
     def store(self, task, row, seed=None):
         """The `TeacherCache` that a row learns from; None where it has none."""
@@ -335,35 +335,6 @@ class Trainings:
         if row.name in task.needs:
             return "stored" if task.plans[0].stored else "live"
         return "labels"
-
-
-def _figures(model, splits):
-    """A model's figures on the validation split."""
-    return evaluation.quality(*validation_answers(model, splits))
-
-
-def _untrained(figures):
-    """The `Training` of what was not trained here."""
-    kept = {name: figures[name] for name in ("accuracy", "cross_entropy")}
-    return Training(epoch=0, seconds=0, **kept)
-
-
-def _training(progress: Progress, student_start, start):
-    accuracy, negative = progress.best_score
-    history, kept = progress.history, progress.best_epoch - 1
-    labels = history.get("student_loss", history.get("output_loss", history["loss"]))
-    before = history["val_accuracy"][: max(1, progress.epochs * 3 // 4)]
-    return Training(
-        epoch=progress.best_epoch,
-        accuracy=accuracy,
-        cross_entropy=-negative,
-        seconds=round(progress.seconds, 3),
-        student_start=student_start,
-        start=start,
-        epochs=progress.epochs,
-        training_cross_entropy=labels[kept],
-        late_gain=accuracy - max(before),
-    )
 
 
 def _sentence(own):

@@ -143,6 +143,31 @@ class Training(Part):
     training_cross_entropy: float | None = None
     late_gain: float | None = None
 
+    @classmethod
+    def given(cls, figures):
+        """Of what was not trained here, from its figures on the validation split."""
+        kept = {name: figures[name] for name in ("accuracy", "cross_entropy")}
+        return cls(epoch=0, seconds=0, **kept)
+
+    @classmethod
+    def done(cls, progress, student_start, start):
+        """Of a training that ended, from its `tfkd.runs.checkpoints.Progress`."""
+        accuracy, negative = progress.best_score
+        history, kept = progress.history, progress.best_epoch - 1
+        labels = history.get("student_loss", history.get("output_loss", history["loss"]))
+        before = history["val_accuracy"][: max(1, progress.epochs * 3 // 4)]
+        return cls(
+            epoch=progress.best_epoch,
+            accuracy=accuracy,
+            cross_entropy=-negative,
+            seconds=round(progress.seconds, 3),
+            student_start=student_start,
+            start=start,
+            epochs=progress.epochs,
+            training_cross_entropy=labels[kept],
+            late_gain=accuracy - max(before),
+        )
+
 
 class Record(Part):
     """The content of run.json."""

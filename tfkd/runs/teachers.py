@@ -145,6 +145,11 @@ def validation_answers(model, splits):
     return evaluation.predict(models.Logits(model, images[:64]), batches)
 
 
+def validation_figures(model, splits):
+    """Figures of a model on the validation split."""
+    return evaluation.quality(*validation_answers(model, splits))
+
+
 def file_fingerprint(path):
     """ "sha256:..." of a file's bytes."""
     return f"sha256:{sha256_of(path)}"
