@@ -13,6 +13,7 @@ from tfkd.runs.knowledge import tensors_of
 from tfkd.runs.rows import check_names, short_words
 from tfkd.runs.teachers import SeveralTeachers, StudentAsTeacher, Teacher
 from tfkd.runs.training import balanced_weights
+from tfkd.settings import DataSettings
 
 # The cut into train and validation is the same for every seed: a teacher from another run must not
 # have been trained on what is validation here.
@@ -101,7 +102,8 @@ class Prepared:
 
     def _task(self, row):
         settings = row.settings
-        data_key = (settings.data, settings.data_dir, settings.image_size, settings.limit)
+        read = {name: getattr(settings, name) for name in DataSettings.model_fields}
+        data_key = (settings.data, *read.values())
         number = self._once(self.data, data_key, lambda: _checked_data(settings))
         splits = self.data[number]
         if row.taught_by is None:
@@ -152,7 +154,8 @@ class Prepared:
     @property
     def findings(self):
         """What is seen before training, list of str."""
-        return list(dict.fromkeys(text for own in self.teachers for text in own.findings))
+        seen = [*(own.info for own in self.data), *self.teachers]
+        return list(dict.fromkeys(text for own in seen for text in own.findings))
 
     @property
     def inputs(self):
@@ -171,8 +174,15 @@ def load_data(settings, fraction=1.0, splits=None):
     limit = settings.limit
     if splits is not None:
         limit = max(1, round(fraction * splits.info.sizes["train"]))
-    size = settings.image_size
-    return data.load(settings.data, settings.data_dir, seed=DATA_SEED, limit=limit, image_size=size)
+    return data.load(
+        settings.data,
+        settings.data_dir,
+        seed=DATA_SEED,
+        limit=limit,
+        image_size=settings.image_size,
+        resize=settings.resize,
+        skip_damaged=settings.skip_damaged,
+    )
 
 
 def _checked_data(settings):
