@@ -255,7 +255,8 @@ def test_song2024_is_labels_and_the_mean_over_the_views_of_each_teacher(batch, t
     np.testing.assert_allclose(total(system, system.source, batch), expected, rtol=1e-4)
     assert system.source.storable and system.source_name
     # Of one teacher and one view nothing is left but plain distillation.
-    plain = built("song2024", teacher, student, teacher="resnet", target_views="one")
+    recipe = recipes.get("song2024")
+    plain = recipe.build(recipe.settings(teacher="resnet", target_views="one"), teacher, student)
     taught = tensors(teacher, images)["output"]
     expected = 0.3 * cross_entropy(labels, own) + 0.7 * np.mean(divergence(taught, own, 4.0))
     assert plain.source is None

@@ -66,18 +66,17 @@ class Ensemble(sources.Source):
     ):
         self.members = {name: sources.get(member) for name, member in named(members).items()}
         for name, member in self.members.items():
-            if isinstance(member, Ensemble) or not (member.live or member.storable):
+            if isinstance(member, Ensemble) or not member.storable:
                 raise ValueError(
                     f'The member "{name}" of the Ensemble is {type(member).__name__}. Give models, '
-                    "functions or sources that answer by themselves; members of another ensemble "
-                    "one by one."
+                    "functions or sources whose answers stay the same while students train; the "
+                    "members of another ensemble one by one."
                 )
         self.weights = weighing.checked(weights, self.members)
         needs = {need for member in self._all for need in member.needs}
         self.needs = tuple(
             sorted(needs | ({"labels"} if self.weights in weighing.OF_LABELS else set()))
         )
-        self.storable = all(member.storable for member in self._all)
         self.live = all(member.live for member in self._all)
         self._traced = set()
 
@@ -88,10 +87,6 @@ class Ensemble(sources.Source):
     @property
     def ready(self):
         return not self.live or super().ready
-
-    @property
-    def metrics(self):
-        return [metric for member in self._all for metric in member.metrics]
 
     @property
     def output_names(self):
@@ -153,13 +148,8 @@ class Ensemble(sources.Source):
 
     def call(self, x, labels=None):
         answers = {
-            name: member.call(x, **member.needed(labels)) for name, member in self.members.items()
-        }
-        return self._together(answers, labels)
-
-    def learn(self, x, labels, sample_weight):
-        answers = {
-            name: member.learn(x, labels, sample_weight) for name, member in self.members.items()
+            name: member.call(x, labels) if "labels" in member.needs else member.call(x)
+            for name, member in self.members.items()
         }
         return self._together(answers, labels)
 
@@ -169,7 +159,7 @@ class Ensemble(sources.Source):
         Raises:
             ValueError: a member's answer is no array, not finite, or of other classes.
         """
-        self.needed(labels)
+        self._needed(labels)
         answers = {}
         for name, member in self.members.items():
             if not member.live:

@@ -66,7 +66,7 @@ class Source:
         It gives the tensors from before that step, so that a learning rate of 0 gives those of a
         fixed teacher. `labels` and `sample_weight` are None where there are none.
         """
-        return self.call(x, **self.needed(labels))
+        return self.call(x, **self._needed(labels))
 
     def __call__(self, x, labels=None, sample_weight=None, training=False):
         """The tensors for one batch, no gradient into them.
@@ -74,7 +74,7 @@ class Source:
         Raises:
             ValueError: it needs labels, and there are none.
         """
-        needed = self.needed(labels)
+        needed = self._needed(labels)
         tensors = self.learn(x, labels, sample_weight) if training else self.call(x, **needed)
         return {name: tf.stop_gradient(tensor) for name, tensor in tensors.items()}
 
@@ -96,8 +96,7 @@ class Source:
             return {**(stored or {}), **{n: t for n, t in tensors.items() if n in names}}
         return {} if stored is None and not names else stored
 
-    def needed(self, labels):
-        """What `call` gets by keyword beside the inputs; ValueError where there is none."""
+    def _needed(self, labels):
         unknown = set(self.needs) - {"labels"}
         if unknown:
             raise ValueError(
