@@ -24,6 +24,7 @@ from tfkd import _lazy
 
 if TYPE_CHECKING:
     from tfkd.models.branches import with_branches
+    from tfkd.models.cohorts import cohort, members
     from tfkd.models.exits import exit_names, single_exit, trunk, vote, with_exits
     from tfkd.models.linear_heads import (
         features_layer,
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from tfkd.models.stage_heads import with_stage_heads
 
 _HOMES = {
+    "cohort": "tfkd.models.cohorts",
     "exit_names": "tfkd.models.exits",
     "features_layer": "tfkd.models.linear_heads",
+    "members": "tfkd.models.cohorts",
     "pooled_layer": "tfkd.models.linear_heads",
     "single_exit": "tfkd.models.exits",
     "trunk": "tfkd.models.exits",
@@ -50,8 +53,10 @@ _HOMES = {
 __all__ = [
     "build",
     "check_name",
+    "cohort",
     "exit_names",
     "features_layer",
+    "members",
     "names",
     "pooled_layer",
     "single_exit",

@@ -71,6 +71,7 @@ class Task:
         train, validation: unbatched datasets.
         rows: list of `Row`, as far as they were checked.
         needs: {row: {tensor: shape}} of rows that ask the run's teacher.
+        live: names of rows that are taught by a source of their own, such as a teacher that learns.
         plans: list of `Knowledge`, once it is planned.
     """
 
@@ -79,7 +80,7 @@ class Task:
         self.splits, self.teacher, self.settings = splits, teacher, settings
         self.train, self.validation, self.info = splits.train, splits.validation, splits.info
         self.sizes, self.fingerprint = splits.info.sizes, splits.info.fingerprint
-        self.rows, self.needs, self.plans = [], {}, []
+        self.rows, self.needs, self.live, self.plans = [], {}, set(), []
         self.class_weights = None
         if settings.class_weight == "balanced":
             self.class_weights = balanced_weights(_labels(self.train), self.info.num_classes)
@@ -110,7 +111,9 @@ class Task:
         self.rows.append(row)
         if system.losses:
             distiller = system.distiller(system.source or self.teacher.model)
-            if system.asks_teacher and system.source is None:
+            if system.asks_teacher and system.source is not None:
+                self.live.add(row.name)
+            elif system.asks_teacher:
                 self.needs[row.name] = tensors_of(distiller, self.info.image_shape)
 
 
