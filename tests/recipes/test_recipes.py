@@ -173,6 +173,16 @@ def test_xu2022_finds_the_vector_behind_the_deepest_exit():
         built("xu2022", None, keras.Model(image, logits))
 
 
+def test_si2026_has_the_value_of_plain_distillation(batch, teacher):
+    images, labels = batch
+    system = built("si2026", teacher, network("streamlined_student"), strength=3.0)
+    own, taught = (tensors(model, images)["output"] for model in (system.student, teacher))
+    expected = cross_entropy(labels, own) + np.mean(divergence(taught, own, 4.0))
+    np.testing.assert_allclose(total(system, teacher, batch), expected, rtol=1e-5)
+    (loss,) = system.losses
+    assert (loss.strength, loss.sharpness, loss.temperature) == (3.0, 0.5, 4.0)
+
+
 def test_tu2022_is_labels_and_logits_of_a_teacher_of_its_own(batch, teacher):
     images, labels = batch
     teacher.trainable = False  # as another row has left it

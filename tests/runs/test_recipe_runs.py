@@ -69,7 +69,8 @@ def test_a_resumed_run_adds_ablations_and_trains_nothing_twice(swept):
     trained = {path: path.stat().st_mtime_ns for path in (out / "seeds/3").glob("*.json")}
     again = run_recipe("umirzakova2024", settings, out, ablate=True, resume=True)
     names = [row["name"] for row in again["rows"]]
-    assert names == [*(row["name"] for row in record["rows"]), "umirzakova2024: T = 2"]
+    added = ["umirzakova2024: T = 2", "label smoothing"]
+    assert names == [*(row["name"] for row in record["rows"]), *added]
     assert {row: exact(again)[0][row] for row in record["figures"]} == exact(record)[0]
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
     assert "--ablate" in again["command"] and "T = 2" in (out / "table.md").read_text()
