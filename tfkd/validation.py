@@ -60,6 +60,16 @@ def own_optimizer(optimizer, source):
         )
 
 
+def same_in_every_trial(teacher):
+    """Raises ValueError where a search's later trials would not have the teacher of the first."""
+    if not getattr(teacher, "storable", True):  # models and functions say nothing
+        raise ValueError(
+            f"{type(teacher).__name__} does not answer every trial alike: one that learns begins a "
+            "trial where the one before has left it. Search with the model itself as teacher, and "
+            "train what was found with the one that changes."
+        )
+
+
 def losses(distillation_losses):
     """The losses as a non-empty list; ValueError otherwise."""
     if distillation_losses is None or (

@@ -255,11 +255,11 @@ SYSTEMS = {
     "chained": chained,
     "confident": confident,
     "learning": learning,
-    "dynamic": dynamic,
     "half resolution": half_resolution,
 }
-LEARNING = ("learning", "dynamic")
-STORABLE = [name for name in SYSTEMS if name not in LEARNING]
+STORABLE = [name for name in SYSTEMS if name != "learning"]
+# What else is true of the one that is tfkd's own is in tests/teachers/test_learning.py.
+ON_REPLICAS = {**SYSTEMS, "dynamic": dynamic}
 
 
 def compiled(made):

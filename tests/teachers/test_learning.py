@@ -317,6 +317,15 @@ def test_uses_that_are_refused(use, message):
         use()
 
 
+def test_one_hot_labels_are_those_that_they_stand_for():
+    source = ready()
+    distiller(source, linear("student", 2))
+    classes, own = tf.constant([0, 3, 1]), tf.random.normal((3, 4))
+    student = {"output": tf.random.normal((3, 4))}
+    losses = [source._loss(own, own, student, y, None) for y in (classes, tf.one_hot(classes, 4))]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
 def test_independent_labels_and_a_lonely_logit_are_asked_for():
     image = keras.Input((FEATURES,))
     single = keras.Model(image, layers.Dense(1)(image))

@@ -65,7 +65,7 @@ class Learning(LiveTeacher):
             an `anchor_weight` of 0 it keeps no copy of its beginning.
         temperature: T > 0; may be changed as well.
         loss: the `keras.losses.Loss` of labels and logits; by default the crossentropy of integer
-            labels, or of independent labels where the teacher ends in a sigmoid.
+            or one-hot labels, or of independent ones where the teacher ends in a sigmoid.
         student_output: the student's output that the teacher learns from.
         head, fused_kernels: as in `LiveTeacher`.
 
@@ -197,7 +197,7 @@ class Learning(LiveTeacher):
         labels = of_output(labels, self.student_output, student)
         own, parts = tf.cast(own, tf.float32), []
         if labels is not None:
-            value = self._label_loss()(labels, own, sample_weight=weight)
+            value = self._label_loss(labels, own)(labels, own, sample_weight=weight)
             parts.append((Learning.label_weight, value))
         elif self.label_weight:
             raise ValueError(
@@ -216,11 +216,13 @@ class Learning(LiveTeacher):
             _keras.track(metric, value, tf.shape(own)[0])
         return total
 
-    def _label_loss(self):
+    def _label_loss(self, labels, logits):
         if self.loss is not None:
             return self.loss
         if self._divergence.activation == "sigmoid":
             return keras.losses.BinaryCrossentropy(from_logits=True)
+        if labels.shape[1:] == logits.shape[1:]:  # one-hot, or smoothed
+            return keras.losses.CategoricalCrossentropy(from_logits=True)
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     # Saving.
