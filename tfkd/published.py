@@ -85,4 +85,18 @@ METHODS = {
         1.0,
         "tfkd.models.with_teacher_head",
     ),
+    "dml": Method(
+        "MutualDistillation",
+        "Zhang et al. 2018, arXiv:1706.00384",
+        NO_TEACHER,
+        1.0,
+        "tfkd.models.cohort",
+    ),
+    "one": Method(
+        "EnsembleDistillation",
+        "Lan et al. 2018, arXiv:1806.04606",
+        NO_TEACHER,
+        1.0,
+        "tfkd.models.with_branches(gate=True)",
+    ),
 }

@@ -303,7 +303,7 @@ def store():
         (shared_optimizer, "optimizer is that of the teacher"),
         (of_itself, "one object, which cannot teach itself"),
         (fit_without_labels, "learns from labels .* but the data has none"),
-        (fit_on_stored_answers, "asked in every train step, but the data brings its answers"),
+        (fit_on_stored_answers, "asked in every train step, but the data brings answers"),
         (fit_unread, "asked in every train step, but no loss or metric reads it"),
         (
             fit_with_other_outputs,

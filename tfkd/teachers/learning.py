@@ -101,7 +101,7 @@ class Learning(LiveTeacher):
         self.anchor = _copy(model) if anchor_weight else None
         self.label_weight, self.feedback_weight = label_weight, feedback_weight
         self.anchor_weight, self.loss = anchor_weight, loss
-        self.student_output = student_output
+        self.student_output, self._given_kernels = student_output, fused_kernels
         self._divergence = LogitsDistillation(temperature, name="learning_teacher")
         self._trained = list(model.trainable_variables)
         scales = model.compute_dtype == "float16" and not hasattr(optimizer, "inner_optimizer")
@@ -159,15 +159,10 @@ class Learning(LiveTeacher):
 
     def answer_to(self, x, batch, names, training):
         if training and names <= set(batch.knowledge or {}):
-            why = (
-                "the data brings its answers, stored before it has learnt"
-                if names
-                else ("no loss or metric reads it")
-            )
-            raise ValueError(
-                f"A teacher that learns is asked in every train step, but {why}. Give "
-                + ("data without stored answers." if names else "a loss that it teaches by.")
-            )
+            why = "no loss or metric reads it: give a loss that it teaches by"
+            if names:
+                why = "the data brings answers from before it has learnt: give data without them"
+            raise ValueError(f"A teacher that learns is asked in every train step, but {why}.")
         return super().answer_to(x, batch, names, training)
 
     def learn(self, x, labels, sample_weight):
@@ -238,7 +233,7 @@ class Learning(LiveTeacher):
             "optimizer": serialize(self.optimizer),
             "loss": serialize(self.loss),
             "head": serialize(self._head),
-            "fused_kernels": self._fused,
+            "fused_kernels": self._given_kernels,
             "student_output": self.student_output,
             "anchored": self.anchor is not None,
             **{name: getattr(self, name) for name in names},
