@@ -173,6 +173,33 @@ def test_xu2022_finds_the_vector_behind_the_deepest_exit():
         built("xu2022", None, keras.Model(image, logits))
 
 
+def test_si2026_has_the_value_of_plain_distillation(batch, teacher):
+    images, labels = batch
+    system = built("si2026", teacher, network("streamlined_student"), strength=3.0)
+    own, taught = (tensors(model, images)["output"] for model in (system.student, teacher))
+    expected = cross_entropy(labels, own) + np.mean(divergence(taught, own, 4.0))
+    np.testing.assert_allclose(total(system, teacher, batch), expected, rtol=1e-5)
+    (loss,) = system.losses
+    assert (loss.strength, loss.sharpness, loss.temperature) == (3.0, 0.5, 4.0)
+
+
+def test_tu2022_is_labels_and_logits_of_a_teacher_of_its_own(batch, teacher):
+    images, labels = batch
+    teacher.trainable = False  # as another row has left it
+    system = built("tu2022", teacher, network("streamlined_student"), distill_weight=0.5)
+    own, taught = (tensors(model, images)["output"] for model in (system.student, teacher))
+    expected = cross_entropy(labels, own) + 0.5 * np.mean(divergence(taught, own, 4.0))
+    np.testing.assert_allclose(total(system, system.source, batch), expected, rtol=1e-5)
+    source = system.source
+    assert (source.label_weight, source.feedback_weight, source.anchor_weight) == (1.0, 0.1, 1.0)
+    assert source.learning_rate == pytest.approx(1e-4) and source.temperature == 4.0
+    learns = source.model.trainable_variables
+    assert len(learns) == len([w for w in teacher.weights if "moving" not in w.path])
+    assert not {id(v) for v in learns} & {id(v) for v in teacher.variables}
+    fixed = recipes.get("tu2022").ablations(recipes.get("tu2022").settings())["fixed teacher"]
+    assert recipes.get("tu2022").build(fixed, teacher, system.student).source is None
+
+
 def test_ye2024_deeper_groups_teach_shallower_ones():
     names = ("branch_1_1", "branch_2_1", "branch_3_1", "output")
     taught = {name: (group, learners) for name, group, learners in ye2024.lessons(names, True)}

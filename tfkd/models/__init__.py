@@ -24,6 +24,7 @@ from tfkd import _lazy
 
 if TYPE_CHECKING:
     from tfkd.models.branches import with_branches
+    from tfkd.models.cohorts import cohort, members
     from tfkd.models.ensembles import averaged_over_views, ensemble, ensemble_members
     from tfkd.models.exits import exit_names, single_exit, trunk, vote, with_exits
     from tfkd.models.linear_heads import (
@@ -36,10 +37,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "averaged_over_views": "tfkd.models.ensembles",
+    "cohort": "tfkd.models.cohorts",
     "ensemble": "tfkd.models.ensembles",
     "ensemble_members": "tfkd.models.ensembles",
     "exit_names": "tfkd.models.exits",
     "features_layer": "tfkd.models.linear_heads",
+    "members": "tfkd.models.cohorts",
     "pooled_layer": "tfkd.models.linear_heads",
     "single_exit": "tfkd.models.exits",
     "trunk": "tfkd.models.exits",
@@ -55,10 +58,12 @@ __all__ = [
     "averaged_over_views",
     "build",
     "check_name",
+    "cohort",
     "ensemble",
     "ensemble_members",
     "exit_names",
     "features_layer",
+    "members",
     "names",
     "pooled_layer",
     "single_exit",

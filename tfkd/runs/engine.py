@@ -342,7 +342,7 @@ class Trainings:
         task = self.prepared.task(row)
         if row.name in task.needs:
             return "stored" if task.plans[0].stored else "live"
-        return "labels"
+        return "live" if row.name in task.live else "labels"
 
 
 def _sentence(own):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tfkd
-from tfkd import recipes
+from tfkd import defaults, recipes
 from tfkd.recipes import base, hints
 from tfkd.runs import methods
 from tfkd.settings import SettingsError, TrainingSettings
@@ -14,6 +14,7 @@ from tfkd.settings.distill import NONE, plain
 ALONE, DISTILLED = "alone", "distilled"
 THROUGH, TOGETHER = "through assistants", "generations together"
 SEARCHED, DEFAULTS = "searched", "defaults"
+SMOOTHED = "label smoothing"
 
 
 class Row(NamedTuple):
@@ -138,14 +139,39 @@ def _recipe(name):
         raise SettingsError(f"recipe: {error}") from None
 
 
+def teacher_free_rows(settings, wanted, where=()):
+    """Whether it needs a teacher at all: the student alone with smoothed labels, a list of one row.
+
+    Args:
+        settings: of the student alone, over which its gain is counted.
+        wanted: whether there is to be one.
+        where: what is in front of the names of both rows.
+
+    Raises:
+        SettingsError: all labels are smoothed already.
+    """
+    if not wanted:
+        return []
+    if settings.label_smoothing:
+        raise SettingsError(
+            "teacher_free adds a student with smoothed labels, but label_smoothing "
+            f"({settings.label_smoothing:g}) smooths those of all students. Give one of them."
+        )
+    alone, smoothed = (", ".join([*where, name]) for name in (ALONE, SMOOTHED))
+    own = settings.replace(label_smoothing=defaults.LABEL_SMOOTHING)
+    return [Row(smoothed, own, baseline=alone)]
+
+
 def distill_table(settings):
-    """The rows of `tfkd distill`: the student alone, and distilled."""
-    rows = [Row(ALONE, settings), recipe_row(settings, DISTILLED, ALONE)]
+    """The rows of `tfkd distill`: the student alone, and distilled; perhaps smoothed labels."""
+    rows = [Row(ALONE, settings), *teacher_free_rows(settings, settings.teacher_free)]
+    rows.append(recipe_row(settings, DISTILLED, ALONE))
     return Table("distill", settings, rows, DISTILLED, command=_command("distill", settings))
 
 
 def recipe_table(recipe, settings, ablate=False):
-    """The rows of a recipe: the student alone, distilled by the defaults, the recipe, ablations."""
+    """The rows of a recipe: the student alone, distilled by the defaults, the recipe, ablations and
+    smoothed labels."""
     rows = [
         Row(ALONE, settings),
         Row(DISTILLED, settings, lambda _, __, student: base.plain(student), baseline=ALONE),
@@ -157,6 +183,7 @@ def recipe_table(recipe, settings, ablate=False):
             for name, variant in recipe.ablations(settings).items()
             if variant != settings
         ]
+    rows += teacher_free_rows(settings, ablate and not settings.label_smoothing)
     command = _command(f"recipes run {recipe.name}", settings) + " --ablate" * ablate
     return Table("recipe", settings, rows, recipe.name, recipe, command)
 
@@ -164,7 +191,8 @@ def recipe_table(recipe, settings, ablate=False):
 def search_table(settings):
     """The rows of `tfkd search` before it has found anything: those of `tfkd distill`."""
     own = settings.distillation
-    rows = [Row(ALONE, own), Row(DEFAULTS, own, distilled, baseline=ALONE)]
+    rows = [Row(ALONE, own), *teacher_free_rows(own, own.teacher_free)]
+    rows.append(Row(DEFAULTS, own, distilled, baseline=ALONE))
     return Table("search", settings, rows, DEFAULTS, command=_command("search", settings))
 
 
@@ -196,7 +224,10 @@ def compare_table(settings):
                 where += [f"{100 * fraction:g} %"] * (len(settings.fraction) > 1)
                 where += [student] * (len(settings.student) > 1)
                 alone = ", ".join([*where, ALONE])
-                rows.append(Row(alone, settings.row(data, student), fraction=fraction))
+                own = settings.row(data, student)
+                rows.append(Row(alone, own, fraction=fraction))
+                free = teacher_free_rows(own, settings.teacher_free, where)
+                rows += [row._replace(fraction=fraction) for row in free]
                 for losses in settings.distillations():
                     row = recipe_row(
                         settings.row(data, student, losses), ", ".join([*where, losses[0]]), alone

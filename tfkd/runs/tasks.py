@@ -29,6 +29,7 @@ class Task:
         rows: list of `Row`, as far as they were checked.
         needs: {row: {tensor: shape}} of rows that learn from answers that may be stored.
         sources: {row: name of what it asks}, "" for the task's teacher.
+        live: names of rows that a source of their own teaches live, such as a teacher that learns.
         plans: list of `Knowledge`, once it is planned.
     """
 
@@ -37,7 +38,7 @@ class Task:
         self.splits, self.teacher, self.settings = splits, teacher, settings
         self.train, self.validation, self.info = splits.train, splits.validation, splits.info
         self.sizes, self.fingerprint = splits.info.sizes, splits.info.fingerprint
-        self.rows, self.needs, self.sources, self.plans = [], {}, {}, []
+        self.rows, self.needs, self.sources, self.live, self.plans = [], {}, {}, set(), []
         self.class_weights = None
         if settings.class_weight == "balanced":
             self.class_weights = balanced_weights(_labels(self.train), self.info.num_classes)
@@ -70,7 +71,10 @@ class Task:
         self.rows.append(row)
         if system.losses:
             distiller = system.distiller(system.source or self.teacher.source(self.teacher.model))
-            if system.asks_teacher and (system.source is None or system.source_name):
+            own = system.source is not None and not system.source_name
+            if system.asks_teacher and own:
+                self.live.add(row.name)
+            elif system.asks_teacher:
                 self.needs[row.name] = tensors_of(distiller, self.info.image_shape)
                 self.sources[row.name] = system.source_name
 

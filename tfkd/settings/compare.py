@@ -45,6 +45,8 @@ class CompareSettings(BudgetSettings):
     unless told the defaults of tfkd distill, and none where there are recipes."""
     recipe: Texts = ()
     """Recipes to distil by, "NAME OPTION=VALUE" (repeatable)."""
+    teacher_free: bool = False
+    """Train every student alone with smoothed labels, too: what can be had without a teacher."""
 
     def check(self):
         super().check()
