@@ -29,6 +29,7 @@ HOMES = {
     "LogitsDistillation": "tfkd.losses.logits",
     "NeuronSelectivityTransfer": "tfkd.losses.selectivity",
     "NormalizedDistillation": "tfkd.losses.normalized",
+    "ObliqueTree": "tfkd.models.tree",
     "ProbabilisticTransfer": "tfkd.losses.similarity",
     "RefinedDistillation": "tfkd.losses.refined",
     "RelationalDistillation": "tfkd.losses.relational",

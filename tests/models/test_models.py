@@ -118,7 +118,7 @@ def test_names_are_the_families_and_all_of_keras_applications():
         if inspect.isfunction(getattr(keras.applications, name))
     ]
     streamlined = ["streamlined_teacher", "streamlined_student"]
-    assert models.names() == [*FAMILIES, *streamlined, *sorted(functions)]
+    assert models.names() == [*FAMILIES, *streamlined, "oblique_tree", *sorted(functions)]
 
 
 def test_names_and_their_check_do_not_import_tensorflow():

@@ -1,5 +1,6 @@
 """`load`: one door to embedded, TFDS and folder data."""
 
+import importlib
 import os
 from pathlib import Path
 
@@ -7,10 +8,12 @@ from tfkd._extras import installed, needs_extra
 from tfkd.data.images import parse_size
 from tfkd.data.splits import Splits
 
+_EMBEDDED = {"digits": "tfkd.data.digits", "rod_pump_cards": "tfkd.data.rod_pump_cards"}
+
 
 def names():
     """The names that `load` knows without any data directory or network."""
-    return ["digits"]
+    return list(_EMBEDDED)
 
 
 def is_tfds_name(name, data_dir=None):
@@ -42,11 +45,11 @@ def load(
     labels checked as they are read).
 
     Args:
-        name: "digits" (scikit-learn's, no network); a TFDS name ("cifar10", "name/config",
-            "name:1.0.0"); a directory of prepared TFDS data; or a folder of images, one folder a
-            class, with or without split folders above (train, Training, seg_train, ...), its images
-            as a viewer shows them (`tfkd.data.images`). A TFDS name wins over a folder of the same
-            name; write "./name" for the folder.
+        name: "digits" (scikit-learn's, no network) or "rod_pump_cards" (simulated); a TFDS name
+            ("cifar10", "name/config", "name:1.0.0"); a directory of prepared TFDS data; or a folder
+            of images, one folder a class, with or without split folders above (train, Training,
+            seg_train, ...), its images as a viewer shows them (`tfkd.data.images`). A TFDS name
+            wins over a folder of the same name; write "./name" for the folder.
         data_dir: where TFDS data lies; default: the environment's TFDS_DATA_DIR, else TFDS's own
             default.
         validation_fraction: part of train that becomes validation where none is published.
@@ -73,10 +76,8 @@ def load(
     size = parse_size(image_size)
     division = {"validation_fraction": validation_fraction, "seed": seed, "limit": limit}
     text = os.fspath(name)
-    if text == "digits":
-        from tfkd.data import digits
-
-        return digits.load(size, **division)
+    if text in _EMBEDDED:
+        return importlib.import_module(_EMBEDDED[text]).load(size, **division)
 
     from tfkd.data import folder
 

@@ -69,6 +69,25 @@ class System(NamedTuple):
         return None if own else self.label_weights
 
 
+class Finished(NamedTuple):
+    """A run whose students are trained and measured, as a recipe's study sees it.
+
+    Attributes:
+        rows: list of `tfkd.runs.rows.Row`.
+        record: `tfkd.runs.record.Record`, with all figures.
+        splits: list of `tfkd.data.Splits`, in the order of `record.data`.
+        directory: of the run.
+        network: function of a row's name, by default the recipe's, -> its trained network of the
+            first seed.
+    """
+
+    rows: list
+    record: Any
+    splits: list
+    directory: Any
+    network: Callable
+
+
 def itself(student):
     """A student without anything to strip is deployed as it is."""
     return {"": student}
@@ -89,8 +108,8 @@ class Recipe(NamedTuple):
         deployed: function of the trained student -> {name: single-output `keras.Model`}, what one
             would deploy; the recipe is judged by the first.
         notes: function (settings, image_shape, num_classes) -> lines to print below the table.
-        study: function (trained student of the first seed, splits, directory) -> (dict of figures
-            for the record, lines to print), which may write pictures into the directory.
+        study: function of a `Finished` run -> (dict of figures for the record, texts to print),
+            which may write files into its directory.
     """
 
     name: str

@@ -14,6 +14,7 @@ from rich.console import Console
 import tfkd
 from tfkd import evaluation
 from tfkd.files import copy, write_text, written
+from tfkd.recipes.base import Finished
 from tfkd.runs.advice import advice
 from tfkd.runs.directory import RECORD
 from tfkd.runs.measuring import FEW, best_seed, gains, measure, part_of, summary
@@ -75,16 +76,11 @@ def write(directory, trainings):
     record = Record(**record)
     _write_student(directory, record)
     figures = measure(directory, record, prepared.data)
-    notes, study = _of_recipe(table.recipe, trainings, record, directory)
     record = record.model_copy(
-        update={
-            "figures": figures,
-            "summary": summary(figures),
-            "gains": gains(figures),
-            "notes": notes,
-            "study": study,
-        }
+        update={"figures": figures, "summary": summary(figures), "gains": gains(figures)}
     )
+    notes, study = _of_recipe(table.recipe, trainings, record, directory)
+    record = record.model_copy(update={"notes": notes, "study": study})
     _write_histories(directory, record, trainings.outcomes)
     write_text(directory / "figures.csv", _figures_csv(record))
     write_text(directory / "table.md", markdown(record))
@@ -235,14 +231,17 @@ def _of_recipe(recipe, trainings, record, directory):
     """(notes, study) of a recipe's run."""
     if recipe is None:
         return [], None
-    splits, settings = trainings.prepared.data[0], trainings.settings
-    info, notes = splits.info, []
+    settings, info, notes = trainings.settings, trainings.prepared.data[0].info, []
     if recipe.notes:
         notes += recipe.notes(settings, info.image_shape, info.num_classes)
     if not recipe.study:
         return notes, None
-    network = trainings.model(part_of(settings.seed, record.row(recipe.name)))
-    study, said = recipe.study(network, splits, directory)
+
+    def network(row=recipe.name):
+        return trainings.model(part_of(settings.seed, record.row(row)))
+
+    rows, data = trainings.table.rows, trainings.prepared.data
+    study, said = recipe.study(Finished(rows, record, data, directory, network))
     return [*notes, *said], study
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd import data, evaluation, fused
+from tfkd import data, evaluation, fused, schedules
 from tfkd.data.pipeline import batches_of
 from tfkd.runs.models import Logits, referred
 
@@ -180,13 +180,16 @@ def train(model, student, batches, validation, settings, epochs, seed, checkpoin
         batches = weighted(batches, labels["classes"])
     if several and model is student:  # a distiller gives every output the labels by itself
         batches = _for_each_output(batches, weights)
+    own = callbacks_of(settings)
+    if model is student:  # a distiller does it by itself
+        own.append(schedules.Anneal())
     with fused.active():
         model.fit(
             batches.repeat(),
             steps_per_epoch=steps,
             initial_epoch=progress.epochs,
             epochs=epochs,
-            callbacks=[epoch_ends, *callbacks_of(settings), Saver(checkpoint, progress)],
+            callbacks=[epoch_ends, *own, Saver(checkpoint, progress)],
             shuffle=False,  # the batches are shuffled already, and Keras would warn of that
             verbose=1 if sys.stdout.isatty() else 0,
         )
