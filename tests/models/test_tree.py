@@ -33,6 +33,7 @@ def model(pixels):
     tree.norm.beta.assign(random.normal(size=7) * 0.2)
     tree.norm.gamma.assign(random.choice([-1.5, -0.5, 0.5, 1.5], 7))
     tree.scale.assign(2.0)
+    tree.visits.assign(random.dirichlet(np.ones(8)))
     return made
 
 
@@ -79,6 +80,11 @@ def test_a_tree_of_one_split_by_hand():
     tree.soft = False
     np.testing.assert_allclose(np.exp(tree(x)), [[0.9, 0.1]], rtol=1e-5)
     np.testing.assert_allclose(np.exp(tree(-x)), [[0.25, 0.75]], rtol=1e-5)
+    np.testing.assert_allclose(tree.visits, [0.5, 0.5])
+    tree(np.tile(x, (4, 1)), training=True)  # equal examples: normalised, all are at beta = 0.5
+    np.testing.assert_allclose(
+        tree.visits, [0.5 + 0.1 * (1 - left_p - 0.5), 0.5 + 0.1 * (left_p - 0.5)], rtol=1e-4
+    )
 
 
 def test_paths_run_from_the_root_to_the_leaves():
@@ -111,7 +117,8 @@ def test_hardened_rules_and_both_predictions_agree(model, hard, pixels):
     np.testing.assert_array_equal(predicted, np.argmax(model(pixels), axis=1))
     stock = models.hard_tree_model(model)
     np.testing.assert_array_equal(predicted, np.argmax(stock(pixels), axis=1))
-    sure = tf.nn.softmax(model.layers[-1].leaves).numpy().max(axis=1).mean()
+    own = tf.nn.softmax(model.layers[-1].leaves).numpy().max(axis=1)
+    sure = np.average(own, weights=model.layers[-1].visits)
     np.testing.assert_allclose(tf.nn.softmax(stock(pixels)).numpy().max(axis=1), sure, rtol=1e-4)
     flat = pixels.reshape(len(pixels), -1).astype("float64")
     values = flat @ hard.weights.T.astype("float64")

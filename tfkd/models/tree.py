@@ -53,7 +53,8 @@ class ObliqueTree(Annealed, layers.Layer):
     all hold, to which w goes as the scale grows. A training moves the scale from the first to the
     last one, evenly on a logarithmic axis (`tfkd.schedules.Anneal`; a Distiller does it by itself).
     The splits' values are normalised over the batch, so that at first each halves it; hardened, the
-    normalisation is part of weights and threshold.
+    normalisation is part of weights and threshold. `visits` is a moving average of the leaves'
+    weights: the share of the examples that comes to each.
 
     Args:
         classes: number of classes, 2 or more.
@@ -100,6 +101,14 @@ class ObliqueTree(Annealed, layers.Layer):
         self.leaves = self.add_weight(shape=shape, initializer=spread, name="leaves")
         first = keras.initializers.Constant(self.first_scale)
         self.scale = self.add_weight(shape=(), initializer=first, trainable=False, name="scale")
+        even = keras.initializers.Constant(1 / (splits + 1))
+        self.visits = self.add_weight(
+            shape=(splits + 1,),
+            initializer=even,
+            trainable=False,
+            aggregation="mean",
+            name="visits",
+        )
 
     def anneal(self, progress):
         """Sets the scale to that of a share of the training, 0 to 1."""
@@ -120,6 +129,9 @@ class ObliqueTree(Annealed, layers.Layer):
             leaves = ops.log_softmax(self.leaves, axis=-1)
             weights = self.log_weights(inputs, training)
             logs = ops.logsumexp(weights[..., None] + leaves, axis=1)
+            if training:
+                now = ops.mean(ops.exp(weights), axis=0)
+                self.visits.assign(self.visits + (1 - self.norm.momentum) * (now - self.visits))
         else:
             logs = ops.matmul(reached(self.margins(inputs)), self.leaves)
         # Of what is normalised already it changes nothing, but it shows what the output is.
@@ -194,8 +206,8 @@ def harden(model, labels=None):
 def hard_tree_model(model):
     """What `harden` makes of a tree, as a Keras model of stock layers.
 
-    All leaves are equally sure of their class, as sure as they are on average: beside the splits
-    nothing is kept but a class for each leaf.
+    All leaves are equally sure of their class, as sure as they were on average of the examples that
+    they were trained on: beside the splits nothing is kept but a class for each leaf.
 
     Args:
         model: an "oblique_tree" of `tfkd.models.build`.
@@ -204,8 +216,9 @@ def hard_tree_model(model):
         Functional `keras.Model`: raw pixels to float32 logits; its parameters are the splits'.
     """
     tree, hard = _tree_of(model), harden(model)
-    surest = np.asarray(ops.max(ops.softmax(tree.leaves), axis=-1)).mean()
-    sure = np.clip(surest, 1.01 / tree.classes, SUREST)
+    surest = np.asarray(ops.max(ops.softmax(tree.leaves), axis=-1))
+    sure = np.average(surest, weights=np.asarray(tree.visits))
+    sure = np.clip(sure, 1.01 / tree.classes, SUREST)
     logit = np.log(sure * (tree.classes - 1) / (1 - sure))
     answers = (logit * np.eye(tree.classes)[hard.classes]).astype("float32")
     image = keras.Input(model.input_shape[1:], name="image", dtype="float32")

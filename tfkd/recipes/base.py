@@ -94,17 +94,19 @@ def itself(student):
 
 
 class Recipe(NamedTuple):
-    """A paper as a recipe.
+    """A paper as a recipe: a way to train a student, or a comparison of students or data sets.
 
     Attributes:
         name: such as "xu2022".
         paper: citation.
         task: what the paper is about.
         reconstruction: what of it is not the paper's own.
-        settings: class of its settings, a `RecipeSettings`.
+        settings: class of its settings: a `RecipeSettings`; of a comparison a `CompareSettings`,
+            which says its rows.
         build: function (settings, teacher, student) -> `System`; the system's student is the one
-            given, or starts from a copy of its weights.
-        ablations: function of settings -> {row: settings}, the paper's own comparison.
+            given, or starts from a copy of its weights. None for a comparison.
+        ablations: function of settings -> {row: settings}, the paper's own comparison; of a
+            comparison those whose rows are added.
         deployed: function of the trained student -> {name: single-output `keras.Model`}, what one
             would deploy; the recipe is judged by the first.
         notes: function (settings, image_shape, num_classes) -> lines to print below the table.
@@ -117,11 +119,16 @@ class Recipe(NamedTuple):
     task: str
     reconstruction: str
     settings: type
-    build: Callable
+    build: Callable | None
     ablations: Callable
     deployed: Callable = itself
     notes: Callable | None = None
     study: Callable | None = None
+
+    @property
+    def compares(self):
+        """Whether it is a comparison, and no way to train one student."""
+        return self.build is None
 
 
 def plain(student):

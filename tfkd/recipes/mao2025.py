@@ -33,6 +33,7 @@ from tfkd.files import write_text
 from tfkd.recipes.base import Recipe, System
 from tfkd.settings.base import Above0, Count, Share, options
 from tfkd.settings.recipe import RecipeSettings
+from tfkd.settings.training import Augmentation
 
 CART_DEPTHS = (6, 12)
 
@@ -48,6 +49,8 @@ class Mao2025(RecipeSettings):
     """Model to train as student: a tree, as built by oblique_tree."""
     student_options: options("--student-option", depth=6)
     """Of the tree, such as depth=4 or last_scale=50 (repeatable)."""
+    augment: Augmentation = "none"
+    """Augmentation; a tree's splits know no shift."""
     epochs: Count = 40
     """Epochs of each student."""
     learning_rate: Above0 = 0.005

@@ -8,7 +8,6 @@ from tfkd.runs.models import Logits, load_model
 from tfkd.runs.rows import deployed
 from tfkd.runs.training import EVALUATION_BATCH
 
-TEACHER = "teacher"
 FEW = 4  # rows of a table that shows every figure
 
 
@@ -31,6 +30,7 @@ def measure(directory, record, splits):
         is taken of the kept seed's models, in turns, of a run of few rows.
     """
     figures, first, timed = {}, {}, {}
+    teachers = record.teacher_lines()
     for number, own in enumerate(splits):
         # One pass over both splits: a second one would compile every model anew.
         images = data.batches(own.validation.concatenate(own.test), EVALUATION_BATCH)
@@ -39,8 +39,7 @@ def measure(directory, record, splits):
         answers = {}
         for position, teacher in enumerate(record.teachers):
             if any(row.data == number and row.teacher == position for row in record.rows):
-                name = TEACHER if len(record.teachers) == 1 else f"{TEACHER} {teacher.name}"
-                name = name if name not in figures else f"{name} ({own.info.name})"
+                name = teachers[position]
                 model = load_model(directory / teacher.file)
                 answers[position], labels = evaluation.predict(Logits(model, sample), images)
                 training = record.trainings[teacher.file.removesuffix(".keras")]

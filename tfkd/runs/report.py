@@ -25,7 +25,7 @@ from tfkd.runs.rows import deployed, file_name
 LIBRARIES = ("keras", "tensorflow", "numpy")
 # What a table of many rows shows; run.json and figures.csv hold everything.
 SHOWN = (
-    *("accuracy", "gain", "validation_accuracy", "agreement"),
+    *("accuracy", "gain", "validation_accuracy", "cross_entropy", "agreement"),
     *("parameters", "multiply_adds", "seconds"),
 )
 
