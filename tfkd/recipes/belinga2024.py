@@ -37,7 +37,9 @@ class Belinga2024(CompareSettings):
     """Shares of the training images, of above 0 to 1 (repeatable)."""
     student: Texts = ("modified_alexnet width=0.25",)
     """Students, "NAME OPTION=VALUE" (repeatable)."""
-    epochs: Count = 15
+    batch_size: Count = 16
+    """Examples a batch; of large ones a small share of the images would make hardly a step."""
+    epochs: Count = 20
     """Epochs of each student."""
     teacher_epochs: Count = 15
     """Epochs of a teacher that is trained."""
