@@ -34,7 +34,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tfkd.data.assembly import splits_in_memory
-from tfkd.data.images import resize
+from tfkd.data.resizing import STRETCH, resize
 
 CONDITIONS = (
     "normal",
@@ -59,11 +59,12 @@ MARGIN = 1  # pixels around it
 STUCK = CONDITIONS.index("stuck")
 
 
-def load(size=None, **division):
+def load(size=None, rule=STRETCH, **division):
     """The cards; no published split, so validation and test are cut.
 
     Args:
         size: (height, width) to resize to; None for 28x28.
+        rule: of resizing, see `tfkd.data.resizing`.
         **division: validation_fraction, seed, limit, as `tfkd.data.load` takes them.
 
     Returns:
@@ -71,8 +72,9 @@ def load(size=None, **division):
     """
     images, labels = cards()
     if size is not None:
-        images = resize(images, size).numpy()
-    return splits_in_memory("rod_pump_cards", {"train": (images, labels)}, CONDITIONS, **division)
+        images = resize(images, size, rule).numpy()
+    arrays = {"train": (images, labels)}
+    return splits_in_memory("rod_pump_cards", arrays, CONDITIONS, rule, **division)
 
 
 @functools.cache

@@ -304,6 +304,7 @@ def _data_record(info):
         label_names=list(info.label_names),
         sizes=info.sizes,
         fingerprint=info.fingerprint,
+        resize=info.resize,
     )
 
 
