@@ -34,6 +34,7 @@ HOMES = {
     "MutualDistillation": "tfkd.losses.own",
     "NeuronSelectivityTransfer": "tfkd.losses.selectivity",
     "NormalizedDistillation": "tfkd.losses.normalized",
+    "ObliqueTree": "tfkd.models.tree",
     "ProbabilisticTransfer": "tfkd.losses.similarity",
     "RefinedDistillation": "tfkd.losses.refined",
     "RelationalDistillation": "tfkd.losses.relational",

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import keras
 
+from tfkd import progress
+
 
 def linear(start: float, end: float, epochs: int) -> Callable[[int], float]:
     """A straight line from `start` in epoch 0 to `end` in epoch `epochs` - 1, and `end` after it.
@@ -171,6 +173,21 @@ class FirstStage(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.student_loss_weight, self.model.distillation_loss_weights[:] = self._given
+
+
+class Anneal(keras.callbacks.Callback):
+    """Anneals the layers of a student that is trained alone, such as `tfkd.models.ObliqueTree`.
+
+    At the beginning of each epoch, by the share of the epochs that is done. A Distiller does it by
+    itself.
+
+    ```python
+    student.fit(train, epochs=20, callbacks=[tfkd.schedules.Anneal()])
+    ```
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        progress.anneal(self.model, epoch / self.params["epochs"])
 
 
 def _progress(epoch, epochs):

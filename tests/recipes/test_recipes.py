@@ -1,12 +1,15 @@
 """Each recipe's total loss against the paper's sum, derived anew in NumPy at float64; who deploys
 what; bad input."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
+from sklearn.tree import DecisionTreeClassifier
 
-from tfkd import models, recipes
-from tfkd.recipes import ye2024
+from tfkd import data, models, recipes
+from tfkd.recipes import base, ye2024
 from tfkd.runs import run_recipe
 from tfkd.settings import SettingsError
 
@@ -290,7 +293,63 @@ def test_song2024_is_labels_and_the_mean_over_the_views_of_each_teacher(batch, t
     np.testing.assert_allclose(total(plain, teacher, batch), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", recipes.names())
+def test_mao2025_is_labels_and_logits_on_the_trees_mixture(batch, teacher):
+    images, labels = batch
+    student = models.build("oblique_tree", SHAPE, CLASSES, depth=2)
+    student.layers[-1].leaves.assign(np.random.default_rng(1).normal(size=(4, CLASSES)))
+    system = built("mao2025", teacher, student)
+    own, taught = (tensors(model, images)["output"] for model in (student, teacher))
+    expected = 0.3 * cross_entropy(labels, own) + 0.7 * np.mean(divergence(taught, own, 2.0))
+    np.testing.assert_allclose(total(system, teacher, batch), expected, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    """(digits, a tree with random splits through their middle, directory, figures, texts)."""
+    splits = data.load("digits", limit=300)
+    student = models.build("oblique_tree", (8, 8, 1), 10, depth=4)
+    images, _ = next(splits.train.batch(300).as_numpy_iterator())
+    tree = student.layers[-1]
+    values = (images.reshape(-1, 64) / 127.5 - 1) @ np.asarray(tree.kernel)
+    tree.norm.moving_mean.assign(values.mean(axis=0))
+    directory = tmp_path_factory.mktemp("studied")
+    record = types.SimpleNamespace(seeds=[0])
+    finished = base.Finished([], record, [splits], directory, lambda: student)
+    return splits, student, directory, *recipes.get("mao2025").study(finished)
+
+
+def test_mao2025_leaves_rules_and_compares_them_with_cart(studied):
+    splits, student, directory, figures, said = studied
+    images, labels = next(splits.test.batch(1000).as_numpy_iterator())
+    tree = models.HardTree.load(directory / "tree.npz")
+    assert (directory / "rules.txt").read_text().splitlines() == tree.rules()
+    assert tree.labels == tuple("0123456789") and figures["rules"] == 16
+    predicted = tree.predict(images)
+    assert figures["hard_accuracy"] == np.mean(predicted == labels)
+    assert figures["rules_used"] == len(set(tree.leaves(images))) > 8
+    soft = models.soft_tree_model(student)(images)
+    assert figures["soft_accuracy"] == np.mean(np.argmax(soft, axis=1) == labels)
+    assert list(figures["cart"]) == ["6", "12"] and len(said) == 3
+    train_images, train_labels = next(splits.train.batch(1000).as_numpy_iterator())
+    cart = DecisionTreeClassifier(max_depth=6, random_state=0)
+    cart.fit(train_images.reshape(-1, 64), train_labels)
+    assert figures["cart"]["6"]["accuracy"] == cart.score(images.reshape(-1, 64), labels)
+
+
+def test_mao2025_deploys_the_hard_tree_first(studied):
+    splits, student, *_ = studied
+    deployed = recipes.get("mao2025").deployed(student)
+    assert list(deployed) == ["hard tree", "soft tree"]
+    images, _ = next(splits.test.batch(100).as_numpy_iterator())
+    hard = np.argmax(deployed["hard tree"](images), axis=1)
+    np.testing.assert_array_equal(hard, np.argmax(student(images), axis=1))
+    assert deployed["hard tree"].count_params() == 15 * 65
+
+
+WAYS = [name for name in recipes.names() if not recipes.get(name).compares]
+
+
+@pytest.mark.parametrize("name", WAYS)
 def test_ablations_differ_from_the_recipe_and_start_from_the_same_student(name, teacher):
     recipe = recipes.get(name)
     settings = recipe.settings()

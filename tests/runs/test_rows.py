@@ -110,6 +110,30 @@ def test_smoothed_labels_are_a_row_once():
     assert "label smoothing" not in [row.name for row in rows]
 
 
+def test_a_recipe_that_compares_says_its_rows_by_its_settings():
+    recipe = recipes.get("belinga2024")
+    settings = recipe.settings(data="digits", fraction=(0.1, 1.0))
+    table = recipe_table(recipe, settings)
+    rows = [
+        ("10 %, alone", None, None, 0.1),
+        ("10 %, distilled", "10 %, alone", None, 0.1),
+        ("100 %, alone", None, None, 1.0),
+        ("100 %, distilled", "100 %, alone", None, 1.0),
+    ]
+    assert names(table) == rows and (table.kind, table.main) == ("compare", None)
+    more = [(f"{p} %, temperature=4", f"{p} %, alone", None, p / 100) for p in (10, 100)]
+    assert names(recipe_table(recipe, settings, ablate=True)) == rows + more
+    recipe = recipes.get("wulandari2024")
+    table = recipe_table(recipe, recipe.settings(), ablate=True)
+    of_the_paper = [row for row in table.rows if row.settings.teacher == "DenseNet169"]
+    assert [row.settings.student for row in of_the_paper[::2]] == [
+        *("DenseNet121", "MobileNet", "ResNet50", "InceptionV3", "Xception")
+    ]
+    assert table.command == "tfkd recipes run wulandari2024 --ablate"
+    with pytest.raises(SettingsError, match="no way to train one student.*tfkd recipes run"):
+        distill_table(DistillSettings(recipe="wulandari2024"))
+
+
 def test_a_search_adds_what_it_found_with_a_student_alone_of_the_same_size():
     settings = SearchSettings(search_student_options={"width": "0.25,0.5"})
     table = search_table(settings)

@@ -192,11 +192,16 @@ def _recipe_command(recipe):
         settings, where = _settings_and_out(recipe.settings, flags, config, out, resume, trust)
         runs.run_recipe(recipe.name, settings, where, ablate, overwrite=overwrite, resume=resume)
 
+    trained = (
+        "the student alone, distilled by the defaults and by the recipe, under one budget, and"
+    )
+    if recipe.compares:
+        trained = "every student on every data set, alone and distilled, under one budget, and"
     run.__doc__ = f"""{recipe.paper}: {recipe.task}.
 
     Reconstruction: {recipe.reconstruction}
 
-    Trains the student alone, distilled by the defaults and by the recipe, under one budget, and
+    Trains {trained}
     compares them. The run directory holds the trained models, `run.toml`, `run.json` (every
     figure), `table.md`, `figures.csv`, `history.csv` and `curves.png`.
 

@@ -26,6 +26,9 @@ _NAMES = (
     "song2024",
     "tu2022",
     "si2026",
+    "mao2025",
+    "belinga2024",
+    "wulandari2024",
 )
 
 

@@ -8,7 +8,6 @@ from tfkd.runs.models import Logits, load_model
 from tfkd.runs.rows import deployed
 from tfkd.runs.training import EVALUATION_BATCH
 
-TEACHER = "teacher"
 FEW = 4  # rows of a table that shows every figure
 
 
@@ -46,6 +45,7 @@ def measure(directory, record, splits):
 def _measured(directory, record, splits, advance):
     """(figures without latency, {line: (model, its image shape)} of those that may be timed)."""
     figures, first, timed, said = {}, {}, {}, {}
+    teachers = record.teacher_lines()
     for number, own in enumerate(splits):
         # One pass over both splits: a second one would compile every model anew.
         images = data.batches(own.validation.concatenate(own.test), EVALUATION_BATCH)
@@ -56,9 +56,7 @@ def _measured(directory, record, splits, advance):
         teaching |= {part for own in teaching for part in record.teachers[own].members}
         for position, teacher in enumerate(record.teachers):
             if position in teaching:
-                name = TEACHER if len(record.teachers) == 1 else f"{TEACHER} {teacher.name}"
-                name = name if name not in figures else f"{name} ({own.info.name})"
-                name = name if name not in figures else f"{name} {position + 1}"
+                name = teachers[position]
                 model = load_model(directory / teacher.file)
                 answers[position], labels = evaluation.predict(Logits(model, sample), images)
                 training = record.trainings[teacher.file.removesuffix(".keras")]

@@ -215,6 +215,19 @@ class Record(Part):
         """The record as plain values, as they stand in run.json."""
         return self.model_dump(exclude_none=True)
 
+    def teacher_lines(self):
+        """{position of a teacher of a row, or of a member: its line among the figures}."""
+        lines, alone = {}, len(self.teachers) == 1
+        places = {row.teacher: row.data for row in self.rows if row.teacher is not None}
+        for position, data in list(places.items()):
+            places |= dict.fromkeys(self.teachers[position].members, data)
+        for position, data in sorted(places.items(), key=lambda own: (own[1], own[0])):
+            name = "teacher" if alone else f"teacher {self.teachers[position].name}"
+            name = name if name not in lines.values() else f"{name} ({self.data[data].name})"
+            name = name if name not in lines.values() else f"{name} {position + 1}"
+            lines[position] = name
+        return lines
+
     def row(self, name=None):
         """The `RowRecord` of a name; by default the main row.
 

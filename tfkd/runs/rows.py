@@ -134,9 +134,15 @@ def recipe_row(settings, name, baseline):
 
 def _recipe(name):
     try:
-        return recipes.get(name)
+        recipe = recipes.get(name)
     except ValueError as error:
         raise SettingsError(f"recipe: {error}") from None
+    if recipe.compares:
+        raise SettingsError(
+            f'recipe: "{name}" is a comparison, and no way to train one student. It is run by '
+            f"itself: tfkd recipes run {name}."
+        )
+    return recipe
 
 
 def teacher_free_rows(settings, wanted, where=()):
@@ -170,8 +176,13 @@ def distill_table(settings):
 
 
 def recipe_table(recipe, settings, ablate=False):
-    """The rows of a recipe: the student alone, distilled by the defaults, the recipe, ablations and
-    smoothed labels."""
+    """The rows of a recipe: the student alone, distilled by the defaults, the recipe, ablations
+    and smoothed labels; of a comparison those of its settings, and what its ablations add."""
+    command = _command(f"recipes run {recipe.name}", settings) + " --ablate" * ablate
+    if recipe.compares:
+        every = [settings, *(recipe.ablations(settings).values() if ablate else ())]
+        rows = {row.name: row for own in every for row in compared_rows(own)}
+        return Table("compare", settings, list(rows.values()), None, recipe, command)
     rows = [
         Row(ALONE, settings),
         Row(DISTILLED, settings, lambda _, __, student: base.plain(student), baseline=ALONE),
@@ -184,7 +195,6 @@ def recipe_table(recipe, settings, ablate=False):
             if variant != settings
         ]
     rows += teacher_free_rows(settings, ablate and not settings.label_smoothing)
-    command = _command(f"recipes run {recipe.name}", settings) + " --ablate" * ablate
     return Table("recipe", settings, rows, recipe.name, recipe, command)
 
 
@@ -212,7 +222,13 @@ def searched_rows(settings, trial, values):
 
 
 def compare_table(settings):
-    """The rows of `tfkd compare`: every student on every data set and fraction, in every way."""
+    """The rows of `tfkd compare`."""
+    rows = compared_rows(settings)
+    return Table("compare", settings, rows, None, command=_command("compare", settings))
+
+
+def compared_rows(settings):
+    """Every student on every data set and fraction, in every way: list of `Row`."""
     rows = []
     names = {text: plain(text) for text in settings.data}
     if len(set(names.values())) < len(names):  # folders of one name
@@ -233,7 +249,7 @@ def compare_table(settings):
                         settings.row(data, student, losses), ", ".join([*where, losses[0]]), alone
                     )
                     rows.append(row._replace(fraction=fraction))
-    return Table("compare", settings, rows, None, command=_command("compare", settings))
+    return rows
 
 
 def chain_table(settings):

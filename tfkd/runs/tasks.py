@@ -119,7 +119,7 @@ class Prepared:
         key = (number, name, row.fraction)
 
         def made():
-            part = splits if row.fraction == 1 else load_data(settings, row.fraction, splits)
+            part = splits if row.fraction == 1 else _checked_fraction(settings, row, splits)
             return Task(len(self.tasks), *key, part, teacher, settings)
 
         return self.tasks[self._once(self.tasks, key, made)]
@@ -193,6 +193,21 @@ def _checked_data(settings):
     splits = load_data(settings)
     teacher_check.require_classes(splits)
     return splits
+
+
+def _checked_fraction(settings, row, splits):
+    """A fraction of a data set, which leaves no class without an image."""
+    part, info = load_data(settings, row.fraction, splits), splits.info
+    kept = set(_labels(part.train).tolist())
+    lost = [f'"{name}"' for label, name in enumerate(info.label_names) if label not in kept]
+    if lost:
+        many = len(lost) > 1
+        raise ValueError(
+            f'{100 * row.fraction:g} % of the training images of "{info.name}" are '
+            f"{part.info.sizes['train']}, and leave the class{'es' * many} {', '.join(lost)} "
+            "without an image. Give a larger fraction, or more images (limit, if there is one)."
+        )
+    return part
 
 
 def with_folders(settings):

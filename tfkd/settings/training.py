@@ -155,7 +155,7 @@ class TrainingSettings(BudgetSettings):
     code: ClassVar = (*BudgetSettings.code, "teacher", "student")
 
     data: Annotated[str, Field(min_length=1)] = "digits"
-    """"digits" (built in), a TFDS name, or a folder of images."""
+    """"digits" or "rod_pump_cards" (built in), a TFDS name, or a folder of images."""
     teacher: Teachers = "resnet"
     """Model to train as teacher; or a trained one: a .keras file, or package.module:function.
     Several (repeatable) teach together, each "NAME OPTION=VALUE"."""
