@@ -268,8 +268,6 @@ class Distiller(FittedModel):
         tensors = self.source(x, labels)
         return {name: tensors[name] for name in sorted(self.matching.read_of_teacher)}
 
-    # Saving.
-
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         names = ("student_loss_weight", "fused", "independent_weights", "separate_inputs")
