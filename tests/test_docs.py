@@ -72,6 +72,7 @@ def test_a_command_of_a_page_is_understood(where, command, monkeypatch):
     commands = (
         "distill",
         "compare",
+        "chain",
         "run_recipe",
         "evaluate_run",
         "predict",

@@ -10,6 +10,7 @@ from tfkd.evaluation.early_exit import (
     exit_probabilities,
     plot_early_exit,
 )
+from tfkd.evaluation.gains import plot_gains
 from tfkd.evaluation.multiply_adds import multiply_adds
 from tfkd.evaluation.own_model import Report, report
 from tfkd.evaluation.prediction import predict, prediction
@@ -30,6 +31,7 @@ __all__ = [
     "multiply_adds",
     "plot_curves",
     "plot_early_exit",
+    "plot_gains",
     "predict",
     "prediction",
     "quality",

@@ -13,6 +13,7 @@ import tensorflow as tf
 import tfkd
 from tfkd import evaluation, terminal
 from tfkd.files import copy, write_text, written
+from tfkd.recipes.base import Finished
 from tfkd.runs.advice import advice
 from tfkd.runs.directory import RECORD
 from tfkd.runs.measuring import FEW, best_seed, gains, measure, part_of, summary
@@ -23,7 +24,7 @@ from tfkd.runs.rows import deployed, file_name
 LIBRARIES = ("keras", "tensorflow", "numpy")
 # What a table of many rows shows; run.json and figures.csv hold everything.
 SHOWN = (
-    *("accuracy", "gain", "validation_accuracy", "agreement"),
+    *("accuracy", "gain", "validation_accuracy", "cross_entropy", "agreement"),
     *("parameters", "multiply_adds", "seconds"),
 )
 
@@ -46,7 +47,12 @@ def write(directory, trainings):
     kept = best_seed({seed: outcomes[part_of(seed, main_row)] for seed in settings.all_seeds})
     infos = [own.info for own in prepared.data]
     teachers = [
-        Teacher(name=own.name, file=f"{own.part}.keras", fingerprint=own.fingerprint)
+        Teacher(
+            name=own.name,
+            file=f"{own.part}.keras",
+            fingerprint=own.fingerprint,
+            members=[prepared.teachers.index(member) for member in own.members],
+        )
         for own in prepared.teachers
     ]
     record = {
@@ -74,16 +80,11 @@ def write(directory, trainings):
     record = Record(**record)
     _write_student(directory, record)
     figures = measure(directory, record, prepared.data)
-    notes, study = _of_recipe(table.recipe, trainings, record, directory)
     record = record.model_copy(
-        update={
-            "figures": figures,
-            "summary": summary(figures),
-            "gains": gains(figures),
-            "notes": notes,
-            "study": study,
-        }
+        update={"figures": figures, "summary": summary(figures), "gains": gains(figures)}
     )
+    notes, study = _of_recipe(table.recipe, trainings, record, directory)
+    record = record.model_copy(update={"notes": notes, "study": study})
     _write_histories(directory, record, trainings.outcomes)
     write_text(directory / "figures.csv", _figures_csv(record))
     write_text(directory / "table.md", markdown(record))
@@ -202,7 +203,9 @@ def _row_record(row, trainings):
         baseline=row.baseline,
         recipe=row.recipe,
         data=task.data,
-        teacher=task.teacher_key,
+        teacher=None if row.taught_by else task.teacher_key,
+        taught_by=row.taught_by,
+        members=list(row.members),
         settings=without_paths({k: v for k, v in own.items() if base.get(k) != v}),
         knowledge=trainings.knowledge_of(row),
     )
@@ -232,14 +235,17 @@ def _of_recipe(recipe, trainings, record, directory):
     """(notes, study) of a recipe's run."""
     if recipe is None:
         return [], None
-    splits, settings = trainings.prepared.data[0], trainings.settings
-    info, notes = splits.info, []
+    settings, info, notes = trainings.settings, trainings.prepared.data[0].info, []
     if recipe.notes:
         notes += recipe.notes(settings, info.image_shape, info.num_classes)
     if not recipe.study:
         return notes, None
-    network = trainings.model(part_of(settings.seed, record.row(recipe.name)))
-    study, said = recipe.study(network, splits, directory)
+
+    def network(row=recipe.name):
+        return trainings.model(part_of(settings.seed, record.row(row)))
+
+    rows, data = trainings.table.rows, trainings.prepared.data
+    study, said = recipe.study(Finished(rows, record, data, directory, network))
     return [*notes, *said], study
 
 

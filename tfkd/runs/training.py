@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd import data, evaluation, fused
+from tfkd import data, evaluation, fused, schedules
 from tfkd.data.pipeline import batches_of
 from tfkd.runs import progress_line, tensorboard
 from tfkd.runs.models import Logits, referred
@@ -184,14 +184,16 @@ def train(
     if several and model is student:  # a distiller gives every output the labels by itself
         batches = _for_each_output(batches, weights)
     scalars = [] if logs is None else [tensorboard.Scalars(logs)]
+    own = callbacks_of(settings)
+    if model is student:  # a distiller does it by itself
+        own.append(schedules.Anneal())
     with fused.active(), progress_line.training() as shown:
-        own = [epoch_ends, shown, *scalars, *callbacks_of(settings), Saver(checkpoint, progress)]
         model.fit(
             batches.repeat(),
             steps_per_epoch=steps,
             initial_epoch=progress.epochs,
             epochs=epochs,
-            callbacks=own,
+            callbacks=[epoch_ends, shown, *scalars, *own, Saver(checkpoint, progress)],
             shuffle=False,  # the batches are shuffled already, and Keras would warn of that
             verbose=0,
         )
