@@ -96,7 +96,15 @@ def test_a_narrow_console_gets_every_figure_in_tables_below():
     assert cells == ["1,712,345", "12,345"] and lines.count("Digits") == 1
 
 
+@pytest.mark.parametrize("width", range(34, 100, 3))
+def test_no_figure_is_cut_at_any_width(width):
+    rows = {f"a model {n}": {"accuracy": 0.9, "parameters": 123456, "gain": 0.1} for n in range(4)}
+    for shown in (ROWS, rows):
+        lines = printed(shown, width=width)
+        assert all(len(line) <= width for line in lines) and "…" not in "".join(lines)
+
+
 def test_parts_fit_beside_the_names():
-    assert parts(10, [8, 8, 8], 40) == [[1, 2, 3]]  # 10 + 3 · (8 + 2)
-    assert parts(10, [8, 8, 8], 39) == [[1, 2], [3]]
+    assert parts(10, [8, 8, 8], 43) == [[1, 2, 3]]  # 10 + 3 · (3 + 8)
+    assert parts(10, [8, 8, 8], 42) == [[1, 2], [3]]
     assert parts(90, [8, 50, 8], 40) == [[1], [2], [3]]  # the names take half of it

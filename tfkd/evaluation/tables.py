@@ -34,7 +34,7 @@ MEASURES = {
     "seconds": Measure("training time (s)", 1, 0, True),
 }
 ABSENT = "–"
-GAP = 2  # spaces between columns
+GAP = 3  # spaces between columns
 
 
 def table(rows, title=None, models_down=False):

@@ -26,6 +26,7 @@ from tfkd.tuning.race import COMPLETED, standard_error
 # seeds, it is so in one search of twenty.
 ERRORS = 3
 FILE = "search.json"
+WIDEST = 1000  # columns of a table
 
 Name = Annotated[str, Field(pattern=r"^[0-9]+$")]
 
@@ -189,7 +190,8 @@ def table(rows, settings, bold=None, values=True):
     sizes = ["parameters"] if settings.student_choices else []
     sizes += ["latency_ms"] if settings.pareto == "latency" else []
     result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in ("trial", *names, "epochs", "seeds", settings.objective, *sizes, ""):
+    states = [""] * any(row["status"] != COMPLETED for row in rows)
+    for heading in ("trial", *names, "epochs", "seeds", settings.objective, *sizes, *states):
         justify = "left" if heading in ("trial", "") else "right"
         unbroken = heading == settings.objective
         result.add_column(heading.replace("_", " "), justify=justify, no_wrap=unbroken)
@@ -197,7 +199,7 @@ def table(rows, settings, bold=None, values=True):
         cells = [row["trial"], *(_short(row["values"].get(name)) for name in names)]
         cells += [str(row["epochs"]), str(len(row["seeds"])), _figure(row, settings)]
         cells += [_short(row.get(size)) for size in sizes]
-        cells.append(row["status"].lower() if row["status"] != COMPLETED else "")
+        cells += ["" if row["status"] == COMPLETED else row["status"].lower()] * len(states)
         result.add_row(*cells, style="bold" if row["trial"] == bold else None)
     return result
 
@@ -317,7 +319,8 @@ def show(found, settings):
 def _print(rows, settings, bold=None):
     """The trials as a table; where it is too wide for the terminal, without what moved."""
     console, whole = terminal.console(), table(rows, settings, bold)
-    if console.measure(whole).minimum > console.width:
+    unbounded = console.options.update(width=WIDEST)
+    if console.measure(whole, options=unbounded).minimum > console.width:
         whole = table(rows, settings, bold, values=False)
     console.print(whole)
 
