@@ -118,6 +118,10 @@ class _OfOutputs(Softened, DistillationLoss):
     taught_by = "student"
     needs = ("heads",)
 
+    @property
+    def members(self):
+        return list(self.student_layer_name)
+
     def check_shapes(self, teacher_shape, student_shape):
         for shape in (*teacher_shape[1:], *student_shape):
             super().check_shapes(teacher_shape[0], shape)
@@ -186,10 +190,6 @@ class EnsembleDistillation(_OfOutputs):
     @property
     def group(self):
         return list(self.teacher_layer_name)
-
-    @property
-    def members(self):
-        return list(self.student_layer_name)
 
     @property
     def needs(self):
@@ -268,8 +268,7 @@ class MutualDistillation(_OfOutputs):
         return value
 
     def get_config(self):
-        names = list(self.student_layer_name)
-        return {"members": names, "temperature": self.temperature, "name": self.name}
+        return {"members": self.members, "temperature": self.temperature, "name": self.name}
 
 
 def _names(loss, names, role):
