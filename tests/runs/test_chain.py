@@ -66,7 +66,7 @@ def test_the_record_names_every_link(generations):
     out, record = generations
     rows = {row["name"]: row for row in record["rows"]}
     assert list(rows) == ["alone", "generation 1", "generation 2", "generations together"]
-    names = ["wide.keras", "narrow.keras", "wide + narrow"]
+    names = ["wide.keras", "narrow.keras", "wide + narrow (3,1)"]
     assert [own["name"] for own in record["teachers"]] == names
     assert [own["members"] for own in record["teachers"]] == [[], [], [0, 1]]
     assert rows["generation 1"]["teacher"] == 2 and "taught_by" not in rows["generation 1"]
@@ -88,7 +88,7 @@ def test_figures_are_those_of_the_models(generations, test_images):
     np.testing.assert_allclose(
         probabilities(out / "teacher3.keras", images), mean, rtol=1e-4, atol=1e-6
     )
-    (teachers,) = record["figures"]["teacher wide + narrow"]
+    (teachers,) = record["figures"]["teacher wide + narrow (3,1)"]
     assert teachers["accuracy"] == pytest.approx((mean.argmax(1) == labels).mean())
     one, two = (probabilities(out / f"seeds/3/generation-{n}.keras", images) for n in (1, 2))
     figures = {name: own for name, (own,) in record["figures"].items()}
