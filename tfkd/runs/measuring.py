@@ -7,9 +7,9 @@ from tfkd import data, evaluation
 from tfkd.runs.models import Logits, load_model
 from tfkd.runs.rows import deployed
 from tfkd.runs.training import EVALUATION_BATCH
+from tfkd.runs.wording import FEW
 
 TEACHER = "teacher"
-FEW = 4  # rows of a table that shows every figure
 
 
 def best_seed(trainings):

@@ -16,17 +16,13 @@ from tfkd import evaluation
 from tfkd.files import copy, write_text, written
 from tfkd.runs.advice import advice
 from tfkd.runs.directory import RECORD
-from tfkd.runs.measuring import FEW, best_seed, gains, measure, part_of, summary
+from tfkd.runs.measuring import best_seed, gains, measure, part_of, summary
 from tfkd.runs.models import load_model
 from tfkd.runs.record import Data, Record, RowRecord, Teacher
 from tfkd.runs.rows import deployed, file_name
+from tfkd.runs.wording import FEW, caption, said, shown
 
 LIBRARIES = ("keras", "tensorflow", "numpy")
-# What a table of many rows shows; run.json and figures.csv hold everything.
-SHOWN = (
-    *("accuracy", "gain", "validation_accuracy", "agreement"),
-    *("parameters", "multiply_adds", "seconds"),
-)
 
 
 def write(directory, trainings):
@@ -92,49 +88,17 @@ def write(directory, trainings):
     return show(record, directory)
 
 
-def gain_line(line, gain, baseline):
-    """The sentence about a row against its baseline, whichever way it came out."""
-    points = [f"{100 * value:+.2f}" for value in gain["accuracy"]]
-    if len(points) == 1:
-        spread = "one seed: no spread to judge it by"
-        return f"{line} minus {baseline}: {points[0]} points of accuracy ({spread})."
-    mean = f"{100 * gain['mean']:+.2f} ± {100 * gain['std']:.2f} points of accuracy"
-    return f"{line} minus {baseline}, paired by seed: {mean} ({', '.join(points)})."
-
-
-def shown(record):
-    """The figures that stand in the table: of many rows only what they are judged by."""
-    few = len(record.figures) <= FEW
-    lines = record.figures if few else _first_lines(record)
-    names = evaluation.MEASURES if few else SHOWN
-    return {
-        line: [{key: own[key] for key in names if key in own} for own in record.figures[line]]
-        for line in lines
-    }
-
-
-def _first_lines(record):
-    """All lines of the main row, and the first of every other."""
-    lines, seen = [], set()
-    for line in record.figures:
-        row = max((r.name for r in record.rows if line.startswith(r.name)), key=len, default=line)
-        if row == record.main or row not in seen:
-            lines.append(line)
-        seen.add(row)
-    return lines
-
-
 def show(record, directory, first=None):
     """Prints the table and what it says; returns the record."""
     console = Console()
     figures = shown(record)
     lines = [first] if first else []
     if len(record.figures) <= FEW:
-        console.print(evaluation.table(figures, title=_caption(record)))
+        console.print(evaluation.table(figures, title=caption(record)))
     else:
-        lines += [_caption(record), evaluation.markdown(figures, models_down=True)]
+        lines += [caption(record), evaluation.markdown(figures, models_down=True)]
     lines += [
-        *_said(record),
+        *said(record),
         *filter(None, [advice(record, directory.path)]),
         f"student.keras is {record.main}, seed {record.kept_seed}, chosen on the validation split.",
     ]
@@ -151,48 +115,12 @@ def markdown(record):
     sections = [
         f"### {title} on {names}",
         f"```\n{record.command}\n```",
-        _caption(record) + ".",
+        caption(record) + ".",
         evaluation.markdown(shown(record), models_down=True).rstrip(),
-        *_said(record, "- "),
+        *said(record, "- "),
         *filter(None, [advice(record)]),
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def _caption(record):
-    spread = "mean ± standard deviation" if len(record.seeds) > 1 else ""
-    seeds = f"{len(record.seeds)} seeds, {spread}" if spread else "1 seed"
-    counts = []
-    for own in record.data:
-        sizes = own.sizes
-        count = f"{own.name}: {sizes['train']:,} training, {sizes['validation']:,} validation and "
-        counts.append(count + f"{sizes['test']:,} test images")
-    return f"{'; '.join(counts)}; {seeds}"
-
-
-def _said(record, bullet=""):
-    """Sentences: the gain of every line in points, seed by seed; the notes; the time."""
-    baselines = {row.name: row.baseline for row in record.rows}
-    lines = []
-    for line in shown(record):
-        if line in record.gains:
-            row = max((name for name in baselines if line.startswith(name)), key=len)
-            lines.append(bullet + gain_line(line, record.gains[line], baselines[row]))
-    temperatures = _temperatures(record)
-    time = f"Trainings took {record.seconds / 60:.1f} minutes on "
-    time += f"{record.machine['processors']} processors."
-    return ["\n".join(lines), *temperatures, *record.notes, time]
-
-
-def _temperatures(record):
-    """What "calibrated" means in a table of few rows."""
-    means = [
-        f"{line} {statistics.fmean(own['temperature'] for own in seeds):.2f}"
-        for line, seeds in record.figures.items()
-        if len(record.figures) <= FEW and all("temperature" in own for own in seeds)
-    ]
-    text = "Calibrated: with logits divided by one temperature, fitted on the validation split "
-    return [f"{text}({', '.join(means)})."] if means else []
 
 
 def _row_record(row, trainings):
