@@ -33,7 +33,13 @@ for _command in (
     methods.losses,
 ):
     app.command(_command)
-for _command in (finished.evaluate, finished.predict, finished.export, finished.serve):
+for _command in (
+    finished.evaluate,
+    finished.report,
+    finished.predict,
+    finished.export,
+    finished.serve,
+):
     app.command(_command)
 
 

@@ -17,13 +17,14 @@ def best_seed(trainings):
     return max(trainings, key=lambda s: (trainings[s].accuracy, -trainings[s].cross_entropy))
 
 
-def measure(directory, record, splits):
+def measure(directory, record, splits, keep=lambda *answers: None):
     """Figures of what each row would deploy, on the test split.
 
     Args:
         directory: `RunDirectory`.
         record: `Record`, as far as rows, seeds and trainings.
         splits: list of `tfkd.data.Splits`, one for each of `record.data`.
+        keep: is given every model's answers, see `tfkd.runs.page.collecting.Collector`.
 
     Returns:
         {line: list of dicts, one a seed}. A row that deploys several models has one line a model,
@@ -43,19 +44,23 @@ def measure(directory, record, splits):
                 name = name if name not in figures else f"{name} ({own.info.name})"
                 model = load_model(directory / teacher.file)
                 answers[position], labels = evaluation.predict(Logits(model, sample), images)
-                training = record.trainings[teacher.file.removesuffix(".keras")]
+                part = teacher.file.removesuffix(".keras")
                 scored = (answers[position], labels, cut, None)
-                figures[name] = [_figures(model, scored, training, directory / teacher.file)]
+                path = directory / teacher.file
+                measured = _figures(model, scored, record.trainings[part], path)
+                keep(number, part, answers[position][cut:], labels[cut:], measured["temperature"])
+                figures[name] = [measured]
                 timed[name] = (model, own.info.image_shape)
         for row in (row for row in record.rows if row.data == number):
             for seed in record.seeds:
-                path = directory.model_path(part_of(seed, row))
-                training = record.trainings[part_of(seed, row)]
+                part = part_of(seed, row)
+                path, training = directory.model_path(part), record.trainings[part]
                 for name, model in deployed(row.recipe, load_model(path)).items():
                     logits, labels = evaluation.predict(Logits(model, sample), images)
                     scored = (logits, labels, cut, answers[row.teacher])
                     line = ": ".join(filter(None, (row.name, name)))
                     measured = _figures(model, scored, training, path)
+                    keep(number, part, logits[cut:], labels[cut:], measured["temperature"])
                     first.setdefault((row.name, seed), measured["accuracy"])
                     if row.baseline is not None:
                         measured["gain"] = measured["accuracy"] - first[row.baseline, seed]

@@ -1,5 +1,6 @@
 """What a run leaves behind: figures, table, history, picture, record; and what it says."""
 
+import contextlib
 import csv
 import datetime
 import io
@@ -13,11 +14,13 @@ from rich.console import Console
 
 import tfkd
 from tfkd import evaluation
-from tfkd.files import copy, write_text, written
+from tfkd.files import copy, write_json, write_text, written
+from tfkd.runs import page
 from tfkd.runs.advice import advice
-from tfkd.runs.directory import RECORD
+from tfkd.runs.directory import KEPT, RECORD
 from tfkd.runs.measuring import best_seed, gains, measure, part_of, summary
 from tfkd.runs.models import load_model
+from tfkd.runs.page.collecting import Collector
 from tfkd.runs.record import Data, Record, RowRecord, Teacher
 from tfkd.runs.rows import deployed, file_name
 from tfkd.runs.wording import FEW, caption, said, shown
@@ -70,7 +73,8 @@ def write(directory, trainings):
     }
     record = Record(**record)
     _write_student(directory, record)
-    figures = measure(directory, record, prepared.data)
+    collector = Collector(record)
+    figures = measure(directory, record, prepared.data, collector)
     notes, study = _of_recipe(table.recipe, trainings, record, directory)
     record = record.model_copy(
         update={
@@ -84,8 +88,35 @@ def write(directory, trainings):
     _write_histories(directory, record, trainings.outcomes)
     write_text(directory / "figures.csv", _figures_csv(record))
     write_text(directory / "table.md", markdown(record))
+    with attempted("What the page needs of the data was not kept"):
+        _keep(directory, collector, trainings)
     record.write(directory / RECORD)
+    write_page(directory)
     return show(record, directory)
+
+
+def write_page(directory):
+    """Writes report.html; a run whose page cannot be written is finished all the same."""
+    with attempted("The page was not written"):
+        page.write(directory)
+
+
+@contextlib.contextmanager
+def attempted(failed):
+    """Says what failed instead of raising: a page is no reason to lose a run."""
+    try:
+        yield
+    except Exception as error:
+        text = f"{failed}: {error} The run itself is whole."
+        Console().print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _keep(directory, collector, trainings):
+    """Writes report.json."""
+    prepared, main = trainings.prepared, collector.row
+    row = next(own for own in trainings.table.rows if own.name == main.name)
+    kept = collector.kept(prepared.data[main.data], prepared.task(row), row.settings)
+    write_json(directory / KEPT, kept.model_dump(exclude_none=True))
 
 
 def show(record, directory, first=None):

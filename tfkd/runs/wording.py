@@ -33,6 +33,12 @@ def shown(record):
     }
 
 
+def line_of(record, row):
+    """The first line of the table that is of a row: the row's own, or its first model's."""
+    lines = (line for line in record.figures if line == row or line.startswith(f"{row}: "))
+    return next(lines, row)
+
+
 def _first_lines(record):
     """All lines of the main row, and the first of every other."""
     lines, seen = [], set()
@@ -63,13 +69,13 @@ def said(record, bullet=""):
         if line in record.gains:
             row = max((name for name in baselines if line.startswith(name)), key=len)
             lines.append(bullet + gain_line(line, record.gains[line], baselines[row]))
-    temperatures = _temperatures(record)
+    calibrated = temperatures(record)
     time = f"Trainings took {record.seconds / 60:.1f} minutes on "
     time += f"{record.machine['processors']} processors."
-    return ["\n".join(lines), *temperatures, *record.notes, time]
+    return ["\n".join(lines), *calibrated, *record.notes, time]
 
 
-def _temperatures(record):
+def temperatures(record):
     """What "calibrated" means in a table of few rows."""
     means = [
         f"{line} {statistics.fmean(own['temperature'] for own in seeds):.2f}"

@@ -39,6 +39,7 @@ class Found(Part):
         differences: objective of `best` minus that of the defaults, for each further seed.
         said: which trial is kept and why, in words.
         pareto: names of the trials on the front, the smallest first.
+        race: {trial: objective of its first seed, epoch by epoch}.
     """
 
     format: Literal[2] = 2
@@ -51,6 +52,7 @@ class Found(Part):
     said: str
     pareto: list[Name]
     seconds_of_trials: float
+    race: dict[Name, list[float | None]] = {}
 
 
 def read(directory, say):

@@ -238,6 +238,7 @@ def write(directory, setup, rows):
         trials_asked_for=settings.trials,
         pareto=[row["trial"] for row in front],
         seconds_of_trials=round(sum(row["seconds"] for row in rows), 3),
+        race={row["trial"]: _race(row, settings.objective) for row in rows},
         **decision,
     )
     write_json(directory / FILE, found.model_dump())
@@ -278,6 +279,12 @@ def _short(value):
     if isinstance(value, float):
         return f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _race(row, objective):
+    """The objective of a trial's first seed, epoch by epoch."""
+    first = next(iter(row["seeds"]), {"history": {}})
+    return first["history"].get(objective, [])
 
 
 def _without_history(row):
