@@ -73,7 +73,7 @@ class Collector:
         classes = splits.info.num_classes
         told = {role: _told(own[0]) for role, own in self.answers.items()}
         models = {
-            role: _answers(self.parts[role], *own, classes) for role, own in self.answers.items()
+            role: answers_of(self.parts[role], *own, classes) for role, own in self.answers.items()
         }
         (teacher, _), (student, _) = told["teacher"], told["student"]
         teacher_right, student_right = teacher == labels, student == labels
@@ -100,7 +100,8 @@ def _told(logits):
     return logits.argmax(axis=1), softmax(logits, axis=1).max(axis=1)
 
 
-def _answers(part, logits, labels, temperature, classes):
+def answers_of(part, logits, labels, temperature, classes):
+    """The `Answers` of a model, given its logits on the test images."""
     answers = logits.argmax(axis=1)
     right = np.bincount(labels[answers == labels], minlength=classes)
     wrong = answers != labels

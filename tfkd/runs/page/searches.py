@@ -14,7 +14,7 @@ from tfkd.settings.search import SIGNS
 KEPT, FIRST, ENDED, STOPPED = 1, 0, 2, 5  # styles
 DRAWN, LISTED = 300, 60  # trials
 FEWEST = 8  # trials that an importance is told from
-TREES, REPEATS = 200, 30
+TREES, REPEATS = 100, 10
 
 
 class SearchPage(RunPage):

@@ -160,6 +160,7 @@ class RunPage:
         rows = [None, self.row.baseline, self.row.name]
         if self.row.teacher is not None:
             rows[0] = self.record.teachers[self.row.teacher].file.removesuffix(".keras")
+            histories.setdefault(rows[0], self._as_given(rows[0], histories))
         if self.record.kind != "compare":
             rows += [row.name for row in self.record.rows if row.name not in rows]
         chosen = {
@@ -171,19 +172,24 @@ class RunPage:
             ("Validation accuracy", "validation accuracy (%)", ("val_accuracy",), 100),
             ("Training loss on the labels", "training loss (nats)", LABEL_LOSSES, 1),
         )
-        drawn = [
-            charts.curves(
-                f"{title}, epoch by epoch",
-                label,
-                {
-                    name: (style, [next((s[k] for k in keys if k in s), []) for s in seeds])
-                    for name, (style, seeds) in chosen.items()
-                },
-                factor,
-            )
-            for title, label, keys, factor in pictures
-        ]
+        drawn = []
+        for title, label, keys, factor in pictures:
+            lines = {
+                name: (style, [next((s[k] for k in keys if k in s), []) for s in seeds])
+                for name, (style, seeds) in chosen.items()
+            }
+            lines = {name: own for name, own in lines.items() if any(own[1])}
+            drawn.append(charts.curves(f"{title}, epoch by epoch", label, lines, factor))
         return [own for own in drawn if own is not None]
+
+    def _as_given(self, teacher, histories):
+        """The history of a teacher that was not trained here: its accuracy in every epoch."""
+        longest = max(
+            (len(own) for seeds in histories.values() for s in seeds for own in s.values()),
+            default=0,
+        )
+        training = self.record.trainings.get(teacher)
+        return [{"val_accuracy": [training.accuracy] * longest}] if training else []
 
     @property
     def models(self):

@@ -121,7 +121,7 @@ def cost(record, line, baseline, teacher):
     if teacher is not None:
         other = _means(record, teacher)
         parameters, operations = (
-            f"{own[name] / other[name]:.1%}".replace("%", " %")
+            f"{own[name] / other[name]:.1%}".replace("%", "\u00a0%")
             for name in ("parameters", "multiply_adds")
         )
         said.append(
