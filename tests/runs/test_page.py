@@ -203,12 +203,10 @@ def test_of_many_classes_the_most_confused_pairs_are_kept():
     answers = np.where(labels < 30, 0, labels)  # the pairs (1, 0) to (29, 0), twice each
     answers[2] = 5
     logits = np.eye(40)[answers]
-    own = collecting.answers_of("x", logits, labels, 1.0, 40)
+    own = collecting.answers_of("x", logits, labels, 1.0)
     assert own.wrong == [*([n, 0, 2] for n in range(2, 30)), [1, 0, 1], [1, 5, 1]]
     assert own.right == [2] + [0] * 29 + [2] * 10
-    assert (
-        len(collecting.answers_of("x", np.eye(99), (np.arange(99) + 1) % 99, 1.0, 99).wrong) == 30
-    )
+    assert len(collecting.answers_of("x", np.eye(99), (np.arange(99) + 1) % 99, 1.0).wrong) == 30
 
 
 def test_thousands_of_classes_are_cut_and_said_to_be(copied, kept):

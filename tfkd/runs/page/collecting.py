@@ -43,7 +43,7 @@ class Collector:
         self.parts = {role: f"{record.kept_seed}/{row.file}" for role, row in rows.items()}
         teacher = record.teachers[self.row.teacher].file
         self.parts["teacher"] = teacher.removesuffix(".keras")
-        self.answers = {}
+        self.labels, self.answers, self.told = None, {}, {}
 
     def __call__(self, number, part, logits, labels, temperature):
         """Takes a model's answers to the test images, if they are wanted; of several the first.
@@ -56,7 +56,10 @@ class Collector:
         """
         if number == self.row.data:
             for role in (role for role, own in self.parts.items() if own == part):
-                self.answers.setdefault(role, (*checked(logits, labels), temperature))
+                if role not in self.answers:
+                    logits, self.labels = checked(logits, labels)
+                    self.answers[role] = answers_of(part, logits, self.labels, temperature)
+                    self.told[role] = logits.argmax(axis=1), softmax(logits, axis=1).max(axis=1)
 
     def kept(self, splits, task, settings):
         """What is kept.
@@ -69,20 +72,15 @@ class Collector:
         Returns:
             `Kept`.
         """
-        labels = self.answers["student"][1]
-        classes = splits.info.num_classes
-        told = {role: _told(own[0]) for role, own in self.answers.items()}
-        models = {
-            role: answers_of(self.parts[role], *own, classes) for role, own in self.answers.items()
-        }
+        labels, told = self.labels, self.told
         (teacher, _), (student, _) = told["teacher"], told["student"]
         teacher_right, student_right = teacher == labels, student == labels
         return Kept(
             tfkd=tfkd.__version__,
             row=self.record.main,
             seed=self.record.kept_seed,
-            images=np.bincount(labels, minlength=classes).tolist(),
-            **models,
+            images=np.bincount(labels, minlength=splits.info.num_classes).tolist(),
+            **self.answers,
             both_right=int((teacher_right & student_right).sum()),
             only_teacher=int((teacher_right & ~student_right).sum()),
             only_student=int((~teacher_right & student_right).sum()),
@@ -95,14 +93,9 @@ class Collector:
         )
 
 
-def _told(logits):
-    """(answer, confidence) for each example."""
-    return logits.argmax(axis=1), softmax(logits, axis=1).max(axis=1)
-
-
-def answers_of(part, logits, labels, temperature, classes):
+def answers_of(part, logits, labels, temperature):
     """The `Answers` of a model, given its logits on the test images."""
-    answers = logits.argmax(axis=1)
+    answers, classes = logits.argmax(axis=1), logits.shape[1]
     right = np.bincount(labels[answers == labels], minlength=classes)
     wrong = answers != labels
     pairs, counts = np.unique(

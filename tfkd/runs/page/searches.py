@@ -7,7 +7,8 @@ from scipy.stats import spearmanr
 
 from tfkd.evaluation.tables import ABSENT
 from tfkd.runs.page import charts, verdict
-from tfkd.runs.page.sections import RunPage, Table
+from tfkd.runs.page.sections import RunPage
+from tfkd.runs.page.tables import Table
 from tfkd.runs.rows import DEFAULTS
 from tfkd.settings.search import SIGNS
 

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from tfkd.runs.directory import SEEDS, SETTINGS
 from tfkd.runs.page import charts
-from tfkd.runs.page.sections import Table, text_of
+from tfkd.runs.page.tables import Table, text_of
 from tfkd.runs.record import Outcome
 from tfkd.settings import SettingsError
 from tfkd.settings.base import read_toml
