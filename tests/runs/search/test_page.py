@@ -91,6 +91,15 @@ def test_the_value_that_decided_is_the_important_one(search):
     assert "failed: <i>diverged</i>" in shown.text and not shown.all("i")
 
 
+def test_where_all_trials_are_alike_no_value_is_important(search):
+    directory, found = search
+    found["trials"] = found["trials"][:9]
+    found["race"] = {own["trial"]: [0.5, 0.5] for own in found["trials"]}
+    (directory / "search.json").write_text(json.dumps(found))
+    shown = Page(page.render(directory)).check()
+    assert "All 9 trials came to the same result" in shown.text
+
+
 def test_a_search_whose_race_was_not_kept_says_so(search):
     directory, found = search
     del found["race"]

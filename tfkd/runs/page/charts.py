@@ -166,12 +166,12 @@ def _epochs(seeds):
 
 
 def scatter(title, x, y, named):
-    """Points with their names beside them.
+    """Points with their names in a legend.
 
     Args:
         title: of the picture.
         x, y: keywords of `axis`, without values.
-        named: list of (name, style, x, y).
+        named: list of (name in the legend or "", style, x, y, what it is in words).
 
     Returns:
         `Chart`; None where there is nothing to draw.
@@ -182,8 +182,8 @@ def scatter(title, x, y, named):
         {**x, "values": [own[2] for own in named]}, {**y, "values": [own[3] for own in named]}
     )
     series = [
-        Series(name, style % STYLES, dots=((across.place(a), up.place(b), 5, ""),))
-        for name, style, a, b in named
+        Series(name, style % STYLES, dots=((across.place(a), up.place(b), 5, text),))
+        for name, style, a, b, text in named
     ]
     return Chart(title, across, up, series)
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tfkd.runs.page.sections import RunPage
+from tfkd.runs.page.sections import TEACHER, RunPage
 from tfkd.runs.page.verdict import Gain
 from tfkd.runs.rows import ALONE
 from tfkd.runs.wording import line_of
@@ -18,6 +18,17 @@ class Cell(NamedTuple):
 class ComparePage(RunPage):
     """A finished comparison, and what its page says."""
 
+    def _drawn(self):
+        """Every student on the data set of the one that was kept, in a style for each way."""
+        rows = [row for row in self.record.rows if row.data == self.row.data]
+        styles, drawn = {TEACHER: 0, ALONE: 1}, [(TEACHER, 0, self.teacher)]
+        for row in rows:
+            way = ALONE if row.baseline is None else _place_and_way(row)[1]
+            name = way if way not in {own[0] for own in drawn} else ""
+            style = styles.setdefault(way, len(styles))
+            drawn.append((name, style, line_of(self.record, row.name)))
+        return drawn
+
     @property
     def matrix(self):
         """(where, list of (way, list of `Cell` or None)): a column for each student, data set and
@@ -27,8 +38,7 @@ class ComparePage(RunPage):
             line = line_of(self.record, row.name)
             if row.baseline is None or line not in self.record.gains:
                 continue
-            place = row.baseline.removesuffix(ALONE).removesuffix(", ")
-            way = row.name.removeprefix(f"{place}, ")
+            place, way = _place_and_way(row)
             where[place] = None
             accuracy = self.record.summary[line]["accuracy"]["mean"]
             ways.setdefault(way, {})[place] = Cell(self._gain(line), accuracy)
@@ -48,3 +58,9 @@ class ComparePage(RunPage):
     def verdict(self):
         chosen = f"The student that the run kept is {self.record.main}, chosen on validation."
         return [chosen, *super().verdict]
+
+
+def _place_and_way(row):
+    """("data, fraction, student" as far as a comparison tells them apart, way of distilling)."""
+    place = row.baseline.removesuffix(ALONE).removesuffix(", ")
+    return place, row.name.removeprefix(f"{place}, ")

@@ -49,11 +49,11 @@ class Costs:
     Args:
         directory: `RunDirectory`.
         record: its `Record`.
-        lines: lines of its figures that are drawn first.
+        drawn: list of (name in the legend or "", style, line of its figures).
     """
 
-    def __init__(self, directory, record, lines):
-        self.record, self.lines = record, lines
+    def __init__(self, directory, record, drawn):
+        self.record, self.drawn = record, drawn
         self.exports, self.without = _exports(directory / EXPORT / EXPORT_RECORD)
 
     @property
@@ -89,14 +89,10 @@ class Costs:
     def pictures(self):
         """Accuracy over multiply-adds, and over the size of files where exports are there."""
         means = self.record.summary
-        lines = [line for line in self.lines if line]
-        if len(self.record.figures) <= FEW + 1:
-            lines += [line for line in means if line not in lines]
-        lines = lines[: charts.STYLES]
         places = [
-            (line, style, means[line]["multiply_adds"]["mean"], means[line]["accuracy"]["mean"])
-            for style, line in enumerate(lines)
-            if means[line]["multiply_adds"]["mean"] > 0
+            (name, style, own["multiply_adds"]["mean"], own["accuracy"]["mean"], line)
+            for name, style, line in self.drawn
+            if (own := means[line])["multiply_adds"]["mean"] > 0
         ]
         upright = {"label": "test accuracy (%)", "factor": 100}
         across = {"label": MEASURES["multiply_adds"].heading, "log": True, "factor": 1e-6}
@@ -105,7 +101,7 @@ class Costs:
         ]
         if self.exports is not None:
             places = [
-                (own.name, style, own.bytes, own.accuracy)
+                (own.name, style, own.bytes, own.accuracy, own.name)
                 for style, own in enumerate(self.exports.figures)
             ]
             across = {"label": "file size (kB)", "log": True, "factor": 1e-3}

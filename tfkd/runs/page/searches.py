@@ -49,8 +49,8 @@ class SearchPage(RunPage):
     @property
     def headline(self):
         if self.found.kept == self.trials[0].trial:
-            return "The search found nothing better than the defaults, beyond chance."
-        return f"The search found better settings than the defaults: trial {self.found.kept}."
+            return f"Of {len(self.trials)} trials the defaults were kept."
+        return f"Of {len(self.trials)} trials {self.found.kept} was taken instead of the defaults."
 
     @property
     def verdict(self):
@@ -149,6 +149,8 @@ class SearchPage(RunPage):
                 f"{FEWEST} are the least."
             )
         scores = self.sign * np.array([self._early(trial) for trial in known])
+        if len(set(scores)) == 1:
+            return None, f"All {len(known)} trials came to the same result: no value mattered."
         columns = {name: _numbers([own.values.get(name) for own in known]) for name in moving}
         drops, spread, explained = _importance(np.stack(list(columns.values()), axis=1), scores)
         lines = []

@@ -12,7 +12,7 @@ from tfkd.runs.page.knowledge import Knowledge
 from tfkd.runs.page.tables import Table, of_figures, text_of
 from tfkd.runs.wording import caption, line_of, shown, temperatures
 
-TEACHER, STUDENT = "teacher", "student"
+TEACHER = "teacher"
 COMMANDS = {"distill": "distill", "compare": "compare", "search": "search"}
 
 
@@ -37,13 +37,25 @@ class RunPage:
         self.teacher = self._teacher_line()
         self.gain = self._gain(self.main) if self.main in record.gains else None
         self.knowledge = Knowledge(record, kept) if kept is not None else None
-        self.cost = Costs(directory, record, [self.teacher, self.base, self.main])
+        self.cost = Costs(directory, record, self._drawn())
 
     def _teacher_line(self):
-        lines = [line for line in self.record.figures if line.split(" ")[0] == TEACHER]
-        own = self.record.teachers[self.row.teacher].name if self.row.teacher is not None else None
-        wanted = (f"{TEACHER} {own} ({self.data.name})", f"{TEACHER} {own}", TEACHER)
-        return next((line for line in wanted if line in lines), None)
+        """The teacher's line of the figures, as `tfkd.runs.measuring` names it; or None."""
+        if self.row.teacher is None:
+            return None
+        name, figures = (
+            f"{TEACHER} {self.record.teachers[self.row.teacher].name}",
+            self.record.figures,
+        )
+        of_data = (own for own in figures if own.startswith(f"{name} ("))
+        found = next((own for own in of_data if own.endswith(f"{self.data.name})")), None)
+        return found or next((own for own in (name, TEACHER) if own in figures), None)
+
+    def _drawn(self):
+        """What the picture of costs shows: (name in the legend, style, line)."""
+        lines = [line for line in (self.teacher, self.base, self.main) if line]
+        lines += [line for line in self.record.figures if line not in lines]
+        return [(line, style, line) for style, line in enumerate(lines[: charts.STYLES])]
 
     def _gain(self, line):
         row = next(row for row in self.record.rows if line_of(self.record, row.name) == line)
@@ -96,11 +108,14 @@ class RunPage:
             error = ABSENT if gain.error is None else f"{100 * gain.error:.2f}"
             between = ABSENT if gain.error is None else verdict.interval(gain)
             seeds = ", ".join(verdict.points(own) for own in gain.values)
-            own = [f"{line} minus {baseline}", verdict.points(gain.mean), error, between]
+            label = line if self.record.kind == "compare" else f"{line} minus {baseline}"
+            own = [label, verdict.points(gain.mean), error, between]
             lines.append([*own, gain.read, seeds])
         headings = ["difference", "mean", "standard error", "95 % interval", "reading"]
         return Table(
-            "Differences of test accuracy in points, paired by seed",
+            "Differences of test accuracy in points"
+            + ", from the same student alone" * (self.record.kind == "compare")
+            + ", paired by seed",
             [*headings, f"each seed ({', '.join(map(str, self.record.seeds))})"],
             lines,
         )
