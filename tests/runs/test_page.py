@@ -191,6 +191,7 @@ def test_an_unfinished_run_shows_what_is_there(finished, copied):
         (copied / name).unlink()
     found = Page(report_run(copied).read_text("utf-8")).check()
     assert "Unfinished" in found.text and "2 trainings are done" in found.text
+    assert "The command that began it goes on with --resume." in found.text
     lines = {line[0]: line[1:] for line in found.table("Trainings that are done")[1:]}
     trainings = finished[1]["trainings"]
     assert list(lines) == ["teacher", "3/alone"]

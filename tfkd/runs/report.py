@@ -23,7 +23,7 @@ from tfkd.runs.models import load_model
 from tfkd.runs.page.collecting import Collector
 from tfkd.runs.record import Data, Record, RowRecord, Teacher
 from tfkd.runs.rows import deployed, file_name
-from tfkd.runs.wording import FEW, caption, said, shown
+from tfkd.runs.wording import FEW, caption, said, shown, without_paths
 
 LIBRARIES = ("keras", "tensorflow", "numpy")
 
@@ -242,19 +242,6 @@ def _figures_csv(record):
         for seed, values in zip(record.seeds, own, strict=False):
             lines.writerow({"row": line, "seed": seed} | values)
     return text.getvalue()
-
-
-def without_paths(settings):
-    """Settings as a record has them: data and models by name, folders of this machine left out."""
-
-    def named(value):
-        if isinstance(value, list):
-            return [named(own) for own in value]
-        return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value
-
-    return {
-        name: named(value) for name, value in settings.items() if name not in ("data_dir", "cache")
-    }
 
 
 def _data_record(info):

@@ -1,5 +1,6 @@
 """What a finished run says in its table and below it: pure functions of the record."""
 
+import os
 import statistics
 
 from tfkd.evaluation.tables import MEASURES
@@ -84,3 +85,16 @@ def temperatures(record):
     ]
     text = "Calibrated: with logits divided by one temperature, fitted on the validation split "
     return [f"{text}({', '.join(means)})."] if means else []
+
+
+def without_paths(settings):
+    """Settings as a record has them: data and models by name, folders of this machine left out."""
+
+    def named(value):
+        if isinstance(value, list):
+            return [named(own) for own in value]
+        return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value
+
+    return {
+        name: named(value) for name, value in settings.items() if name not in ("data_dir", "cache")
+    }

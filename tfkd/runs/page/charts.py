@@ -136,7 +136,9 @@ def curves(title, label, lines, factor=1):
     Returns:
         `Chart`; None where there is nothing to draw.
     """
-    table = {name: (style, list(_epochs(seeds))) for name, (style, seeds) in lines.items()}
+    table = {
+        name: (style, list(_epochs(seeds))) for name, (style, seeds) in lines.items() if any(seeds)
+    }
     values = [v for _, epochs in table.values() for epoch in epochs for v in epoch]
     if not values:
         return None

@@ -3,7 +3,6 @@
 from functools import cached_property
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from tfkd.evaluation.tables import ABSENT
 from tfkd.runs.page import charts, verdict
@@ -148,6 +147,8 @@ class SearchPage(RunPage):
                 f"{len(known)} trials with a result are too few to tell which value mattered; "
                 f"{FEWEST} are the least."
             )
+        from scipy.stats import spearmanr
+
         scores = self.sign * np.array([self._early(trial) for trial in known])
         if len(set(scores)) == 1:
             return None, f"All {len(known)} trials came to the same result: no value mattered."

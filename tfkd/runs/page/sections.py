@@ -152,7 +152,6 @@ class RunPage:
                 name: (style, [next((s[k] for k in keys if k in s), []) for s in seeds])
                 for name, (style, seeds) in chosen.items()
             }
-            lines = {name: own for name, own in lines.items() if any(own[1])}
             drawn.append(charts.curves(f"{title}, epoch by epoch", label, lines, factor))
         return [own for own in drawn if own is not None]
 

@@ -7,6 +7,7 @@ from tfkd.runs.directory import SEEDS, SETTINGS
 from tfkd.runs.page import charts
 from tfkd.runs.page.tables import Table, text_of
 from tfkd.runs.record import Outcome
+from tfkd.runs.wording import without_paths
 from tfkd.settings import SettingsError
 from tfkd.settings.base import read_toml
 
@@ -34,6 +35,12 @@ class UnfinishedPage:
     def _part(self, path):
         part = path.relative_to(self.directory.path).with_suffix("").as_posix()
         return part.removeprefix(f"{SEEDS}/")
+
+    @property
+    def goes_on(self):
+        """How the run is continued."""
+        how = "" if "trials" in self.known else " with --resume"
+        return f"The command that began it goes on{how}."
 
     @property
     def heading(self):
@@ -80,6 +87,5 @@ class UnfinishedPage:
 
     @property
     def settings(self):
-        """(name, value) of every setting, without folders of this machine."""
-        hidden = ("data_dir", "cache")
-        return [(name, text_of(own)) for name, own in self.known.items() if name not in hidden]
+        """(name, value) of every setting."""
+        return [(name, text_of(own)) for name, own in without_paths(self.known).items()]

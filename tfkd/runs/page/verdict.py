@@ -4,7 +4,7 @@ import math
 import statistics
 from typing import NamedTuple
 
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 
@@ -59,7 +59,7 @@ def judged(values, images):
     if count == 1:
         return Gain(values, mean, None, None, None)
     error = max(statistics.stdev(values), 1 / images) / math.sqrt(count)
-    half = float(student_t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
+    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * error
     return Gain(values, mean, error, mean - half, mean + half)
 
 
