@@ -263,10 +263,12 @@ def test_a_verdict_says_gain_error_interval_and_whether_it_is_chance():
 
 
 def test_values_stand_where_the_axis_has_them():
-    axis = charts.axis("x", [1, 100], 10, 110, log=True, bounds=None)
+    axis = charts.axis("x", [1, 100], 10, 110, log=True)
     # log10 from 0.8 to 125: 1 and 100 stand symmetrically about the middle.
     assert axis.place(10) == 60 and axis.place(1) + axis.place(100) == 120
-    assert [text for _, text in axis.ticks] == ["1", "10", "100"]
+    assert [text for _, text in axis.ticks] == ["1", "2", "5", "10", "20", "50", "100"]
+    decades = charts.axis("x", [1, 1000], 10, 110, log=True)
+    assert [text for _, text in decades.ticks] == ["1", "10", "100", "1000"]
     chart = charts.curves("t", "accuracy (%)", {"a": (0, [[0.1, 0.3], [0.3]])}, factor=100)
     (series,) = chart.series
     x, y = chart.x, chart.y

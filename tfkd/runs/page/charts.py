@@ -95,7 +95,7 @@ def axis(label, values, start, end, log=False, integer=False, factor=1, bounds=N
     low, high = min([*values, *(bounds or ())]), max([*values, *(bounds or ())])
     if log:
         low, high = low / 1.25, high * 1.25
-        wide = high / low > 30
+        wide = high / low > 300
         ticks = LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)).tick_values(low, high)
     else:
         if low == high:

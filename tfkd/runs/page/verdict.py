@@ -135,7 +135,7 @@ def cost(record, line, baseline, teacher):
         if alone:
             ratio = own["seconds"] / alone
             said.append(
-                f"Its training took {own['seconds']:.0f} s a seed, {ratio:.2f} times that of "
+                f"Its training took {own['seconds']:.0f} s a seed, {ratio:.2f} times as long as "
                 f"{baseline}, without the teacher's."
             )
     return " ".join(said)
