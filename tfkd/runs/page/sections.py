@@ -13,7 +13,6 @@ from tfkd.runs.page.tables import Table, of_figures, text_of
 from tfkd.runs.wording import caption, line_of, shown, temperatures
 
 TEACHER = "teacher"
-COMMANDS = {"distill": "distill", "compare": "compare", "search": "search"}
 
 
 class RunPage:
@@ -43,10 +42,8 @@ class RunPage:
         """The teacher's line of the figures, as `tfkd.runs.measuring` names it; or None."""
         if self.row.teacher is None:
             return None
-        name, figures = (
-            f"{TEACHER} {self.record.teachers[self.row.teacher].name}",
-            self.record.figures,
-        )
+        name = f"{TEACHER} {self.record.teachers[self.row.teacher].name}"
+        figures = self.record.figures
         of_data = (own for own in figures if own.startswith(f"{name} ("))
         found = next((own for own in of_data if own.endswith(f"{self.data.name})")), None)
         return found or next((own for own in (name, TEACHER) if own in figures), None)
@@ -194,13 +191,14 @@ class RunPage:
     def commands(self):
         """What reruns the run, from its directory, and the command as it was given."""
         kind = self.record.kind
-        command = COMMANDS.get(kind) or f"recipes run {self.record.main}"
-        trust = " --trust" if names_code(self.record.settings) else ""
-        return f"tfkd {command} --config run.toml{trust} --out again", self.record.command
+        command = f"recipes run {self.record.main}" if kind == "recipe" else kind
+        more = " --trust" * names_code(self.record.settings)
+        more += " --ablate" * self.record.command.endswith(" --ablate")
+        return f"tfkd {command} --config run.toml{more} --out again", self.record.command
 
 
 def _histories(path):
-    """{row: list of {metric: list of values, None where there is none}, one a seed}."""
+    """{row: list of {metric: one value an epoch}, one a seed}."""
     histories = {}
     with open(path, newline="", encoding="utf-8") as file:
         for line in csv.DictReader(file):
