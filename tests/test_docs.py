@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -70,6 +71,8 @@ def test_a_command_of_a_page_is_understood(where, command, monkeypatch):
     begun = []
     for name in ("distill", "compare", "run_recipe", "evaluate_run", "predict", "export_run"):
         monkeypatch.setattr(runs, name, lambda *given, **named: begun.append(given))
+    usable = SimpleNamespace(usable=True)
+    monkeypatch.setattr(runs, "inspect_data", lambda *given: begun.append(given) or usable)
     monkeypatch.setattr(runs, "serve_runs", lambda *given, **named: begun.append(given))
     monkeypatch.setattr(training, "run_search", lambda *given, **named: begun.append(given))
     report = Path("report.html")

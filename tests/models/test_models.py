@@ -42,7 +42,7 @@ def test_non_square_images_and_a_binary_head(name):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [*((name, {}) for name in FAMILIES), ("alexnet", {"head": "fc"})],
+    [*((name, {}) for name in FAMILIES), ("modified_alexnet", {"head": "fc"})],
 )
 def test_saved_file_loads_without_tfkd_to_the_same_logits(name, options, tmp_path):
     model = models.build(name, (8, 8, 1), 5, width=NARROW, **options)

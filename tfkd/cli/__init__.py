@@ -7,7 +7,7 @@ from rich.console import Console
 
 import tfkd
 from tfkd._extras import MissingExtraError
-from tfkd.cli import finished, methods, training
+from tfkd.cli import data, finished, methods, training
 from tfkd.export.errors import ExportCheckError
 from tfkd.files import DiskFullError
 from tfkd.settings import SettingsError
@@ -31,6 +31,7 @@ for _command in (
     training.search,
     training.recipes_app,
     methods.losses,
+    data.data,
 ):
     app.command(_command)
 for _command in (

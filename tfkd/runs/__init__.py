@@ -33,6 +33,7 @@ __all__ = [
     "distill",
     "evaluate_run",
     "export_run",
+    "inspect_data",
     "predict",
     "report_run",
     "run_recipe",
@@ -265,7 +266,7 @@ def report_run(run, out=None):
     return page.write(directory, out)
 
 
-def predict(model, paths, row=None, top=1, csv=None):
+def predict(model, paths, row=None, top=1, csv=None, skip_damaged=False):
     """Labels of image files, with probabilities, by a model of a run or an export; prints a table.
 
     Args:
@@ -274,6 +275,7 @@ def predict(model, paths, row=None, top=1, csv=None):
         row: of a run, the row whose student answers; by default `student.keras`.
         top: how many labels for each image.
         csv: file to write instead of a table.
+        skip_damaged: leave files out that cannot be read, with a warning, instead of stopping.
 
     Returns:
         list of dicts {"file", "label", "probability"}, the likeliest label of a file first.
@@ -285,7 +287,28 @@ def predict(model, paths, row=None, top=1, csv=None):
 
     question = predicting.look(model, paths, row)
     import_tensorflow()
-    return predicting.answer(question, top, csv)
+    return predicting.answer(question, top, csv, skip_damaged)
+
+
+def inspect_data(name, settings, sheet=None):
+    """Looks at a data set before training and prints what is there and what is wrong with it.
+
+    Args:
+        name: as for `tfkd.data.load`.
+        settings: `tfkd.settings.DataSettings`.
+        sheet: PNG file to draw some images of each class on, as training sees them; or None.
+
+    Returns:
+        `tfkd.data.Inspection`.
+
+    Raises:
+        As `tfkd.data.inspect`.
+    """
+    settings.check_files()
+    import_tensorflow()
+    from tfkd.runs import inspecting
+
+    return inspecting.look(name, settings, sheet)
 
 
 def serve_runs(paths, files=None, host="127.0.0.1", rest_port=8501, grpc_port=8500, trust=False):

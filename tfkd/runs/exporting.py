@@ -199,7 +199,12 @@ def _calibrated(student, splits):
 
 def _write(student, splits, options, stage, manifest, check, notes):
     """Writes and checks everything below `stage`; {row name: path}. `notes` gets what was odd."""
-    common = {"labels": splits.info.label_names, "check": check, "head": HEAD}
+    common = {
+        "labels": splits.info.label_names,
+        "check": check,
+        "head": HEAD,
+        "resize": splits.info.resize,
+    }
     if check:
         pairs = list(splits.validation.take(CHECK_IMAGES).as_numpy_iterator())
         common["examples"] = tuple(np.stack(parts) for parts in zip(*pairs, strict=True))

@@ -35,13 +35,15 @@ class Part(BaseModel):
 
 
 class Data(Part):
-    """A data set: its name, what it is, and the fingerprint of its pixels and labels."""
+    """A data set: its name, what it is, the fingerprint of its pixels and labels, and the rule by
+    which images of another size are resized to its shape."""
 
     name: str
     image_shape: list[int]
     label_names: list[str]
     sizes: dict[str, int]
     fingerprint: str
+    resize: str = "stretch"
 
 
 class Teacher(Part):

@@ -251,6 +251,7 @@ def _data_record(info):
         label_names=list(info.label_names),
         sizes=info.sizes,
         fingerprint=info.fingerprint,
+        resize=info.resize,
     )
 
 

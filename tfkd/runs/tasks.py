@@ -14,6 +14,7 @@ from tfkd.runs.directory import label_names_beside
 from tfkd.runs.knowledge import tensors_of
 from tfkd.runs.rows import check_names
 from tfkd.runs.training import EVALUATION_BATCH, balanced_weights
+from tfkd.settings import DataSettings
 from tfkd.settings.base import is_path
 
 # The cut into train and validation is the same for every seed: a teacher from another run must not
@@ -141,7 +142,8 @@ class Prepared:
 
     def _task(self, row):
         settings = row.settings
-        data_key = (settings.data, settings.data_dir, settings.image_size, settings.limit)
+        read = {name: getattr(settings, name) for name in DataSettings.model_fields}
+        data_key = (settings.data, *read.values())
         options = json.dumps(settings.teacher_options, sort_keys=True, default=str)
         teacher_key = (*data_key, settings.teacher, options)
         number = self._once(self.data, data_key, lambda: _checked_data(settings))
@@ -167,7 +169,8 @@ class Prepared:
     @property
     def findings(self):
         """What is seen before training, list of str."""
-        return list(dict.fromkeys(text for own in self.teachers for text in own.findings))
+        seen = [*(own.info for own in self.data), *self.teachers]
+        return list(dict.fromkeys(text for own in seen for text in own.findings))
 
     @property
     def inputs(self):
@@ -182,8 +185,15 @@ def load_data(settings, fraction=1.0, splits=None):
     limit = settings.limit
     if splits is not None:
         limit = max(1, round(fraction * splits.info.sizes["train"]))
-    size = settings.image_size
-    return data.load(settings.data, settings.data_dir, seed=DATA_SEED, limit=limit, image_size=size)
+    return data.load(
+        settings.data,
+        settings.data_dir,
+        seed=DATA_SEED,
+        limit=limit,
+        image_size=settings.image_size,
+        resize=settings.resize,
+        skip_damaged=settings.skip_damaged,
+    )
 
 
 def _checked_data(settings):

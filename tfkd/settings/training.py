@@ -19,23 +19,47 @@ from tfkd.settings.base import (
     options,
 )
 
-# tfkd.data knows them, but imports TensorFlow; a test compares the two.
+# tfkd.data knows these two, but imports TensorFlow; a test compares both.
 Augmentation = Literal["none", "shift", "crop", "flip", "crop_flip"]
+Resize = Literal["stretch", "stretch_antialiased", "crop", "pad"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "lion", "adafactor"]
 
 
-class BudgetSettings(Settings):
-    """How everything of a run is trained, whatever the models and the data."""
+class DataSettings(Settings):
+    """How data is read, whatever becomes of it."""
 
-    paths: ClassVar = ("data_dir", "cache")
-    code: ClassVar = ("callback",)
+    paths: ClassVar = ("data_dir",)
 
     data_dir: str | None = None
     """Where TFDS data lies."""
     image_size: Annotated[int | None, Field(ge=8)] = None
     """Resize images to this many pixels a side."""
+    resize: Resize = "stretch"
+    """How images become that size: stretch, as keras.layers.Resizing does (photos far larger lose
+    detail to aliasing); stretch_antialiased; crop, the middle part; pad, the whole on black. crop
+    and pad keep the aspect and are antialiased. Predictions and exports resize alike."""
+    skip_damaged: bool = False
+    """Leave out a folder's files that cannot be read, and classes without any image, instead of
+    stopping."""
     limit: Annotated[int | None, Field(ge=1)] = None
     """Use at most so many training examples."""
+
+    def check_files(self):
+        """What files can tell in no time.
+
+        Raises:
+            FileNotFoundError: data_dir is not there.
+        """
+        if self.data_dir is not None and not os.path.isdir(self.data_dir):
+            raise FileNotFoundError(f'No directory "{self.data_dir}", given as data_dir.')
+
+
+class BudgetSettings(DataSettings):
+    """How everything of a run is trained, whatever the models and the data."""
+
+    paths: ClassVar = (*DataSettings.paths, "cache")
+    code: ClassVar = ("callback",)
+
     augment: Augmentation = "shift"
     """Augmentation."""
     epochs: Count = 30
@@ -98,8 +122,7 @@ class BudgetSettings(Settings):
             FileNotFoundError: data_dir or a model's file is not there.
             ValueError: a model's file is no whole .keras file.
         """
-        if self.data_dir is not None and not os.path.isdir(self.data_dir):
-            raise FileNotFoundError(f'No directory "{self.data_dir}", given as data_dir.')
+        super().check_files()
         for role in ("teacher", "student"):
             for text in filter(is_path, self.models(role)):
                 check_keras_file(text, role)
