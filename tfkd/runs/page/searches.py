@@ -15,6 +15,7 @@ KEPT, FIRST, ENDED, STOPPED = 1, 0, 2, 5  # styles
 DRAWN, LISTED = 300, 60  # trials
 FEWEST = 8  # trials that an importance is told from
 TREES, REPEATS = 100, 10
+LEARNED = 0.25  # R² on unseen trials from which a forest is said to know something
 
 
 class SearchPage(RunPage):
@@ -176,8 +177,8 @@ class SearchPage(RunPage):
         )
         sure = (
             ", so it has learned something."
-            if explained > 0
-            else (": no better than the mean of all trials, so these figures are mostly chance.")
+            if explained >= LEARNED
+            else ", hardly better than the mean of all trials: these figures are mostly chance."
         )
         return Table("What the values did", headings, lines), said + sure
 
@@ -202,7 +203,8 @@ class SearchPage(RunPage):
     def _state(self, trial):
         if trial.message:
             return f"failed: {trial.message}"
-        states = {KEPT: "kept", FIRST: "the defaults", ENDED: "to the end"}
+        kept = "kept: the defaults" if trial.trial == self.trials[0].trial else "kept"
+        states = {KEPT: kept, FIRST: "the defaults", ENDED: "to the end"}
         return states.get(self._style(trial), f"stopped after {trial.epochs} epochs")
 
 
