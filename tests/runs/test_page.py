@@ -115,6 +115,9 @@ def test_what_was_kept_are_the_answers_of_the_models(finished, kept, shown):
         assert own["teacher"] != own["student"]
         groups.append((own["teacher"] != own["label"]) + (own["label"] not in found[1:]))
     assert groups == sorted(groups)  # the teacher is right, then the student, then neither
+    for dataset in (test, test.map(lambda *own: own)):  # in memory, and only to be read in order
+        found = collecting.images_at(dataset, [17, 0, 5])
+        assert sorted(found) == [0, 5, 17] and all((found[n] == images[n]).all() for n in found)
     lines = {line[0]: line for line in shown.table("Test accuracy by class")[1:]}
     right = (answers["student"] == labels)[labels == 7].mean()
     assert lines["7"][3] == f"{100 * right:.1f}"

@@ -127,7 +127,7 @@ def _differing(dataset, labels, teacher, student):
     for group, count in groups:
         places = np.flatnonzero(group)
         chosen += places[np.argsort(-sure[places], kind="stable")][:count].tolist()
-    images = _images(dataset, chosen)
+    images = images_at(dataset, chosen)
     return [
         Differing(
             label=int(labels[n]),
@@ -141,15 +141,15 @@ def _differing(dataset, labels, teacher, student):
     ]
 
 
-def _images(dataset, places):
+def images_at(dataset, places):
     """{place: image} of an unbatched dataset, which is read as far as the last of them."""
     if not places:
         return {}
     source = data.source_of(dataset)
     if source is not None:
         return dict(zip(places, source.gather(np.array(places))[0].numpy(), strict=True))
-    wanted = dataset.take(max(places) + 1).enumerate().as_numpy_iterator()
-    return {int(n): image for n, (image, _) in wanted if int(n) in set(places)}
+    wanted, read = set(places), dataset.take(max(places) + 1).enumerate().as_numpy_iterator()
+    return {int(n): image for n, (image, _) in read if int(n) in wanted}
 
 
 def _samples(task, settings):
