@@ -116,4 +116,5 @@ def test_its_page_has_a_matrix_of_all_gains(compared):
         gain, accuracy = (100 * record["figures"][row][0][key] for key in ("gain", "accuracy"))
         assert cell == f"{gain:+.2f} {accuracy:.1f} %"
     assert page.headings[0] == (1, "compare on digits, photos")
+    assert "4 gains over the same student alone, of one seed each" in page.text
     assert f"The student that the run kept is {record['main']}" in page.text

@@ -48,6 +48,11 @@ class ComparePage(RunPage):
     @property
     def headline(self):
         gains = [cell.gain.reading for _, cells in self.matrix[1] for cell in cells if cell]
+        if len(self.record.seeds) == 1:
+            return (
+                f"{len(gains)} gains over the same student alone, of one seed each: any of them "
+                "may be chance."
+            )
         counts = {reading: gains.count(reading) for reading in ("better", "worse")}
         return (
             f"Of {len(gains)} comparisons with the same student alone {counts['better']} are "
