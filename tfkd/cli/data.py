@@ -13,7 +13,10 @@ NOT_USABLE = 1  # exit code
 
 def data(
     name: Annotated[
-        str, Parameter(help='A folder of images, one folder a class; a TFDS name; or "digits".')
+        str,
+        Parameter(
+            help="A folder of images, one folder a class; a TFDS name; digits; or rod_pump_cards."
+        ),
     ],
     /,
     *,

@@ -1,5 +1,6 @@
 """`load`: one door to embedded, TFDS and folder data."""
 
+import importlib
 import os
 from pathlib import Path
 
@@ -7,12 +8,13 @@ from tfkd._extras import installed, needs_extra
 from tfkd.data.resizing import STRETCH, check_rule, parse_size
 from tfkd.data.splits import Splits
 
-DIGITS, FOLDER = "digits", "folder"
+EMBEDDED = {"digits": "tfkd.data.digits", "rod_pump_cards": "tfkd.data.rod_pump_cards"}
+FOLDER = "folder"
 
 
 def names():
     """The names that `load` knows without any data directory or network."""
-    return ["digits"]
+    return list(EMBEDDED)
 
 
 def is_tfds_name(name, data_dir=None):
@@ -46,11 +48,11 @@ def load(
     labels checked as they are read).
 
     Args:
-        name: "digits" (scikit-learn's, no network); a TFDS name ("cifar10", "name/config",
-            "name:1.0.0"); a directory of prepared TFDS data; or a folder of images, one folder a
-            class, with or without split folders above (train, Training, seg_train, ...), its images
-            as a viewer shows them (`tfkd.data.images`). A TFDS name wins over a folder of the same
-            name; write "./name" for the folder.
+        name: "digits" (scikit-learn's, no network) or "rod_pump_cards" (simulated); a TFDS name
+            ("cifar10", "name/config", "name:1.0.0"); a directory of prepared TFDS data; or a folder
+            of images, one folder a class, with or without split folders above (train, Training,
+            seg_train, ...), its images as a viewer shows them (`tfkd.data.images`). A TFDS name
+            wins over a folder of the same name; write "./name" for the folder.
         data_dir: where TFDS data lies; default: the environment's TFDS_DATA_DIR, else TFDS's own
             default.
         validation_fraction: part of train that becomes validation where none is published.
@@ -84,10 +86,8 @@ def load(
     check_rule(resize)
     division = {"validation_fraction": validation_fraction, "seed": seed, "limit": limit}
     text, found = find(name, data_dir, download)
-    if found == DIGITS:
-        from tfkd.data import digits
-
-        return digits.load(size, resize, **division)
+    if found in EMBEDDED:
+        return importlib.import_module(EMBEDDED[found]).load(size, resize, **division)
     if found == FOLDER:
         from tfkd.data import folder
 
@@ -98,14 +98,14 @@ def load(
 
 
 def find(name, data_dir=None, download=False):
-    """What a name given to `load` means: (its text, `DIGITS`, `FOLDER` or a TFDS builder).
+    """What a name given to `load` means: (its text, one of `EMBEDDED`, `FOLDER` or a TFDS builder).
 
     Raises:
         As `load`, for a name that means nothing.
     """
     text = os.fspath(name)
-    if text == "digits":
-        return text, DIGITS
+    if text in EMBEDDED:
+        return text, text
     path = Path(text).expanduser()
     if isinstance(name, os.PathLike) or text.startswith((".", "~")) or path.is_absolute():
         if not _is_folder(path):

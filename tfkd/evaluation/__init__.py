@@ -18,13 +18,16 @@ if TYPE_CHECKING:
         exit_probabilities,
         plot_early_exit,
     )
+    from tfkd.evaluation.gains import plot_gains
     from tfkd.evaluation.operations import multiply_adds
+    from tfkd.evaluation.own_model import Report, report
     from tfkd.evaluation.predictions import predict, prediction
     from tfkd.evaluation.scores import quality, reliability
     from tfkd.evaluation.tables import MEASURES, markdown, table
 
 _HOMES = {
     "MEASURES": "tfkd.evaluation.tables",
+    "Report": "tfkd.evaluation.own_model",
     "cost": "tfkd.evaluation.costs",
     "early_exit_curve": "tfkd.evaluation.early_exit",
     "exit_accuracies": "tfkd.evaluation.early_exit",
@@ -36,15 +39,18 @@ _HOMES = {
     "multiply_adds": "tfkd.evaluation.operations",
     "plot_curves": "tfkd.evaluation.curves",
     "plot_early_exit": "tfkd.evaluation.early_exit",
+    "plot_gains": "tfkd.evaluation.gains",
     "predict": "tfkd.evaluation.predictions",
     "prediction": "tfkd.evaluation.predictions",
     "quality": "tfkd.evaluation.scores",
     "reliability": "tfkd.evaluation.scores",
+    "report": "tfkd.evaluation.own_model",
     "table": "tfkd.evaluation.tables",
 }
 
 __all__ = [
     "MEASURES",
+    "Report",
     "cost",
     "early_exit_curve",
     "exit_accuracies",
@@ -56,10 +62,12 @@ __all__ = [
     "multiply_adds",
     "plot_curves",
     "plot_early_exit",
+    "plot_gains",
     "predict",
     "prediction",
     "quality",
     "reliability",
+    "report",
     "table",
 ]
 __getattr__, __dir__ = _lazy.attributes(__name__, _HOMES)

@@ -10,11 +10,11 @@ import statistics
 from importlib.metadata import version
 
 import tensorflow as tf
-from rich.console import Console
 
 import tfkd
-from tfkd import evaluation
+from tfkd import evaluation, terminal
 from tfkd.files import copy, write_json, write_text, written
+from tfkd.recipes.base import Finished
 from tfkd.runs import page
 from tfkd.runs.advice import advice
 from tfkd.runs.directory import KEPT, RECORD
@@ -46,7 +46,12 @@ def write(directory, trainings):
     kept = best_seed({seed: outcomes[part_of(seed, main_row)] for seed in settings.all_seeds})
     infos = [own.info for own in prepared.data]
     teachers = [
-        Teacher(name=own.name, file=f"{own.part}.keras", fingerprint=own.fingerprint)
+        Teacher(
+            name=own.name,
+            file=f"{own.part}.keras",
+            fingerprint=own.fingerprint,
+            members=[prepared.teachers.index(member) for member in own.members],
+        )
         for own in prepared.teachers
     ]
     record = {
@@ -75,16 +80,11 @@ def write(directory, trainings):
     _write_student(directory, record)
     collector = Collector(record)
     figures = measure(directory, record, prepared.data, collector)
-    notes, study = _of_recipe(table.recipe, trainings, record, directory)
     record = record.model_copy(
-        update={
-            "figures": figures,
-            "summary": summary(figures),
-            "gains": gains(figures),
-            "notes": notes,
-            "study": study,
-        }
+        update={"figures": figures, "summary": summary(figures), "gains": gains(figures)}
     )
+    notes, study = _of_recipe(table.recipe, trainings, record, directory)
+    record = record.model_copy(update={"notes": notes, "study": study})
     _write_histories(directory, record, trainings.outcomes)
     write_text(directory / "figures.csv", _figures_csv(record))
     write_text(directory / "table.md", markdown(record))
@@ -107,13 +107,14 @@ def attempted(failed):
     try:
         yield
     except Exception as error:
-        text = f"{failed}: {error} The run itself is whole."
-        Console().print(text, highlight=False, soft_wrap=True, markup=False)
+        terminal.say(f"{failed}: {error} The run itself is whole.")
 
 
 def _keep(directory, collector, trainings):
-    """Writes report.json."""
+    """Writes report.json, where there is a teacher to compare the student with."""
     prepared, main = trainings.prepared, collector.row
+    if "teacher" not in collector.parts:
+        return
     row = next(own for own in trainings.table.rows if own.name == main.name)
     kept = collector.kept(prepared.data[main.data], prepared.task(row), row.settings)
     write_json(directory / KEPT, kept.model_dump(exclude_none=True))
@@ -121,21 +122,19 @@ def _keep(directory, collector, trainings):
 
 def show(record, directory, first=None):
     """Prints the table and what it says; returns the record."""
-    console = Console()
-    figures = shown(record)
-    lines = [first] if first else []
-    if len(record.figures) <= FEW:
-        console.print(evaluation.table(figures, title=caption(record)))
-    else:
-        lines += [caption(record), evaluation.markdown(figures, models_down=True)]
-    lines += [
+    lines = [
         *said(record),
         *filter(None, [advice(record, directory.path)]),
         f"student.keras is {record.main}, seed {record.kept_seed}, chosen on the validation split.",
     ]
     lines.append(f"Run: {directory.path}")
+    if first:
+        terminal.say(first)
+    terminal.say(caption(record))
+    many = len(record.figures) > FEW
+    terminal.console().print(evaluation.table(shown(record), models_down=many))
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        terminal.say(line)
     return record
 
 
@@ -164,7 +163,9 @@ def _row_record(row, trainings):
         baseline=row.baseline,
         recipe=row.recipe,
         data=task.data,
-        teacher=task.teacher_key,
+        teacher=None if row.taught_by else task.teacher_key,
+        taught_by=row.taught_by,
+        members=list(row.members),
         settings=without_paths({k: v for k, v in own.items() if base.get(k) != v}),
         knowledge=trainings.knowledge_of(row),
     )
@@ -194,14 +195,17 @@ def _of_recipe(recipe, trainings, record, directory):
     """(notes, study) of a recipe's run."""
     if recipe is None:
         return [], None
-    splits, settings = trainings.prepared.data[0], trainings.settings
-    info, notes = splits.info, []
+    settings, info, notes = trainings.settings, trainings.prepared.data[0].info, []
     if recipe.notes:
         notes += recipe.notes(settings, info.image_shape, info.num_classes)
     if not recipe.study:
         return notes, None
-    network = trainings.model(part_of(settings.seed, record.row(recipe.name)))
-    study, said = recipe.study(network, splits, directory)
+
+    def network(row=recipe.name):
+        return trainings.model(part_of(settings.seed, record.row(row)))
+
+    rows, data = trainings.table.rows, trainings.prepared.data
+    study, said = recipe.study(Finished(rows, record, data, directory, network))
     return [*notes, *said], study
 
 

@@ -8,7 +8,7 @@ from tfkd.evaluation.tables import MEASURES
 FEW = 4  # rows of a table that shows every figure
 # What a table of many rows shows; run.json and figures.csv hold everything.
 SHOWN = (
-    *("accuracy", "gain", "validation_accuracy", "agreement"),
+    *("accuracy", "gain", "validation_accuracy", "cross_entropy", "agreement"),
     *("parameters", "multiply_adds", "seconds"),
 )
 

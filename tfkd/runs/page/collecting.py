@@ -41,8 +41,12 @@ class Collector:
         if self.row.baseline is not None:
             rows["alone"] = record.row(self.row.baseline)
         self.parts = {role: f"{record.kept_seed}/{row.file}" for role, row in rows.items()}
-        teacher = record.teachers[self.row.teacher].file
-        self.parts["teacher"] = teacher.removesuffix(".keras")
+        if self.row.taught_by is not None:
+            taught_by = record.row(self.row.taught_by)
+            self.parts["teacher"] = f"{record.kept_seed}/{taught_by.file}"
+        elif self.row.teacher is not None:
+            teacher = record.teachers[self.row.teacher].file
+            self.parts["teacher"] = teacher.removesuffix(".keras")
         self.labels, self.answers, self.told = None, {}, {}
 
     def __call__(self, number, part, logits, labels, temperature):

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tfkd.runs.page.sections import TEACHER, RunPage
+from tfkd.runs.page.sections import RunPage
 from tfkd.runs.page.verdict import Gain
 from tfkd.runs.rows import ALONE
 from tfkd.runs.wording import line_of
@@ -21,11 +21,11 @@ class ComparePage(RunPage):
     def _drawn(self):
         """Every student on the data set of the one that was kept, in a style for each way."""
         rows = [row for row in self.record.rows if row.data == self.row.data]
-        styles, drawn = {TEACHER: 0, ALONE: 1}, [(TEACHER, 0, self.teacher)]
+        styles, drawn = {ALONE: 1}, [("teacher", 0, self.teacher)] * (self.teacher is not None)
         for row in rows:
             way = ALONE if row.baseline is None else _place_and_way(row)[1]
             name = way if way not in {own[0] for own in drawn} else ""
-            style = styles.setdefault(way, len(styles))
+            style = styles.setdefault(way, len(styles) + 1)
             drawn.append((name, style, line_of(self.record, row.name)))
         return drawn
 

@@ -153,6 +153,8 @@ def read(directory, record):
     try:
         kept = Kept(**validated(Kept, directory / KEPT))
     except FileNotFoundError:
+        if record.row().teacher is None and record.row().taught_by is None:
+            return None, f"No teacher taught {record.main}: there is none to compare it with."
         return None, (
             "The answers of teacher and student were not kept: a version of tfkd without this "
             f"page wrote the run, or {KEPT} was removed."

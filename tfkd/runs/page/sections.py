@@ -12,8 +12,6 @@ from tfkd.runs.page.knowledge import Knowledge
 from tfkd.runs.page.tables import Table, of_figures, text_of
 from tfkd.runs.wording import caption, line_of, shown, temperatures
 
-TEACHER = "teacher"
-
 
 class RunPage:
     """A finished run, and what its page says.
@@ -39,18 +37,15 @@ class RunPage:
         self.cost = Costs(directory, record, self._drawn())
 
     def _teacher_line(self):
-        """The teacher's line of the figures, as `tfkd.runs.measuring` names it; or None."""
-        if self.row.teacher is None:
-            return None
-        name = f"{TEACHER} {self.record.teachers[self.row.teacher].name}"
-        figures = self.record.figures
-        of_data = (own for own in figures if own.startswith(f"{name} ("))
-        found = next((own for own in of_data if own.endswith(f"{self.data.name})")), None)
-        return found or next((own for own in (name, TEACHER) if own in figures), None)
+        """The line of the figures of what taught the student; None where nothing did."""
+        if self.row.taught_by is not None:
+            return line_of(self.record, self.row.taught_by)
+        line = self.record.teacher_lines().get(self.row.teacher)
+        return line if line in self.record.figures else None
 
     def _drawn(self):
         """What the picture of costs shows: (name in the legend, style, line)."""
-        lines = [line for line in (self.teacher, self.base, self.main) if line]
+        lines = list(dict.fromkeys(filter(None, (self.teacher, self.base, self.main))))
         lines += [line for line in self.record.figures if line not in lines]
         return [(line, style, line) for style, line in enumerate(lines[: charts.STYLES])]
 
@@ -129,7 +124,9 @@ class RunPage:
         except (OSError, ValueError, KeyError):
             return []
         rows = [None, self.row.baseline, self.row.name]
-        if self.row.teacher is not None:
+        if self.row.taught_by is not None:
+            rows[0] = self.row.taught_by
+        elif self.row.teacher is not None:
             rows[0] = self.record.teachers[self.row.teacher].file.removesuffix(".keras")
             histories.setdefault(rows[0], self._as_given(rows[0], histories))
         if self.record.kind != "compare":
@@ -190,11 +187,10 @@ class RunPage:
     @property
     def commands(self):
         """What reruns the run, from its directory, and the command as it was given."""
-        kind = self.record.kind
-        command = f"recipes run {self.record.main}" if kind == "recipe" else kind
+        command = self.record.command.partition(" --")[0]
         more = " --trust" * names_code(self.record.settings)
         more += " --ablate" * self.record.command.endswith(" --ablate")
-        return f"tfkd {command} --config run.toml{more} --out again", self.record.command
+        return f"{command} --config run.toml{more} --out again", self.record.command
 
 
 def _histories(path):
