@@ -26,7 +26,7 @@ class Knowledge:
     def models(self):
         """(title, `Answers`) of the models whose answers were kept."""
         kept = self.kept
-        found = [("teacher", kept.teacher), (self.row.name, kept.student)]
+        found = [(self.row.taught_by or "teacher", kept.teacher), (self.row.name, kept.student)]
         return found + [(self.row.baseline, kept.alone)] * (kept.alone is not None)
 
     @property
