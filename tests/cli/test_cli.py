@@ -77,6 +77,8 @@ def tfkd(*arguments):
         (["compare", "--help"], 0, "tfkd compare --student"),
         (["compare", "--student", "resnet", "--student", "resnet"], 2, "rows of one name"),
         (["compare", "--setting", "temperatur=2"], 2, 'Did you mean "temperature"'),
+        (["report", "--help"], 0, "tfkd report saved_models/digits --open"),
+        (["report", "/no/run"], 1, "holds no run"),
         (["predict", "--help"], 0, "tfkd predict saved_models"),
         (["predict", "/no/run", "image.png"], 1, "holds no run"),
         (["predict", "/no/student.tflite", "image.png"], 1, 'No file "/no/student.tflite"'),

@@ -383,6 +383,7 @@ def test_avazov2024_reports_both_heads():
         ("avazov2024", {"hints": ("stage1",)}, "pairs of layers"),
         ("song2024", {"teacher": "vit", "teacher_weights": "confidence"}, "there is one teacher"),
         ("ye2024", {"branches": 0}, "branches is 0"),
+        ("tu2022", {"teacher": ("resnet", "alexnet")}, "one teacher, which learns, .* names 2"),
         ("ye2024", {"student": "alexnt"}, "Did you mean 'alexnet'"),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from page_reader import Page
 from small_runs import exact, net
 
 from tfkd import data
@@ -47,6 +48,18 @@ def generations(teachers, tmp_path_factory):
     return out, chain(ChainSettings(**teachers), out)
 
 
+def test_the_page_compares_the_last_generation_with_the_one_that_taught_it(generations):
+    out, record = generations
+    kept = json.loads((out / "report.json").read_text())
+    assert (kept["row"], kept["teacher"]["part"]) == ("generation 2", "3/generation-1")
+    for role, row in (("teacher", "generation 1"), ("student", "generation 2")):
+        right = record["figures"][row][0]["accuracy"] * sum(kept["images"])
+        assert sum(kept[role]["right"]) == pytest.approx(right)
+    page = Page((out / "report.html").read_text("utf-8")).check()
+    assert "tfkd chain --config run.toml --out again" in page.text
+    assert len(page.table("generation 1: rows are classes")) == 11
+
+
 def softmax(values):
     powers = np.exp(values - values.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
@@ -66,7 +79,7 @@ def test_the_record_names_every_link(generations):
     out, record = generations
     rows = {row["name"]: row for row in record["rows"]}
     assert list(rows) == ["alone", "generation 1", "generation 2", "generations together"]
-    names = ["wide.keras", "narrow.keras", "wide + narrow"]
+    names = ["wide.keras", "narrow.keras", "wide + narrow (3,1)"]
     assert [own["name"] for own in record["teachers"]] == names
     assert [own["members"] for own in record["teachers"]] == [[], [], [0, 1]]
     assert rows["generation 1"]["teacher"] == 2 and "taught_by" not in rows["generation 1"]
@@ -88,7 +101,7 @@ def test_figures_are_those_of_the_models(generations, test_images):
     np.testing.assert_allclose(
         probabilities(out / "teacher3.keras", images), mean, rtol=1e-4, atol=1e-6
     )
-    (teachers,) = record["figures"]["teacher wide + narrow"]
+    (teachers,) = record["figures"]["teacher wide + narrow (3,1)"]
     assert teachers["accuracy"] == pytest.approx((mean.argmax(1) == labels).mean())
     one, two = (probabilities(out / f"seeds/3/generation-{n}.keras", images) for n in (1, 2))
     figures = {name: own for name, (own,) in record["figures"].items()}

@@ -15,7 +15,7 @@ def data(
     name: Annotated[
         str,
         Parameter(
-            help="A folder of images, one folder a class; a TFDS name; digits; or rod_pump_cards."
+            help="A folder of images, one folder a class; a TFDS name; digits or rod_pump_cards."
         ),
     ],
     /,

@@ -15,7 +15,9 @@ from tfkd.models.hard_tree import HardTree
 from tfkd.progress import Annealed
 
 MOST = 12  # splits above a leaf: 4,096 leaves
-FIRST_SCALE = 2.0
+# RADDT's is 2, for splits that are not normalised. Here 2 left half of 64 leaves unused: on 3,000
+# images of Fashion-MNIST 78.5 ± 2.8 % on validation, 0.5 gave 81.4 ± 0.4 % (3 seeds).
+FIRST_SCALE = 0.5
 # RADDT's last scale for trees of less than such a depth.
 LAST_SCALES = ((4, 100.0), (8, 130.0), (11, 170.0), (MOST + 1, 200.0))
 TREE = "logits"  # name of the layer

@@ -21,7 +21,7 @@ well. Bias of a data set is not varied here.
 import os
 import statistics
 
-from tfkd import evaluation
+import tfkd
 from tfkd.recipes.base import Recipe
 from tfkd.settings.base import Count, Numbers, Texts
 from tfkd.settings.compare import CompareSettings
@@ -74,7 +74,7 @@ def study(finished):
         # One line a data set, student and way: what its rows' names have beside the share.
         words = [word for word in row.name.split(", ") if word != f"{100 * row.fraction:g} %"]
         lines.setdefault(", ".join(words), []).append((images, gain["mean"], gain.get("std")))
-    evaluation.plot_gains(lines, finished.directory / "gains.png")
+    tfkd.evaluation.plot_gains(lines, finished.directory / "gains.png")
     return figures, [_table(figures)]
 
 

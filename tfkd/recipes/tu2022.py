@@ -24,7 +24,7 @@ from typing import ClassVar
 
 import tfkd
 from tfkd.recipes.base import Recipe, System
-from tfkd.settings.base import Above0, AtLeast0
+from tfkd.settings.base import Above0, AtLeast0, SettingsError
 from tfkd.settings.recipe import RecipeSettings
 
 
@@ -43,6 +43,14 @@ class Tu2022(RecipeSettings):
     """Weight, for the teacher, of what the student answers; the labels' is 1."""
     anchor_weight: AtLeast0 = 1.0
     """Weight, for the teacher, of its own answers at the beginning."""
+
+    def check(self):
+        super().check()
+        if self.several_teachers:
+            raise SettingsError(
+                f"tu2022 has one teacher, which learns, but teacher names {len(self.teacher)}. "
+                "Give one of them."
+            )
 
 
 def build(settings, teacher, student):

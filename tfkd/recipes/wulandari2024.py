@@ -1,14 +1,14 @@
-"""Wulandari et al., "Lung and Colon Cancer Detection Based on Transfer Learning ... Knowledge
-Distillation", JAHIR 2(2) (2024), doi 10.59247/jahir.v2i2.289: one teacher, many students.
+"""Wulandari et al., JAHIR 2(2) (2024), doi 10.59247/jahir.v2i2.289: students compared that one
+teacher distils, on images of lung and colon tissue.
 
 From the paper (its abstract): a DenseNet169 teaches DenseNet121, MobileNet, ResNet50, InceptionV3
-and Xception on 25,000 images of tissue; some students match or beat the teacher, the best is
-Xception with 96.95 %.
+and Xception on 25,000 images, augmented from 750; some students match or beat the teacher, the best
+is Xception with 96.95 %.
 
 Reconstruction: temperature, weights and table are not known; students are distilled by the defaults
-of `tfkd distill`, and the table has accuracy, cross-entropy, parameters and time. Those 25,000
-images are augmented from 750: a random split puts relatives of a training image into the test
-split, and its accuracy says little.
+of `tfkd distill`, and the table has accuracy, cross-entropy, parameters and time. Of images that
+are augmented before they are split, a random split puts relatives of a training image into the test
+split: an accuracy there says little.
 
 The defaults are a smoke run of small networks on `digits`. The paper's own networks are
 
@@ -16,7 +16,7 @@ The defaults are a smoke run of small networks on `digits`. The paper's own netw
         --student DenseNet121 --student MobileNet --student ResNet50 --student InceptionV3 \\
         --student Xception
 
-and what `--ablate` adds. "DenseNet121 weights=imagenet" starts from ImageNet, as the paper does;
+and what `--ablate` adds. "DenseNet121 weights=imagenet" starts from ImageNet (transfer learning);
 "DenseNet121 image_size=64" looks at smaller images than the teacher.
 """
 
