@@ -13,6 +13,7 @@ from keras import layers
 
 import tfkd
 from tfkd import _extras, taps
+from tfkd.runs import models as runs_models
 from tfkd.settings.base import absolute, is_reference
 
 keras_hub = pytest.importorskip("keras_hub", reason="needs the extra hub (KerasHub)")
@@ -78,12 +79,19 @@ def cnn():
         lambda task: tfkd.evaluation.report(task, (np.zeros((2, 16, 16, 3)), [0, 1])),
         lambda task: tfkd.export.export_saved_model(task, "nowhere"),
         lambda task: tfkd.models.ensemble([task]),
+        lambda task: tfkd.models.cohort(task, task),
     ],
-    ids=["teacher", "student", "ensemble", "report", "export", "one_model_of_several"],
+    ids=["teacher", "student", "ensemble", "report", "export", "one_of_several", "cohort"],
 )
 def test_a_preprocessor_that_would_be_left_out_is_refused(task, use):
     with pytest.raises(ValueError, match=r"preprocessor.*with_preprocessor\(task, input_shape\)"):
         use(task)
+
+
+def test_a_file_of_a_task_is_refused_where_the_command_line_loads_it(task, tmp_path):
+    task.save(tmp_path / "task.keras")
+    with pytest.raises(ValueError, match=r'task.keras", "vi_t_image.*with_preprocessor\(task'):
+        runs_models.load_model(str(tmp_path / "task.keras"))
 
 
 def test_with_its_preprocessor_the_model_says_what_the_task_predicts(task, images):
