@@ -12,6 +12,7 @@ from tfkd import __version__, cli, files, recipes, runs
 from tfkd.cli import training
 from tfkd.cli.flags import flags_of
 from tfkd.settings import (
+    ChainSettings,
     CompareSettings,
     DistillSettings,
     ExportSettings,
@@ -76,6 +77,8 @@ def tfkd(*arguments):
         (["compare", "--help"], 0, "tfkd compare --student"),
         (["compare", "--student", "resnet", "--student", "resnet"], 2, "rows of one name"),
         (["compare", "--setting", "temperatur=2"], 2, 'Did you mean "temperature"'),
+        (["report", "--help"], 0, "tfkd report saved_models/digits --open"),
+        (["report", "/no/run"], 1, "holds no run"),
         (["predict", "--help"], 0, "tfkd predict saved_models"),
         (["predict", "/no/run", "image.png"], 1, "holds no run"),
         (["predict", "/no/student.tflite", "image.png"], 1, 'No file "/no/student.tflite"'),
@@ -103,7 +106,7 @@ def test_python_dash_m_is_the_same_command():
 @pytest.mark.parametrize(
     "kind",
     [
-        *(DistillSettings, CompareSettings, SearchSettings, ExportSettings),
+        *(DistillSettings, CompareSettings, ChainSettings, SearchSettings, ExportSettings),
         *(recipes.get(name).settings for name in recipes.names()),
     ],
 )
@@ -174,6 +177,17 @@ def test_lists_of_a_comparison(monkeypatch):
     assert out == "saved_models/compare"
 
 
+def test_one_teacher_or_several(monkeypatch):
+    flags = ["--teacher", "resnet", "--generations", "2"]
+    (settings, out), _ = called(monkeypatch, "chain", "chain", *flags)
+    assert settings == ChainSettings(teacher="resnet", generations=2)
+    assert (settings.teacher, out) == ("resnet", "saved_models/digits-modified_alexnet-chain")
+    flags = ["--teacher", "vit width=0.5", "--teacher-weights", "2,1", *flags[:2]]
+    (settings, _), _ = called(monkeypatch, "distill", "distill", *flags)
+    assert settings.teacher == ("vit width=0.5", "resnet")
+    assert settings.weights_of_teachers() == [2.0, 1.0]
+
+
 def test_switches_and_tables_of_a_recipe_reach_its_settings(monkeypatch):
     given = ["--symmetric", "--student-option", "width=0.5", "--forks", "stage1_out", "--ablate"]
     values, named = called(monkeypatch, "run_recipe", "recipes", "run", "ye2024", *given)
@@ -200,7 +214,7 @@ def test_exports_and_predictions(monkeypatch):
     assert values == ("RUN", ExportSettings(format="tflite", keep=3), None)
     assert named == {"check": False, "row": "alone", "data": ["./moved"], "data_dir": None}
     values, named = called(monkeypatch, "predict", "predict", "RUN", "a.png", "b", "--top", "3")
-    assert values == ("RUN", ["a.png", "b"], None, 3, None)
+    assert values == ("RUN", ["a.png", "b"], None, 3, None, False)
 
 
 def test_what_moves_reaches_the_search(monkeypatch):

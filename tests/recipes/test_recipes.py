@@ -176,6 +176,33 @@ def test_xu2022_finds_the_vector_behind_the_deepest_exit():
         built("xu2022", None, keras.Model(image, logits))
 
 
+def test_si2026_has_the_value_of_plain_distillation(batch, teacher):
+    images, labels = batch
+    system = built("si2026", teacher, network("streamlined_student"), strength=3.0)
+    own, taught = (tensors(model, images)["output"] for model in (system.student, teacher))
+    expected = cross_entropy(labels, own) + np.mean(divergence(taught, own, 4.0))
+    np.testing.assert_allclose(total(system, teacher, batch), expected, rtol=1e-5)
+    (loss,) = system.losses
+    assert (loss.strength, loss.sharpness, loss.temperature) == (3.0, 0.5, 4.0)
+
+
+def test_tu2022_is_labels_and_logits_of_a_teacher_of_its_own(batch, teacher):
+    images, labels = batch
+    teacher.trainable = False  # as another row has left it
+    system = built("tu2022", teacher, network("streamlined_student"), distill_weight=0.5)
+    own, taught = (tensors(model, images)["output"] for model in (system.student, teacher))
+    expected = cross_entropy(labels, own) + 0.5 * np.mean(divergence(taught, own, 4.0))
+    np.testing.assert_allclose(total(system, system.source, batch), expected, rtol=1e-5)
+    source = system.source
+    assert (source.label_weight, source.feedback_weight, source.anchor_weight) == (1.0, 0.1, 1.0)
+    assert source.learning_rate == pytest.approx(1e-4) and source.temperature == 4.0
+    learns = source.model.trainable_variables
+    assert len(learns) == len([w for w in teacher.weights if "moving" not in w.path])
+    assert not {id(v) for v in learns} & {id(v) for v in teacher.variables}
+    fixed = recipes.get("tu2022").ablations(recipes.get("tu2022").settings())["fixed teacher"]
+    assert recipes.get("tu2022").build(fixed, teacher, system.student).source is None
+
+
 def test_ye2024_deeper_groups_teach_shallower_ones():
     names = ("branch_1_1", "branch_2_1", "branch_3_1", "output")
     taught = {name: (group, learners) for name, group, learners in ye2024.lessons(names, True)}
@@ -234,6 +261,36 @@ def test_ye2024_deploys_the_trunk_alone(batch):
     assert [w.path for w in trunk.weights] == [w.path for w in student.weights]
     output = system.student(batch[0], training=False)["output"]
     np.testing.assert_array_equal(trunk(batch[0], training=False), output)
+
+
+def mean_over_views(model, images):
+    """Log of the mean of a model's probabilities over all turns and mirror images, in float64."""
+    views = [
+        np.rot90(side, turns, (1, 2)) for side in (images, images[:, ::-1]) for turns in range(4)
+    ]
+    each = [np.exp(log_softmax(tensors(model, view)["output"])) for view in views]
+    return np.log(np.mean(each, axis=0))
+
+
+def test_song2024_is_labels_and_the_mean_over_the_views_of_each_teacher(batch, teacher):
+    images, labels = batch
+    other = network("resnet", seed=2)
+    together, student = models.ensemble({"cnn": teacher, "vit": other}), network()
+    system = built("song2024", together, student, teacher_weights="3,1")
+    own = tensors(system.student, images)["output"]
+    cnn, vit = (
+        np.mean(divergence(mean_over_views(model, images), own, 4.0)) for model in (teacher, other)
+    )
+    expected = 0.3 * cross_entropy(labels, own) + 0.7 * (0.75 * cnn + 0.25 * vit)
+    np.testing.assert_allclose(total(system, system.source, batch), expected, rtol=1e-4)
+    assert system.source.storable and system.source_name
+    # Of one teacher and one view nothing is left but plain distillation.
+    recipe = recipes.get("song2024")
+    plain = recipe.build(recipe.settings(teacher="resnet", target_views="one"), teacher, student)
+    taught = tensors(teacher, images)["output"]
+    expected = 0.3 * cross_entropy(labels, own) + 0.7 * np.mean(divergence(taught, own, 4.0))
+    assert plain.source is None
+    np.testing.assert_allclose(total(plain, teacher, batch), expected, rtol=1e-5)
 
 
 def test_mao2025_is_labels_and_logits_on_the_trees_mixture(batch, teacher):
@@ -324,7 +381,9 @@ def test_avazov2024_reports_both_heads():
         ("umirzakova2024", {"sweep_weights": (0.5, 2)}, "above 0 and at most 1.0"),
         ("umirzakova2024", {"sweep_temperatures": (0,)}, "sweep_temperatures is"),
         ("avazov2024", {"hints": ("stage1",)}, "pairs of layers"),
+        ("song2024", {"teacher": "vit", "teacher_weights": "confidence"}, "there is one teacher"),
         ("ye2024", {"branches": 0}, "branches is 0"),
+        ("tu2022", {"teacher": ("resnet", "alexnet")}, "one teacher, which learns, .* names 2"),
         ("ye2024", {"student": "alexnt"}, "Did you mean 'alexnet'"),
     ],
 )

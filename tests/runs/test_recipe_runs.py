@@ -45,6 +45,7 @@ def test_a_run_leaves_what_it_promises(swept):
     assert {path.name for path in out.iterdir()} == {
         *("run.toml", "run.json", "table.md", "figures.csv", "history.csv", "curves.png"),
         *("teacher.keras", "teacher.json", "student.keras", "seeds"),
+        *("report.html", "report.json", "tensorboard"),
     }
     assert json.loads((out / "run.json").read_text()) == record
     assert recipes.get("umirzakova2024").settings.from_toml(out / "run.toml") == settings
@@ -72,7 +73,8 @@ def test_a_resumed_run_adds_ablations_and_trains_nothing_twice(swept):
     trained = {path: path.stat().st_mtime_ns for path in (out / "seeds/3").glob("*.json")}
     again = run_recipe("umirzakova2024", settings, out, ablate=True, resume=True)
     names = [row["name"] for row in again["rows"]]
-    assert names == [*(row["name"] for row in record["rows"]), "umirzakova2024: T = 2"]
+    added = ["umirzakova2024: T = 2", "label smoothing"]
+    assert names == [*(row["name"] for row in record["rows"]), *added]
     assert {row: exact(again)[0][row] for row in record["figures"]} == exact(record)[0]
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
     assert "--ablate" in again["command"] and "T = 2" in (out / "table.md").read_text()
@@ -116,6 +118,28 @@ def test_distill_by_a_recipe_keeps_what_one_would_deploy(teacher_file, tmp_path)
     trainings = record["trainings"]
     assert trainings["3/alone"]["student_start"] == trainings["3/distilled"]["student_start"]
     assert [row["knowledge"] for row in record["rows"]] == ["labels", "labels"]  # no teacher needed
+
+
+def test_a_teacher_that_learns_is_asked_live_and_leaves_the_shared_one_alone(
+    teacher_file, tmp_path
+):
+    settings = DistillSettings(
+        teacher=teacher_file,
+        student_options={"width": 0.05},
+        recipe="tu2022",
+        recipe_options={"teacher_learning_rate": 0.1},
+        **SMALL,
+    )
+    record = distill(settings, tmp_path / "run")
+    assert [row["knowledge"] for row in record["rows"]] == ["labels", "live"]
+    kept, given = (
+        keras.models.load_model(f) for f in (tmp_path / "run/teacher.keras", teacher_file)
+    )
+    for own, other in zip(kept.get_weights(), given.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, other)
+    with open(tmp_path / "run/history.csv", newline="") as file:
+        lines = {line["row"]: line for line in csv.DictReader(file)}
+    assert float(lines["distilled"]["teacher_drift"]) > 0 and not lines["alone"]["teacher_drift"]
 
 
 def test_gain_and_recovery_are_told_of_every_distilled_row(small, finished, tmp_path):

@@ -74,11 +74,40 @@ def test_the_rows_of_each_command():
     settings = recipe.settings(sweep_temperatures=(2.0,), sweep_weights=(0.7,))
     table = recipe_table(recipe, settings, ablate=True)
     assert [row.name for row in table.rows] == [
-        *("alone", "distilled", "umirzakova2024", "umirzakova2024: T = 2")
+        *("alone", "distilled", "umirzakova2024", "umirzakova2024: T = 2", "label smoothing")
     ]
     assert table.command == (
         "tfkd recipes run umirzakova2024 --sweep-temperatures 2.0 --sweep-weights 0.7 --ablate"
     )
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "baseline", "place"),
+    [
+        (distill_table(DistillSettings(teacher_free=True)), "label smoothing", "alone", 1),
+        (search_table(SearchSettings(teacher_free=True)), "label smoothing", "alone", 1),
+        (
+            compare_table(CompareSettings(teacher_free=True, fraction=(0.5, 1.0))),
+            *("100 %, label smoothing", "100 %, alone", 4),
+        ),
+    ],
+    ids=["distill", "search", "compare"],
+)
+def test_what_needs_no_teacher_is_a_row_on_request(table, row, baseline, place):
+    own = table.rows[place]
+    assert (own.name, own.baseline) == (row, baseline)
+    assert own.settings.label_smoothing == 0.1 and own.build is None
+    smoothed = [own.name for own in table.rows if own.settings.label_smoothing]
+    assert smoothed == [own.name for own in table.rows if "label smoothing" in own.name]
+    assert "--teacher-free" in table.command
+
+
+def test_smoothed_labels_are_a_row_once():
+    with pytest.raises(SettingsError, match="label_smoothing .0.2. smooths those of all"):
+        distill_table(DistillSettings(teacher_free=True, label_smoothing=0.2))
+    recipe = recipes.get("ye2024")
+    rows = recipe_table(recipe, recipe.settings(label_smoothing=0.2), ablate=True).rows
+    assert "label smoothing" not in [row.name for row in rows]
 
 
 def test_a_recipe_that_compares_says_its_rows_by_its_settings():

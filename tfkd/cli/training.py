@@ -1,17 +1,16 @@
-"""The commands that train: distill, compare, search, recipes."""
+"""The commands that train: distill, compare, chain, search, recipes."""
 
 import os
 from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from tfkd import recipes, runs
+from tfkd import recipes, runs, terminal
 from tfkd.cli.flags import flags_of, given_of
 from tfkd.runs.search import search as run_search
-from tfkd.settings import CompareSettings, DistillSettings, SearchSettings
+from tfkd.settings import ChainSettings, CompareSettings, DistillSettings, SearchSettings
 
 Config = Annotated[
     str | None, Parameter(help="Settings from a TOML file (a run.toml, say); flags win over it.")
@@ -53,8 +52,9 @@ def distill(
 ):
     """Train a teacher, then a student alone and distilled, and compare them.
 
-    The run directory holds the models, `run.toml` (its settings; `--config` reruns them to the same
-    figures), `run.json` (every figure), `history.csv` and `curves.png`.
+    The run directory holds the models, `report.html` (everything on one page), `run.toml` (its
+    settings; `--config` reruns them to the same figures), `run.json` (every figure), `history.csv`
+    and `curves.png`.
 
     For example:
 
@@ -90,6 +90,31 @@ def compare(
     """
     settings, out = _settings_and_out(CompareSettings, flags, config, out, resume, trust)
     runs.compare(settings, out, overwrite=overwrite, resume=resume)
+
+
+def chain(
+    *,
+    flags: flags_of(ChainSettings) = None,
+    config: Config = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    trust: Trust = False,
+):
+    """Train a student through assistants, or generation after generation.
+
+    Each link of the chain teaches the next one, with the losses of `tfkd distill`; the table holds
+    every link, the student alone and, of assistants, the student taught by the teacher itself.
+
+    For example:
+
+        tfkd chain --data digits --teacher resnet --assistant "resnet depth=8 width=0.5"
+            --student modified_alexnet --student-option width=0.125
+
+        tfkd chain --data digits --teacher resnet --student resnet --generations 3
+    """
+    settings, out = _settings_and_out(ChainSettings, flags, config, out, resume, trust)
+    runs.chain(settings, out, overwrite=overwrite, resume=resume)
 
 
 def search(
@@ -146,7 +171,7 @@ def _list_recipes():
     for name in recipes.names():
         recipe = recipes.get(name)
         table.add_row(name, recipe.paper, recipe.task, recipe.reconstruction)
-    Console().print(table)
+    terminal.console().print(table)
 
 
 def _recipe_command(recipe):
@@ -179,7 +204,7 @@ def _recipe_command(recipe):
 
     Trains {trained}
     compares them. The run directory holds the trained models, `run.toml`, `run.json` (every
-    figure), `table.md`, `figures.csv`, `history.csv` and `curves.png`.
+    figure), `report.html`, `table.md`, `figures.csv`, `history.csv` and `curves.png`.
 
     For example:
 

@@ -24,6 +24,8 @@ from tfkd import _lazy
 
 if TYPE_CHECKING:
     from tfkd.models.branches import with_branches
+    from tfkd.models.cohorts import cohort, members
+    from tfkd.models.ensembles import averaged_over_views, ensemble, ensemble_members
     from tfkd.models.exits import exit_names, single_exit, trunk, vote, with_exits
     from tfkd.models.hard_tree import HardTree
     from tfkd.models.linear_heads import (
@@ -38,11 +40,16 @@ if TYPE_CHECKING:
 _HOMES = {
     "HardTree": "tfkd.models.hard_tree",
     "ObliqueTree": "tfkd.models.tree",
+    "averaged_over_views": "tfkd.models.ensembles",
+    "cohort": "tfkd.models.cohorts",
+    "ensemble": "tfkd.models.ensembles",
+    "ensemble_members": "tfkd.models.ensembles",
     "exit_names": "tfkd.models.exits",
     "features_layer": "tfkd.models.linear_heads",
-    "pooled_layer": "tfkd.models.linear_heads",
     "hard_tree_model": "tfkd.models.tree",
     "harden": "tfkd.models.tree",
+    "members": "tfkd.models.cohorts",
+    "pooled_layer": "tfkd.models.linear_heads",
     "single_exit": "tfkd.models.exits",
     "soft_tree_model": "tfkd.models.tree",
     "trunk": "tfkd.models.exits",
@@ -57,12 +64,17 @@ _HOMES = {
 __all__ = [
     "HardTree",
     "ObliqueTree",
+    "averaged_over_views",
     "build",
     "check_name",
+    "cohort",
+    "ensemble",
+    "ensemble_members",
     "exit_names",
     "features_layer",
     "hard_tree_model",
     "harden",
+    "members",
     "names",
     "pooled_layer",
     "single_exit",
@@ -85,6 +97,7 @@ _FAMILIES = {
     "resnet": "tfkd.models.resnet",
     "streamlined_teacher": "tfkd.models.streamlined",
     "streamlined_student": "tfkd.models.streamlined",
+    "vit": "tfkd.models.vit",
     "oblique_tree": "tfkd.models.tree",
 }
 
@@ -132,10 +145,11 @@ def build(name, input_shape, num_classes, **options):
         name: one of `names()`.
         input_shape: (height, width, channels), at least 8 x 8 pixels, without the batch dimension.
         num_classes: number of logits; 1 is a binary one-logit head.
-        **options: all models but oblique_tree take `batch_norm_momentum`; alexnet and
+        **options: all models but vit and oblique_tree take `batch_norm_momentum`; alexnet and
             modified_alexnet `width`, `head`, `dropout`; oblique_tree `depth`, `first_scale`,
             `last_scale`; resnet `depth`, `width`; streamlined_teacher `width`,
-            streamlined_student `width`, `dropout`; keras.applications `weights` and the
+            streamlined_student `width`, `dropout`; vit `width`, `depth`, `heads`, `patch`,
+            `dropout`; keras.applications `weights` and the
             network's own, such as `alpha`.
 
     Returns:

@@ -5,14 +5,15 @@ Nothing here imports TensorFlow before settings, files and directory have been c
 
 import os
 
-from tfkd import recipes
+from tfkd import recipes, terminal
 from tfkd._extras import needs_extra
 from tfkd.export.errors import ExportCheckError
 from tfkd.runs import exports
 from tfkd.runs.directory import EXPORT, EXPORT_RECORD, RECORD, RunDirectory
-from tfkd.runs.rows import compare_table, distill_table, recipe_table
+from tfkd.runs.rows import chain_table, compare_table, distill_table, recipe_table
 from tfkd.runs.tensorflow_output import import_tensorflow
 from tfkd.settings import (
+    ChainSettings,
     CompareSettings,
     DistillSettings,
     ExportSettings,
@@ -20,8 +21,11 @@ from tfkd.settings import (
     Settings,
     SettingsError,
 )
+from tfkd.settings.base import is_path
+from tfkd.settings.training import check_keras_file, check_model
 
 __all__ = [
+    "ChainSettings",
     "CompareSettings",
     "DistillSettings",
     "ExportSettings",
@@ -29,12 +33,15 @@ __all__ = [
     "SearchSettings",
     "Settings",
     "SettingsError",
+    "chain",
     "compare",
     "distill",
     "evaluate_run",
     "export_run",
     "inspect_data",
+    "layers",
     "predict",
+    "report_run",
     "run_recipe",
     "serve_runs",
 ]
@@ -118,9 +125,37 @@ def compare(settings, out, overwrite=False, resume=False):
     return _run(compare_table(settings.resolved()), out, overwrite, resume)[0].content()
 
 
+def chain(settings, out, overwrite=False, resume=False):
+    """Trains a chain of teachers for each seed: over assistants, or one generation by the last.
+
+    As `distill`. Over assistants (Mirzadeh et al. 2020, arXiv:1902.03393) the rows are the student
+    alone, distilled by the teacher, each assistant, and the student taught by the last of them.
+    Generations (Furlanello et al. 2018, "Born-Again Neural Networks", arXiv:1805.04770, where the
+    teacher is of the student's architecture) end with a row of all of them together, the mean of
+    their probabilities. A row's student teaches those of the same seed.
+
+    Args:
+        settings: `ChainSettings`.
+        out, overwrite, resume: as for `distill`.
+
+    Returns:
+        dict, the content of `run.json`.
+
+    Raises:
+        As `distill`.
+    """
+    settings = settings.resolved()
+    if settings.exports:
+        needs_extra("export", "tfkd chain --export")
+    record, directory = _run(chain_table(settings), out, overwrite, resume)
+    return exported(record, directory, settings).content()
+
+
 def _run(table, out, overwrite, resume):
     """(`Record`, `RunDirectory`) of a table's run."""
     table.settings.check_files()
+    if table.settings.tensorboard:
+        needs_extra("tune", "--tensorboard")
     directory = RunDirectory(out)
     directory.check_free(table.settings, overwrite=overwrite, resume=resume)
     import_tensorflow()
@@ -145,7 +180,7 @@ def exported(record, directory, settings):
     """
     if not settings.exports or (directory / EXPORT / EXPORT_RECORD).exists():
         return record
-    from tfkd.runs import exporting
+    from tfkd.runs import exporting, report
 
     try:
         options = ExportSettings.of(settings.exports, settings.calibrate)
@@ -160,6 +195,7 @@ def exported(record, directory, settings):
     if record.export_failed:  # of an earlier attempt
         record = record.model_copy(update={"export_failed": None})
         record.write(directory / RECORD)
+    report.write_page(directory)
     exporting.show(made, steps=True)
     return record
 
@@ -194,7 +230,8 @@ def evaluate_run(path, data=(), data_dir=None):
     from tfkd.runs.finished import load_run_data
     from tfkd.runs.measuring import measure
 
-    splits = load_run_data(directory, record, data, data_dir)
+    with terminal.step("Reading the data"):
+        splits = load_run_data(directory, record, data, data_dir)
     if exported:
         from tfkd.runs.exporting import evaluate_exported
 
@@ -229,12 +266,76 @@ def export_run(run, settings, out=None, check=True, row=None, data=(), data_dir=
     record = directory.record()
     record.row(row)
     import_tensorflow()
-    from tfkd.runs import exporting
+    from tfkd.runs import exporting, report
 
     given = {"row": row, "data": data, "data_dir": data_dir}
     exported = exporting.export(directory, record, settings, out, check, **given)
+    if out is None:
+        report.write_page(directory)
     exporting.show(exported)
     return exported.record
+
+
+def report_run(run, out=None):
+    """Writes the page of a run, finished or not, from what stands in its directory.
+
+    Neither data nor models are read, and nothing is trained: of a run of this version the page
+    shows what was kept when it was measured.
+
+    Args:
+        run: the run directory.
+        out: file to write; default `report.html` in the run.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        FileNotFoundError: no run there. ValueError: its record is damaged, or of another version.
+        OSError: the page cannot be written.
+    """
+    directory = RunDirectory(run)
+    if not directory.begun:
+        directory.record()  # says that there is none
+    from tfkd.runs import page
+
+    return page.write(directory, out)
+
+
+def layers(model, input_shape=None, classes=None, options=None):
+    """The layers of a model that can be tapped, with their shapes; prints a table.
+
+    Args:
+        model: a `.keras` file; or, built for images of `input_shape` and so many `classes`, the
+            name of a model of `tfkd.models.names()` or "package.module:function".
+        input_shape: (height, width, channels).
+        classes: number of classes.
+        options: dict, of the model that is built.
+
+    Returns:
+        list of (path, kind, shape, parameters, reason): the shape with the batch, or None and the
+        reason why the layer cannot be tapped.
+
+    Raises:
+        SettingsError: an unknown model, or one to build without shape and classes.
+        FileNotFoundError: no such file. ValueError: a model that cannot be loaded.
+    """
+    check_model("model", model, options or {})
+    if is_path(model):
+        check_keras_file(model)
+        if input_shape or classes:
+            raise SettingsError(
+                f'"{model}" has an input shape and classes of its own: leave --input-shape and '
+                "--classes out."
+            )
+    elif not (input_shape and classes):
+        raise SettingsError(
+            f'"{model}" is built for images: say for which, such as --input-shape 32,32,3 '
+            "--classes 10."
+        )
+    import_tensorflow()
+    from tfkd.runs.layer_table import show
+
+    return show(model, input_shape, classes, options or {})
 
 
 def predict(model, paths, row=None, top=1, csv=None, skip_damaged=False):

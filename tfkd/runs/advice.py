@@ -261,12 +261,13 @@ def _too_few(own):
 def _command(own, flags, run):
     """What to run next: the same settings with a change, or a search where none suggests itself."""
     kind, settings = own.record.kind, own.settings
-    trust = " --trust" if _names_code(own.record.settings) else ""
+    trust = " --trust" if names_code(own.record.settings) else ""
     if flags is None and kind == "search":  # the same search goes on
         more = 2 * settings.get("trials", 12)
         return f"tfkd search --config {run}/run.toml{trust} --trials {more} --out {run}"
     config = f"--config {run}/{'best' if kind == 'search' else 'run'}.toml{trust}"
-    if flags is None and kind == "distill" and own.row.recipe is None:
+    one_teacher = isinstance(settings.get("teacher"), str)  # what a search takes
+    if flags is None and kind == "distill" and own.row.recipe is None and one_teacher:
         return f"tfkd search {config}{_same_models(settings)} --out {run}-search"
     if flags is None and kind == "recipe":
         return f"tfkd recipes run {own.record.main} {config} --out {run} --resume --ablate"
@@ -274,6 +275,7 @@ def _command(own, flags, run):
     command = {
         "recipe": f"tfkd recipes run {own.record.main}",
         "compare": "tfkd compare",
+        "chain": "tfkd chain",
     }.get(kind, "tfkd distill")
     return f"{command} {config} {flags} --out {run}-next"
 
@@ -288,7 +290,8 @@ def _same_models(settings):
     return flags
 
 
-def _names_code(settings):
+def names_code(settings):
+    """Whether settings name functions, which a TOML file may only do with --trust."""
     texts = [settings.get(name) for name in ("teacher", "student", "callback")]
     texts = [t for own in texts for t in (own if isinstance(own, list | tuple) else [own])]
     words = [str(text).split(" ")[0] for text in texts if text]

@@ -1,13 +1,10 @@
 """A data set's report before training: tables for a terminal, and a contact sheet."""
 
-import sys
-
 from rich import box
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
-from tfkd import data
+from tfkd import data, terminal
 
 SAMPLES = 6  # images of each class on a contact sheet
 # Classes and repeated pictures that are named one by one; damaged files all are.
@@ -29,15 +26,15 @@ def look(name, settings, sheet=None):
     show(found, settings.skip_damaged)
     if sheet:
         data.contact_sheet(found.samples, sheet)
-        _say(Console(), f"Contact sheet: {sheet}")
+        terminal.say(f"Contact sheet: {sheet}")
     return found
 
 
 def _progress(items, total):
-    console = Console(stderr=True)
-    if not sys.stderr.isatty():
-        return items
-    return track(items, "Looking at images", total, console=console, transient=True)
+    with terminal.step("Looking at images", total=total) as step:
+        for item in items:
+            yield item
+            step.advance()
 
 
 def show(found, skip_damaged=False, console=None):
@@ -47,7 +44,7 @@ def show(found, skip_damaged=False, console=None):
         skip_damaged: whether what cannot be read is left out.
         console: `rich.console.Console`; by default standard output.
     """
-    console = console or Console()
+    console = console or terminal.console()
     total = sum(own.sum() for own in found.counts.values())
     _say(console, f"{found.name}: {total} images, {len(found.class_names)} classes")
     console.print(_classes(found))
@@ -103,12 +100,8 @@ def _classes(found):
             table.add_row(f"… {between} more, larger …", *[""] * len(found.counts))
             continue
         own = (str(counts[index]) for counts in found.counts.values())
-        table.add_row(_plain(found.class_names[index]), *own)
+        table.add_row(Text(found.class_names[index]), *own)
     return table
-
-
-def _plain(text):
-    return text.replace("[", "\\[")  # no markup
 
 
 def _facts(found):

@@ -3,12 +3,11 @@
 import os
 import statistics
 
-from tfkd import data, evaluation
+from tfkd import data, evaluation, terminal
 from tfkd.runs.models import Logits, load_model
 from tfkd.runs.rows import deployed
 from tfkd.runs.training import EVALUATION_BATCH
-
-FEW = 4  # rows of a table that shows every figure
+from tfkd.runs.wording import FEW
 
 
 def best_seed(trainings):
@@ -16,20 +15,36 @@ def best_seed(trainings):
     return max(trainings, key=lambda s: (trainings[s].accuracy, -trainings[s].cross_entropy))
 
 
-def measure(directory, record, splits):
+def measure(directory, record, splits, keep=lambda *answers: None):
     """Figures of what each row would deploy, on the test split.
 
     Args:
         directory: `RunDirectory`.
         record: `Record`, as far as rows, seeds and trainings.
         splits: list of `tfkd.data.Splits`, one for each of `record.data`.
+        keep: is given every model's answers, see `tfkd.runs.page.collecting.Collector`.
 
     Returns:
         {line: list of dicts, one a seed}. A row that deploys several models has one line a model,
         "<row>: <model>"; "gain" is the accuracy over that of its baseline of the same seed. Latency
         is taken of the kept seed's models, in turns, of a run of few rows.
     """
-    figures, first, timed = {}, {}, {}
+    count = len(record.teachers) + len(record.rows) * len(record.seeds)
+    with terminal.step("Measuring the models on the test split", total=count) as step:
+        figures, timed = _measured(directory, record, splits, keep, step.advance)
+    if len(timed) <= FEW:
+        shape = splits[0].info.image_shape
+        with terminal.step("Timing the models on one image"):
+            times = evaluation.latencies({line: own for line, (own, _) in timed.items()}, shape)
+        for line, own in times.items():
+            position = record.seeds.index(record.kept_seed) if len(figures[line]) > 1 else 0
+            figures[line][position].update(own)
+    return figures
+
+
+def _measured(directory, record, splits, keep, advance):
+    """(figures without latency, {line: (model, its image shape)} of those that may be timed)."""
+    figures, first, timed, said = {}, {}, {}, {}
     teachers = record.teacher_lines()
     for number, own in enumerate(splits):
         # One pass over both splits: a second one would compile every model anew.
@@ -37,37 +52,41 @@ def measure(directory, record, splits):
         sample = next(iter(images))[0][:64]
         cut = own.info.sizes["validation"]
         answers = {}
+        teaching = {row.teacher for row in record.rows if row.data == number} - {None}
+        teaching |= {part for own in teaching for part in record.teachers[own].members}
         for position, teacher in enumerate(record.teachers):
-            if any(row.data == number and row.teacher == position for row in record.rows):
+            if position in teaching:
                 name = teachers[position]
                 model = load_model(directory / teacher.file)
                 answers[position], labels = evaluation.predict(Logits(model, sample), images)
-                training = record.trainings[teacher.file.removesuffix(".keras")]
+                part = teacher.file.removesuffix(".keras")
                 scored = (answers[position], labels, cut, None)
-                figures[name] = [_figures(model, scored, training, directory / teacher.file)]
+                path = directory / teacher.file
+                measured = _figures(model, scored, record.trainings[part], path)
+                keep(number, part, answers[position][cut:], labels[cut:], measured["temperature"])
+                figures[name] = [measured]
                 timed[name] = (model, own.info.image_shape)
+                advance()
         for row in (row for row in record.rows if row.data == number):
             for seed in record.seeds:
-                path = directory.model_path(part_of(seed, row))
-                training = record.trainings[part_of(seed, row)]
+                part = part_of(seed, row)
+                path, training = directory.model_path(part), record.trainings[part]
+                taught = answers.get(row.teacher, said.get((row.taught_by, seed)))
                 for name, model in deployed(row.recipe, load_model(path)).items():
                     logits, labels = evaluation.predict(Logits(model, sample), images)
-                    scored = (logits, labels, cut, answers[row.teacher])
+                    said.setdefault((row.name, seed), logits)
+                    scored = (logits, labels, cut, taught)
                     line = ": ".join(filter(None, (row.name, name)))
                     measured = _figures(model, scored, training, path)
+                    keep(number, part, logits[cut:], labels[cut:], measured["temperature"])
                     first.setdefault((row.name, seed), measured["accuracy"])
                     if row.baseline is not None:
                         measured["gain"] = measured["accuracy"] - first[row.baseline, seed]
                     figures.setdefault(line, []).append(measured)
                     if seed == record.kept_seed:
                         timed[line] = (model, own.info.image_shape)
-    if len(timed) <= FEW:
-        shape = splits[0].info.image_shape
-        times = evaluation.latencies({line: model for line, (model, _) in timed.items()}, shape)
-        for line, own in times.items():
-            position = record.seeds.index(record.kept_seed) if len(figures[line]) > 1 else 0
-            figures[line][position].update(own)
-    return figures
+                advance()
+    return figures, timed
 
 
 def _figures(model, scored, training, path):
@@ -116,3 +135,10 @@ def mean_and_std(values):
 def part_of(seed, row):
     """The name of the training of a row's student, given its `RowRecord`."""
     return f"{seed}/{row.file}"
+
+
+def teacher_path(directory, record, row):
+    """Where the model that taught a row's kept student lies, given its `RowRecord`."""
+    if row.taught_by is None:
+        return directory / record.teachers[row.teacher].file
+    return directory.model_path(part_of(record.kept_seed, record.row(row.taught_by)))

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from tfkd import terminal
 from tfkd.files import written
 from tfkd.runs import exports
 from tfkd.runs.directory import RunDirectory
@@ -123,13 +123,15 @@ def _pixels(files, shape, rule, skip_damaged):
     from tfkd.data.images import decode
 
     images, read, bad = np.empty((len(files), *shape), "uint8"), [], []
-    for path in files:
-        try:
-            images[len(read)] = decode(tf.io.read_file(str(path)), tuple(shape), rule)
-            read.append(path)
-        except (tf.errors.OpError, ValueError) as error:
-            why = str(error).split("[Op:")[0].split("}} ")[-1].strip().splitlines()[0]
-            bad.append(f'"{path}" ({why})')
+    with terminal.step("Reading the images", total=len(files)) as step:
+        for path in files:
+            try:
+                images[len(read)] = decode(tf.io.read_file(str(path)), tuple(shape), rule)
+                read.append(path)
+            except (tf.errors.OpError, ValueError) as error:
+                why = str(error).split("[Op:")[0].split("}} ")[-1].strip().splitlines()[0]
+                bad.append(f'"{path}" ({why})')
+            step.advance()
     if bad and not (skip_damaged and read):
         raise ValueError(
             f"Cannot read {len(bad)} of {len(files)} images: {'; '.join(bad)}. Replace or remove "
@@ -161,5 +163,5 @@ def _told(files, probabilities, names, top, csv):
         table.add_column(name, justify=justify, overflow="fold")
     for line in lines:
         table.add_row(line["file"], line["label"], f"{100 * line['probability']:.1f}")
-    Console().print(table)
+    terminal.console().print(table)
     return lines

@@ -47,11 +47,16 @@ class Data(Part):
 
 
 class Teacher(Part):
-    """A teacher, by name and by the fingerprint of its file; None where the run trained it."""
+    """A teacher, by name and by the fingerprint of its file; None where the run trained it.
+
+    Attributes:
+        members: positions in `Record.teachers` of those that it is put together of.
+    """
 
     name: str
     file: FileName
     fingerprint: str | None = None
+    members: list[int] = []
 
 
 class RowRecord(Part):
@@ -65,6 +70,8 @@ class RowRecord(Part):
         data, teacher: positions in `Record.data` and `Record.teachers`.
         settings: what differs from `Record.settings`.
         knowledge: how it was taught: "labels", "stored" or "live".
+        taught_by: name of the row whose student taught it; then `teacher` is None.
+        members: names of the rows that it is put together of.
     """
 
     name: str
@@ -75,6 +82,8 @@ class RowRecord(Part):
     teacher: int | None = None
     settings: dict[str, Any] = {}
     knowledge: Literal["labels", "stored", "live"] = "labels"
+    taught_by: str | None = None
+    members: list[str] = []
 
 
 class Knowledge(Part):
@@ -82,6 +91,7 @@ class Knowledge(Part):
 
     Attributes:
         task: position of the data set, fraction and teacher among the run's.
+        source: name of what stands for the teacher; "" for the teacher itself.
         tensors: {name: shape without the batch} of what is read of the teacher.
         stored: whether the teacher was asked once; else it answers live, in every epoch.
         views: versions of each image that students see.
@@ -95,6 +105,7 @@ class Knowledge(Part):
     bytes: int
     dtype: str
     why: str
+    source: str = ""
 
 
 class Begun(Part):
@@ -134,12 +145,37 @@ class Training(Part):
     training_cross_entropy: float | None = None
     late_gain: float | None = None
 
+    @classmethod
+    def given(cls, figures):
+        """Of what was not trained here, from its figures on the validation split."""
+        kept = {name: figures[name] for name in ("accuracy", "cross_entropy")}
+        return cls(epoch=0, seconds=0, **kept)
+
+    @classmethod
+    def done(cls, progress, student_start, start):
+        """Of a training that ended, from its `tfkd.runs.checkpoints.Progress`."""
+        accuracy, negative = progress.best_score
+        history, kept = progress.history, progress.best_epoch - 1
+        labels = history.get("student_loss", history.get("output_loss", history["loss"]))
+        before = history["val_accuracy"][: max(1, progress.epochs * 3 // 4)]
+        return cls(
+            epoch=progress.best_epoch,
+            accuracy=accuracy,
+            cross_entropy=-negative,
+            seconds=round(progress.seconds, 3),
+            student_start=student_start,
+            start=start,
+            epochs=progress.epochs,
+            training_cross_entropy=labels[kept],
+            late_gain=accuracy - max(before),
+        )
+
 
 class Record(Part):
     """The content of run.json."""
 
     format: Literal[2] = FORMAT
-    kind: Literal["distill", "recipe", "compare", "search"]
+    kind: Literal["distill", "recipe", "compare", "search", "chain"]
     tfkd: str
     finished: str
     command: str
@@ -180,12 +216,15 @@ class Record(Part):
         return self.model_dump(exclude_none=True)
 
     def teacher_lines(self):
-        """{position of a teacher that a row has: its line among the figures}."""
+        """{position of a teacher of a row, or of a member: its line among the figures}."""
         lines, alone = {}, len(self.teachers) == 1
         places = {row.teacher: row.data for row in self.rows if row.teacher is not None}
+        for position, data in list(places.items()):
+            places |= dict.fromkeys(self.teachers[position].members, data)
         for position, data in sorted(places.items(), key=lambda own: (own[1], own[0])):
             name = "teacher" if alone else f"teacher {self.teachers[position].name}"
             name = name if name not in lines.values() else f"{name} ({self.data[data].name})"
+            name = name if name not in lines.values() else f"{name} {position + 1}"
             lines[position] = name
         return lines
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tfkd
-from tfkd import recipes
+from tfkd import defaults, recipes
 from tfkd.recipes import base, hints
 from tfkd.runs import methods
 from tfkd.settings import SettingsError, TrainingSettings
@@ -12,7 +12,9 @@ from tfkd.settings.compare import FULL
 from tfkd.settings.distill import NONE, plain
 
 ALONE, DISTILLED = "alone", "distilled"
+THROUGH, TOGETHER = "through assistants", "generations together"
 SEARCHED, DEFAULTS = "searched", "defaults"
+SMOOTHED = "label smoothing"
 
 
 class Row(NamedTuple):
@@ -26,6 +28,10 @@ class Row(NamedTuple):
         recipe: name of the recipe whose network it is, or None.
         baseline: name of the row that its gain is counted from, or None.
         fraction: of the training data.
+        taught_by: name of the row before it whose student teaches, of the same seed; None for the
+            settings' teacher.
+        members: names of rows before it whose students, of the same seed, are this row together:
+            nothing is trained.
     """
 
     name: str
@@ -34,6 +40,8 @@ class Row(NamedTuple):
     recipe: str | None = None
     baseline: str | None = None
     fraction: float = FULL
+    taught_by: str | None = None
+    members: tuple = ()
 
     def system(self, teacher, student):
         """What is trained of a new student."""
@@ -50,7 +58,7 @@ class Table(NamedTuple):
     """What a command trains.
 
     Attributes:
-        kind: "distill", "recipe", "compare" or "search".
+        kind: "distill", "recipe", "compare", "chain" or "search".
         settings: of the command.
         rows: list of `Row`, of different names.
         main: name of the row whose student the run is about; None where validation chooses it.
@@ -137,15 +145,39 @@ def _recipe(name):
     return recipe
 
 
+def teacher_free_rows(settings, wanted, where=()):
+    """Whether it needs a teacher at all: the student alone with smoothed labels, a list of one row.
+
+    Args:
+        settings: of the student alone, over which its gain is counted.
+        wanted: whether there is to be one.
+        where: what is in front of the names of both rows.
+
+    Raises:
+        SettingsError: all labels are smoothed already.
+    """
+    if not wanted:
+        return []
+    if settings.label_smoothing:
+        raise SettingsError(
+            "teacher_free adds a student with smoothed labels, but label_smoothing "
+            f"({settings.label_smoothing:g}) smooths those of all students. Give one of them."
+        )
+    alone, smoothed = (", ".join([*where, name]) for name in (ALONE, SMOOTHED))
+    own = settings.replace(label_smoothing=defaults.LABEL_SMOOTHING)
+    return [Row(smoothed, own, baseline=alone)]
+
+
 def distill_table(settings):
-    """The rows of `tfkd distill`: the student alone, and distilled."""
-    rows = [Row(ALONE, settings), recipe_row(settings, DISTILLED, ALONE)]
+    """The rows of `tfkd distill`: the student alone, and distilled; perhaps smoothed labels."""
+    rows = [Row(ALONE, settings), *teacher_free_rows(settings, settings.teacher_free)]
+    rows.append(recipe_row(settings, DISTILLED, ALONE))
     return Table("distill", settings, rows, DISTILLED, command=_command("distill", settings))
 
 
 def recipe_table(recipe, settings, ablate=False):
-    """The rows of a recipe: the student alone, distilled by the defaults, the recipe, ablations;
-    of a comparison those of its settings, and what its ablations add to them."""
+    """The rows of a recipe: the student alone, distilled by the defaults, the recipe, ablations
+    and smoothed labels; of a comparison those of its settings, and what its ablations add."""
     command = _command(f"recipes run {recipe.name}", settings) + " --ablate" * ablate
     if recipe.compares:
         every = [settings, *(recipe.ablations(settings).values() if ablate else ())]
@@ -162,13 +194,15 @@ def recipe_table(recipe, settings, ablate=False):
             for name, variant in recipe.ablations(settings).items()
             if variant != settings
         ]
+    rows += teacher_free_rows(settings, ablate and not settings.label_smoothing)
     return Table("recipe", settings, rows, recipe.name, recipe, command)
 
 
 def search_table(settings):
     """The rows of `tfkd search` before it has found anything: those of `tfkd distill`."""
     own = settings.distillation
-    rows = [Row(ALONE, own), Row(DEFAULTS, own, distilled, baseline=ALONE)]
+    rows = [Row(ALONE, own), *teacher_free_rows(own, own.teacher_free)]
+    rows.append(Row(DEFAULTS, own, distilled, baseline=ALONE))
     return Table("search", settings, rows, DEFAULTS, command=_command("search", settings))
 
 
@@ -206,13 +240,37 @@ def compared_rows(settings):
                 where += [f"{100 * fraction:g} %"] * (len(settings.fraction) > 1)
                 where += [student] * (len(settings.student) > 1)
                 alone = ", ".join([*where, ALONE])
-                rows.append(Row(alone, settings.row(data, student), fraction=fraction))
+                own = settings.row(data, student)
+                rows.append(Row(alone, own, fraction=fraction))
+                free = teacher_free_rows(own, settings.teacher_free, where)
+                rows += [row._replace(fraction=fraction) for row in free]
                 for losses in settings.distillations():
                     row = recipe_row(
                         settings.row(data, student, losses), ", ".join([*where, losses[0]]), alone
                     )
                     rows.append(row._replace(fraction=fraction))
     return rows
+
+
+def chain_table(settings):
+    """The rows of `tfkd chain`: the student alone, and at the end of generations or assistants."""
+    alone, last = Row(ALONE, settings), None
+    rows = [alone]
+    if settings.generations is None:
+        rows.append(Row(DISTILLED, settings, distilled, baseline=ALONE))
+        for text in settings.assistant:
+            own = settings.of_assistant(text)
+            rows.append(Row(f"assistant {text}", own, distilled, taught_by=last))
+            last = rows[-1].name
+        rows.append(Row(THROUGH, settings, distilled, baseline=ALONE, taught_by=last))
+        return Table("chain", settings, rows, THROUGH, command=_command("chain", settings))
+    for number in range(1, settings.generations + 1):
+        name = f"generation {number}"
+        rows.append(Row(name, settings, distilled, baseline=ALONE, taught_by=last))
+        last = name
+    generations = tuple(row.name for row in rows[1:])
+    rows.append(Row(TOGETHER, settings, baseline=ALONE, members=generations))
+    return Table("chain", settings, rows, last, command=_command("chain", settings))
 
 
 def check_names(rows):
@@ -231,6 +289,11 @@ def file_name(name):
     """A row's name, fit for a file."""
     words = "".join(char if char.isalnum() or char == "." else " " for char in name)
     return "-".join(words.split())
+
+
+def part_name(seed, row):
+    """The name of one training of a student."""
+    return f"{seed}/{file_name(row)}"
 
 
 def _command(command, settings):
@@ -261,9 +324,13 @@ def _negative(field, name):
     return own[0] if own else f"--no-{name.replace('_', '-')}"
 
 
+def short_words(text):
+    """A text "NAME OPTION=VALUE", a path by its last part."""
+    name, *options = text.split(" ")
+    return " ".join([name.rsplit("/", 1)[-1], *options])
+
+
 def _short(value):
     """A value as words of a command, a path by its last part."""
-    text = str(value)
-    if "/" in text.split(" ")[0]:
-        text = " ".join([text.split(" ")[0].rsplit("/", 1)[1], *text.split(" ")[1:]])
+    text = short_words(str(value))
     return f'"{text}"' if " " in text else text

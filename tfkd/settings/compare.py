@@ -9,8 +9,10 @@ from tfkd.settings.base import (
     SettingsError,
     Texts,
     absolute,
+    absolute_words,
     near,
     parse_options,
+    words,
 )
 from tfkd.settings.distill import LOSSES, DistillSettings
 from tfkd.settings.training import BudgetSettings
@@ -44,6 +46,8 @@ class CompareSettings(BudgetSettings):
     unless told the defaults of tfkd distill, and none where there are recipes."""
     recipe: Texts = ()
     """Recipes to distil by, "NAME OPTION=VALUE" (repeatable)."""
+    teacher_free: bool = False
+    """Train every student alone with smoothed labels, too: what can be had without a teacher."""
 
     def check(self):
         super().check()
@@ -104,7 +108,7 @@ class CompareSettings(BudgetSettings):
         for name in LISTS:
             texts = values.get(name, ())
             texts = [texts] if isinstance(texts, str) else list(texts)
-            made = absolute if name == "data" else _absolute_first_word
+            made = absolute if name == "data" else absolute_words
             if texts:
                 values[name] = [made(text, folder) for text in texts]
         return values
@@ -118,23 +122,3 @@ class CompareSettings(BudgetSettings):
 
 
 LISTS = ("data", "teacher", "student")
-
-
-def words(role, text):
-    """(name, options) of a text "NAME OPTION=VALUE ...".
-
-    Raises:
-        SettingsError: no name, or words that are no options.
-    """
-    try:
-        name, *options = shlex.split(text)
-    except ValueError:
-        raise SettingsError(
-            f'{role} is "{text}"; expected a name and NAME=VALUE options.'
-        ) from None
-    return name, parse_options(options, f'{role} "{text}"')
-
-
-def _absolute_first_word(text, folder):
-    first, *rest = shlex.split(text) or [""]
-    return shlex.join([absolute(first, folder), *rest])

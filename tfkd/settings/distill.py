@@ -59,6 +59,8 @@ class DistillSettings(TrainingSettings):
     """Distil by the losses (and the exits or branches) of a recipe, see tfkd recipes."""
     recipe_options: options("--recipe-option")
     """Settings of the recipe, such as temperature=3 (repeatable)."""
+    teacher_free: bool = False
+    """Train the student alone with smoothed labels, too: what can be had without a teacher."""
     export: Names = NONE
     """Export the student at the end: none, saved_model, float32, float16, dynamic, int8."""
     calibrate: bool = False
@@ -82,6 +84,12 @@ class DistillSettings(TrainingSettings):
             raise SettingsError(
                 "calibrate is of the exported student, but nothing is exported. Say what to export "
                 "(--export saved_model,int8), or calibrate later: tfkd export RUN --calibrate."
+            )
+        if self.several_teachers and self.hints == AUTO:
+            raise SettingsError(
+                'hints = "auto" pairs the stages of one teacher, but there are '
+                f"{len(self.teacher)}. Name the layers, each behind its teacher: hints = "
+                '["resnet/stage1_out:stage1_out"].'
             )
         if self.loss:
             return methods.check(self, LOSSES)

@@ -22,12 +22,15 @@ class Source:
         given: what `Distiller.teacher` shows.
         needs: names of what `call` gets by keyword beside the inputs, of "labels".
         storable: whether the answer to an input is always the same, so that it may be stored.
-        live: whether a train step may ask it. One that is storable and not live has `answer(x)`,
-            which `tfkd.TeacherCache.build` calls with arrays.
+        live: whether a train step may ask it. One that is storable and not live has `answer(x,
+            labels)`, which `tfkd.TeacherCache.build` calls with arrays.
         output_names: which of its tensors are outputs, of which the largest logits may be stored
             alone.
         heads: {name: `tfkd.heads.Head`} of what it gives, as far as that is known.
-        metrics: list of `keras.metrics.Metric` that the Distiller reports and resets.
+        metrics: list of `keras.metrics.Metric` that the Distiller reports and resets; those of a
+            source that learns only while it trains.
+        optimizer: of a source that learns, which no student may share; else None.
+        variables: of a source that learns, all that its steps change, for checkpoints.
     """
 
     needs = ()
@@ -36,6 +39,8 @@ class Source:
     output_names = (taps.OUTPUT,)
     heads = {}
     metrics = ()
+    optimizer = None
+    variables = ()
 
     @property
     def given(self):
@@ -61,22 +66,26 @@ class Source:
         raise NotImplementedError
 
     def learn(self, x, labels, sample_weight):
-        """What `call` gives, in a train step: a source that learns takes its own step here.
+        """What `call` gives, in a train step, and the step that a source that learns then takes.
 
-        It gives the tensors from before that step, so that a learning rate of 0 gives those of a
-        fixed teacher. `labels` and `sample_weight` are None where there are none.
+        `labels` and `sample_weight` are None where there are none.
+
+        Returns:
+            ({name: tensor}, step): None for the step of a source that does not learn; else a
+            function of the student's {name: tensor}, no gradient into them, that trains the source.
+            The Distiller calls it once the student has answered and nothing was found wrong with
+            the batch: what the source gives is from before its step, so that a learning rate of 0
+            gives that of a fixed teacher.
         """
-        return self.call(x, **self._needed(labels))
+        return self.call(x, **self._needed(labels)), None
 
-    def __call__(self, x, labels=None, sample_weight=None, training=False):
+    def __call__(self, x, labels=None):
         """The tensors for one batch, no gradient into them.
 
         Raises:
             ValueError: it needs labels, and there are none.
         """
-        needed = self._needed(labels)
-        tensors = self.learn(x, labels, sample_weight) if training else self.call(x, **needed)
-        return {name: tf.stop_gradient(tensor) for name, tensor in tensors.items()}
+        return _constant(self.call(x, **self._needed(labels)))
 
     def answer_to(self, x, batch, names, training):
         """What is known of a batch: as stored with it, else what the source says to `x`.
@@ -88,13 +97,17 @@ class Source:
             training: whether this is a train step.
 
         Returns:
-            {name: tensor}, None where nothing is known.
+            ({name: tensor}, None where nothing is known; the source's own step, see `learn`).
         """
-        stored = batch.knowledge
+        stored, step = batch.knowledge, None
         if self.live and not names <= set(stored or {}):
-            tensors = self(x, batch.y, batch.sample_weight, training)
-            return {**(stored or {}), **{n: t for n, t in tensors.items() if n in names}}
-        return {} if stored is None and not names else stored
+            if training:
+                tensors, step = self.learn(x, batch.y, batch.sample_weight)
+            else:
+                tensors = self.call(x, **self._needed(batch.y))
+            read = {name: tensor for name, tensor in tensors.items() if name in names}
+            return {**(stored or {}), **_constant(read)}, step
+        return {} if stored is None and not names else stored, step
 
     def _needed(self, labels):
         unknown = set(self.needs) - {"labels"}
@@ -149,6 +162,7 @@ class StoredKnowledge(Source):
         return None
 
 
+@keras.saving.register_keras_serializable(package="tfkd")
 class LiveTeacher(Source):
     """A Keras model that is asked in every step, in inference mode, and frozen in place.
 
@@ -167,7 +181,7 @@ class LiveTeacher(Source):
         head: GivenHead = None,
         fused_kernels: bool | None = None,
     ):
-        self.model, self._names = model, ()
+        self.model, self._names, self._given_kernels = model, (), fused_kernels
         self._fused = fused.faster() if fused_kernels is None else fused_kernels
         self._head, self._taps = head, None
 
@@ -191,6 +205,9 @@ class LiveTeacher(Source):
 
     def tap(self, names):
         self.model.trainable = False
+        self._read(names)
+
+    def _read(self, names):
         self._names = sorted({*self._names, *names})
         self._taps = taps.Taps(self.model, self._names, "teacher", self._head, self._fused)
 
@@ -209,6 +226,17 @@ class LiveTeacher(Source):
     def serialized(self):
         # How it was trained is left out: no part of its optimizer is saved.
         return _untrained(keras.saving.serialize_keras_object(self.model))
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        model = _untrained(serialize(self.model))
+        return {"model": model, "head": serialize(self._head), "fused_kernels": self._given_kernels}
+
+    @classmethod
+    def from_config(cls, config):
+        restore = keras.saving.deserialize_keras_object
+        head = restore(config["head"]) if config["head"] is not None else None
+        return cls(restore(config["model"]), head, config["fused_kernels"])
 
     def identity(self):
         try:
@@ -279,11 +307,12 @@ class CallableTeacher(StoredKnowledge):
         self._function_heads = self.heads  # what the function gives; `heads` is what comes of it
         self.heads = {output: head.as_logits() for output, head in self.heads.items()}
 
-    def answer(self, x):
+    def answer(self, x, labels=None):
         """{name: float32 array (batch, ...)} for a batch; outputs of probabilities as logits.
 
         Args:
             x: structure of arrays, the batch first.
+            labels: not read.
 
         Raises:
             ValueError: an answer that is no array of numbers with one row an example.
@@ -354,6 +383,10 @@ def get(teacher, head=None, fused_kernels=None):
         "tfkd.teachers, a function from a batch of inputs to arrays, or None where the data brings "
         f"the teacher's outputs; got {type(teacher).__name__} {teacher!r}."
     )
+
+
+def _constant(tensors):
+    return {name: tf.stop_gradient(tensor) for name, tensor in tensors.items()}
 
 
 def _untrained(config):

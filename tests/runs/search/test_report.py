@@ -6,9 +6,10 @@ import io
 import keras
 import pytest
 from matplotlib.image import imread
+from rich.console import Console
 
 from tfkd.runs import SearchSettings
-from tfkd.runs.search import report
+from tfkd.runs.search import record, report
 from tfkd.runs.search.picture import plot_search
 
 METRIC = "val_accuracy"
@@ -150,6 +151,18 @@ def test_latencies_are_measured_once_for_each_architecture():
     keras.backend.clear_session()
 
 
+@pytest.mark.parametrize(("width", "values"), [(80, True), (40, False)])
+def test_a_narrow_terminal_gets_the_trials_without_what_moved(width, values, monkeypatch):
+    own = Console(width=width, file=io.StringIO())
+    monkeypatch.setattr(report.terminal, "console", lambda: own)
+    moved = {"student_loss_weight": 0.3, "softness": 0.8, "hint_weight": 0.1}
+    rows = [{**row(name, 0.9, 0.8), "values": moved} for name in ("0000", "0001")]
+    report._print(rows, SearchSettings(hints="auto"))
+    lines = own.file.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines) and "…" not in own.file.getvalue()
+    assert any("softness" in line for line in lines) == values and "0.8500 ± 0.0100" in lines[-1]
+
+
 def test_the_picture_has_a_panel_for_race_finalists_each_value_and_the_front(settings, tmp_path):
     rows = [row("0", 0.9, 0.8), row("1", 0.8, width=0.125), row("2", status="FAILED", width=0.5)]
     rows[1]["values"]["temperature"] = 1.5
@@ -160,7 +173,7 @@ def test_the_picture_has_a_panel_for_race_finalists_each_value_and_the_front(set
 
 @pytest.mark.parametrize("damage", ["", '{"format": 2}', "[]", '{"format": 1}', "\x00"])
 def test_a_record_that_is_damaged_foreign_or_older_is_named(damage, tmp_path):
-    (tmp_path / report.FILE).write_text(damage)
+    (tmp_path / record.FILE).write_text(damage)
     said = []
-    assert report.read(tmp_path, said.append) is None
-    assert len(said) == 1 and str(tmp_path / report.FILE) in said[0]
+    assert record.read(tmp_path, said.append) is None
+    assert len(said) == 1 and str(tmp_path / record.FILE) in said[0]

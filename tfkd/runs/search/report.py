@@ -4,83 +4,26 @@ import csv
 import io
 import json
 import statistics
-from typing import Annotated, Any, Literal
 
-from pydantic import Field
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 import tfkd
-from tfkd import evaluation
+from tfkd import evaluation, terminal
 from tfkd.files import write_json, write_text
 from tfkd.runs import models
 from tfkd.runs.directory import FRONT
-from tfkd.runs.record import Part, validated
-from tfkd.runs.search.picture import SIZES, names_of, plot_search
+from tfkd.runs.search.picture import SIZES, plot_search
+from tfkd.runs.search.record import FILE, Found, TrialRecord
 from tfkd.settings.search import SIGNS
 from tfkd.tuning import pareto
+from tfkd.tuning.picture import names_of
 from tfkd.tuning.race import COMPLETED, standard_error
 
 # A difference of means counts beyond so many of its standard errors: by chance alone, of three
 # seeds, it is so in one search of twenty.
 ERRORS = 3
-FILE = "search.json"
-
-Name = Annotated[str, Field(pattern=r"^[0-9]+$")]
-
-
-class TrialRecord(Part):
-    """A trial, see `tfkd.tuning.race.joined`; without its histories."""
-
-    trial: Name
-    status: str
-    score: float | None
-    values: dict[str, bool | int | float | str]
-    mean: dict[str, float]
-    error: dict[str, float | None]
-    epochs: int
-    seeds: list[dict[str, Any]]
-    parameters: int | None
-    seconds: float
-    message: str | None
-    latency_ms: float | None = None
-
-
-class Found(Part):
-    """The content of `search.json`: what the trials came to.
-
-    Attributes:
-        trials: list of `TrialRecord`, the defaults first.
-        trials_asked_for: how many there were to be.
-        best: of the trials that went on to the end, the one with the best mean.
-        kept: the trial whose settings the final students are trained with.
-        differences: objective of `best` minus that of the defaults, for each further seed.
-        said: which trial is kept and why, in words.
-        pareto: names of the trials on the front, the smallest first.
-    """
-
-    format: Literal[2] = 2
-    tfkd: str
-    trials: Annotated[list[TrialRecord], Field(min_length=1)]
-    trials_asked_for: Annotated[int, Field(ge=1)]
-    best: Name
-    kept: Name
-    differences: list[float]
-    said: str
-    pareto: list[Name]
-    seconds_of_trials: float
-
-
-def read(directory, say):
-    """The `Found` of a search; None where there is none, or none that can be used."""
-    if not (directory / FILE).exists():
-        return None
-    try:
-        return Found(**validated(Found, directory / FILE))
-    except ValueError as error:
-        say(str(error))
-        return None
+WIDEST = 1000  # columns of a table
 
 
 def decide(rows, objective, resolution=0.0, cost=lambda row: 0):
@@ -183,13 +126,14 @@ def _taken(first, kept):
     return "the defaults are kept." if kept is first else f"trial {kept['trial']} is taken."
 
 
-def table(rows, settings, bold=None):
+def table(rows, settings, bold=None, values=True):
     """The trials as a `rich` table: settings, epochs, seeds, mean ± standard error."""
-    names = names_of(rows)
+    names = names_of(rows) if values else []
     sizes = ["parameters"] if settings.student_choices else []
     sizes += ["latency_ms"] if settings.pareto == "latency" else []
     result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in ("trial", *names, "epochs", "seeds", settings.objective, *sizes, ""):
+    states = [""] * any(row["status"] != COMPLETED for row in rows)
+    for heading in ("trial", *names, "epochs", "seeds", settings.objective, *sizes, *states):
         justify = "left" if heading in ("trial", "") else "right"
         unbroken = heading == settings.objective
         result.add_column(heading.replace("_", " "), justify=justify, no_wrap=unbroken)
@@ -197,7 +141,7 @@ def table(rows, settings, bold=None):
         cells = [row["trial"], *(_short(row["values"].get(name)) for name in names)]
         cells += [str(row["epochs"]), str(len(row["seeds"])), _figure(row, settings)]
         cells += [_short(row.get(size)) for size in sizes]
-        cells.append(row["status"].lower() if row["status"] != COMPLETED else "")
+        cells += ["" if row["status"] == COMPLETED else row["status"].lower()] * len(states)
         result.add_row(*cells, style="bold" if row["trial"] == bold else None)
     return result
 
@@ -251,7 +195,8 @@ def front_of(rows, settings, info):
         return []
     if settings.pareto == "latency":
         students = _students(rows, settings, info)
-        times = evaluation.latencies(students, info.image_shape)
+        with terminal.step("Timing the students on one image"):
+            times = evaluation.latencies(students, info.image_shape)
         for row in rows:
             row["latency_ms"] = times[_key(row, settings)]["latency_ms"]
     full, sign = max(row["epochs"] for row in rows), SIGNS[settings.objective]
@@ -296,6 +241,7 @@ def write(directory, setup, rows):
         trials_asked_for=settings.trials,
         pareto=[row["trial"] for row in front],
         seconds_of_trials=round(sum(row["seconds"] for row in rows), 3),
+        race={row["trial"]: _race(row, settings.objective) for row in rows},
         **decision,
     )
     write_json(directory / FILE, found.model_dump())
@@ -304,13 +250,22 @@ def write(directory, setup, rows):
 
 def show(found, settings):
     """Prints the trials, the Pareto front, and which trial is kept."""
-    console, rows = Console(), [row.model_dump() for row in found.trials]
-    console.print(table(rows, settings, found.kept))
+    rows = [row.model_dump() for row in found.trials]
+    _print(rows, settings, found.kept)
     if found.pareto:
         front = [row for name in found.pareto for row in rows if row["trial"] == name]
-        console.print(f"Best {settings.objective} for its {settings.pareto}, smallest first:")
-        console.print(table(front, settings))
-    console.print(found.said, highlight=False, soft_wrap=True, markup=False)
+        terminal.say(f"Best {settings.objective} for its {settings.pareto}, smallest first:")
+        _print(front, settings)
+    terminal.say(found.said)
+
+
+def _print(rows, settings, bold=None):
+    """The trials as a table; where it is too wide for the terminal, without what moved."""
+    console, whole = terminal.console(), table(rows, settings, bold)
+    unbounded = console.options.update(width=WIDEST)
+    if console.measure(whole, options=unbounded).minimum > console.width:
+        whole = table(rows, settings, bold, values=False)
+    console.print(whole)
 
 
 def _key(row, settings):
@@ -336,6 +291,12 @@ def _short(value):
     if isinstance(value, float):
         return f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _race(row, objective):
+    """The objective of a trial's first seed, epoch by epoch."""
+    first = next(iter(row["seeds"]), {"history": {}})
+    return first["history"].get(objective, [])
 
 
 def _without_history(row):

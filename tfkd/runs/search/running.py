@@ -4,11 +4,13 @@ import math
 
 import grpc
 
+from tfkd import terminal
 from tfkd.files import full_disk_named, write_text
 from tfkd.runs import engine
 from tfkd.runs import report as run_report
 from tfkd.runs.directory import EXPORT, EXPORT_RECORD, SETTINGS, TRIALS
 from tfkd.runs.rows import search_table, searched_rows
+from tfkd.runs.search import record as search_record
 from tfkd.runs.search import report, trials, workers
 from tfkd.runs.search.progress import Progress
 from tfkd.runs.tasks import Prepared, with_folders
@@ -20,7 +22,7 @@ def run(settings, directory, overwrite=False):
     """See `tfkd.runs.search.search`; the settings and the directory were looked at already.
 
     Returns:
-        (`Record`, `tfkd.runs.search.report.Found`); None in a worker.
+        (`Record`, `tfkd.runs.search.record.Found`); None in a worker.
     """
     name, table = workers.tuner_id(), search_table(with_folders(settings))
     with full_disk_named(directory / TRIALS):
@@ -33,7 +35,7 @@ def run(settings, directory, overwrite=False):
 
 def _search(trainings, directory, chief):
     settings = trainings.settings
-    found = report.read(directory, trainings.say)
+    found = search_record.read(directory, trainings.say)
     if found is not None and found.trials_asked_for >= settings.trials:
         _add_rows(trainings, found)
         record = trainings.finished_before()
@@ -47,7 +49,7 @@ def _search(trainings, directory, chief):
     trainings.begin()
     write_text(directory / SETTINGS, settings.to_toml())  # perhaps of more trials than before
     trainings.train_teachers()
-    trainings.console.rule("trials")
+    trainings.say(f"Trials: {settings.trials}, {settings.objective} decides", style="bold")
     setup = trials.prepare(settings, trainings)
     rows = train_trials(setup, directory, chief)
     found = report.write(directory, setup, rows)
@@ -82,7 +84,7 @@ def train_trials(setup, directory, chief=False):
         list of all trials' rows, see `tfkd.tuning.race.joined`.
     """
     settings = setup.settings
-    with Progress(directory, settings) as progress:
+    with Progress(directory, settings).shown() as progress:
         tuner = trials.tuner(setup, directory, progress)
         spent = sum(row["seconds"] for row in trials_of(directory / TRIALS))
         spent /= settings.workers or 1
@@ -90,7 +92,7 @@ def train_trials(setup, directory, chief=False):
         oracle.verbose = 0
         oracle.limit(settings.trials, (settings.time_budget or math.inf) - spent)
         for note in oracle.notes:
-            progress.say(note)
+            terminal.say(note)
         told = len(oracle.notes)
         if chief:
             workers.serve(oracle, progress)
@@ -99,7 +101,7 @@ def train_trials(setup, directory, chief=False):
         elif not oracle.over:
             trials.run(tuner, setup)
         for note in oracle.notes[told:]:
-            progress.say(note)
+            terminal.say(note)
     return [row for row in progress.rows if row["trial"] in oracle.trials]
 
 
