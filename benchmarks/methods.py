@@ -19,6 +19,7 @@ back. Finished trainings are found again in `results/methods.json`.
 """
 
 import argparse
+import gc
 import os
 import statistics
 import time
@@ -259,7 +260,9 @@ def race(setting_name, given, found):
             train(times, seed, max(1, round(setting.epochs * base / own)), SECONDS)
         print(f"{setting_name}: {name}, x{times:g}, {time.time() - started:.0f} s", flush=True)
         record.write("methods", found)
+        del trainee, train
         keras.backend.clear_session()
+        gc.collect()
 
 
 def _once(trainee, setting, name, found):

@@ -229,7 +229,7 @@ class Learning(LiveTeacher):
         serialize = keras.saving.serialize_keras_object
         names = ("label_weight", "feedback_weight", "anchor_weight", "temperature")
         return {
-            "model": super().serialized(),
+            "model": self._model(),
             "optimizer": serialize(self.optimizer),
             "loss": serialize(self.loss),
             "head": serialize(self._head),

@@ -174,6 +174,7 @@ class LiveTeacher(Source):
     """
 
     _WEIGHTS, _ASSETS = "teacher.weights.h5", "teacher_assets_"
+    of_model = False  # whether a Distiller was given the model itself
 
     def __init__(
         self,
@@ -224,13 +225,15 @@ class LiveTeacher(Source):
         return [self.model]
 
     def serialized(self):
+        return self._model() if self.of_model else keras.saving.serialize_keras_object(self)
+
+    def _model(self):
         # How it was trained is left out: no part of its optimizer is saved.
         return _untrained(keras.saving.serialize_keras_object(self.model))
 
     def get_config(self):
-        serialize = keras.saving.serialize_keras_object
-        model = _untrained(serialize(self.model))
-        return {"model": model, "head": serialize(self._head), "fused_kernels": self._given_kernels}
+        head = keras.saving.serialize_keras_object(self._head)
+        return {"model": self._model(), "head": head, "fused_kernels": self._given_kernels}
 
     @classmethod
     def from_config(cls, config):
@@ -240,7 +243,7 @@ class LiveTeacher(Source):
 
     def identity(self):
         try:
-            return self.serialized()
+            return self._model()
         except NotImplementedError:  # a subclassed model without get_config
             return type(self.model).__name__
 
@@ -368,14 +371,21 @@ def get(teacher, head=None, fused_kernels=None):
         head, fused_kernels: for a model or function, see `LiveTeacher`.
 
     Raises:
-        ValueError: nothing that can be a teacher.
+        ValueError: nothing that can be a teacher, or a source with another `head` beside it.
     """
     if isinstance(teacher, Source):
+        if head is not None:
+            raise ValueError(
+                f"teacher_head is {head!r}, but the teacher is a {type(teacher).__name__}, which "
+                "says itself what its outputs mean. Give head= there, or to its members."
+            )
         return teacher
     if teacher is None:
         return StoredKnowledge(head)
     if isinstance(teacher, keras.Layer):
-        return LiveTeacher(teacher, head, fused_kernels)
+        made = LiveTeacher(teacher, head, fused_kernels)
+        made.of_model = True
+        return made
     if callable(teacher):
         return CallableTeacher(teacher, head=head)
     raise ValueError(
