@@ -29,7 +29,7 @@ HOMES = {
     "Head": "tfkd.heads",
     "KerasDistillation": "tfkd.losses.foreign",
     "Learning": "tfkd.teachers.learning",
-    "LiveTeacher": "tfkd.teachers.source",
+    "LiveTeacher": "tfkd.teachers.live",
     "LogitsDistillation": "tfkd.losses.logits",
     "MutualDistillation": "tfkd.losses.own",
     "NeuronSelectivityTransfer": "tfkd.losses.selectivity",

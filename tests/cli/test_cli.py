@@ -214,7 +214,7 @@ def test_exports_and_predictions(monkeypatch):
     assert values == ("RUN", ExportSettings(format="tflite", keep=3), None)
     assert named == {"check": False, "row": "alone", "data": ["./moved"], "data_dir": None}
     values, named = called(monkeypatch, "predict", "predict", "RUN", "a.png", "b", "--top", "3")
-    assert values == ("RUN", ["a.png", "b"], None, 3, None)
+    assert values == ("RUN", ["a.png", "b"], None, 3, None, False)
 
 
 def test_what_moves_reaches_the_search(monkeypatch):

@@ -56,7 +56,7 @@ def test_the_page_compares_the_last_generation_with_the_one_that_taught_it(gener
         right = record["figures"][row][0]["accuracy"] * sum(kept["images"])
         assert sum(kept[role]["right"]) == pytest.approx(right)
     page = Page((out / "report.html").read_text("utf-8")).check()
-    assert "tfkd chain --config run.toml --out again" in page.text
+    assert "tfkd chain --config run.toml --trust --out again" in page.text
     assert len(page.table("generation 1: rows are classes")) == 11
 
 
