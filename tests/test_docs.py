@@ -68,7 +68,15 @@ def test_the_code_of_a_page_runs(page, here):
 def test_a_command_of_a_page_is_understood(where, command, monkeypatch):
     """Up to where it would start: flags, values and what settings say of them."""
     begun = []
-    for name in ("distill", "compare", "run_recipe", "evaluate_run", "predict", "export_run"):
+    for name in (
+        "distill",
+        "compare",
+        "chain",
+        "run_recipe",
+        "evaluate_run",
+        "predict",
+        "export_run",
+    ):
         monkeypatch.setattr(runs, name, lambda *given, **named: begun.append(given))
     monkeypatch.setattr(runs, "serve_runs", lambda *given, **named: begun.append(given))
     monkeypatch.setattr(training, "run_search", lambda *given, **named: begun.append(given))

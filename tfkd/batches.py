@@ -10,6 +10,14 @@ from tfkd.losses.own import classes_of
 INDEX = "index"  # the name in stored knowledge under which stand the examples' numbers
 
 
+def weights_name(name):
+    """The name in knowledge of the members' weights, (batch, members), of several teachers' output.
+
+    Where it stands there, the output is one of several teachers, stacked: (batch, members, ...).
+    """
+    return f"{name} weights"
+
+
 class Batch(NamedTuple):
     """Members of one batch, None for what there is not."""
 

@@ -93,7 +93,8 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
         own = taught = batch.x
         if self.separate_inputs:
             taught, own = batches.own_inputs(batch.x)
-        read = self.matching.read_of_teacher | {m.teacher_name for m in self.teacher_metrics}
+        also = {metric.teacher_name for metric in self.teacher_metrics}
+        read = self.matching.read_of_teacher | self.matching.with_weights(also)
         knowledge = self.source.answer_to(taught, batch, read, training)
         unknown = self.matching.unknown_logits(self.source.heads)
         checks = [

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfkd import adapters, validation
-from tfkd.batches import INDEX
+from tfkd.batches import INDEX, weights_name
 from tfkd.heads import Head
 from tfkd.taps import OUTPUT
 
@@ -80,7 +80,16 @@ class Matching:
     def read_of_teacher(self):
         """The set of names that the losses read of the teacher, once connected."""
         read = [taught for _, loss, taught, _ in self._pairs if loss.taught_by == "teacher"]
-        return {name for names in read for name in _several(names)}
+        return self.with_weights({name for names in read for name in _several(names)})
+
+    def with_weights(self, names):
+        """Names of the teacher's tensors, with those of the weights of several teachers' outputs.
+
+        Args:
+            names: set of names.
+        """
+        weights = {weights_name(name) for name in names}
+        return names | weights & set(self.knowledge_shapes or ())
 
     def unknown_logits(self, heads):
         """Names that are read of the teacher as logits, where nobody knows what they hold.
@@ -113,9 +122,14 @@ class Matching:
             taught = resolved_name(taught, teaching, loss.taught_by, loss)
             learnt = resolved_name(learnt, student_shapes, "student", loss)
             wanted, given = _read(teaching, taught), _read(student_shapes, learnt)
+            several = _are_several(loss, taught, teaching)
+            if several:  # each of them is compared by itself
+                wanted = (wanted[0], *wanted[2:])
             if loss.adapts is not True:
                 loss.check_shapes(wanted, given)
             loss.build_once(wanted, given)
+            if several and loss.parts():
+                raise ValueError(_needs_one_teacher(loss, "owns layers"))
             for name, part in loss.parts().items():
                 self.parts.hold(f"loss_{index}_{name}", part)
             if loss.adapts is True:
@@ -152,7 +166,9 @@ class Matching:
         values = [0.0] * len(self.losses)
         for key, (position, loss, taught, learnt) in enumerate(self._pairs):
             own = loss.taught_by == "student"
-            validation.knowledge(knowledge if not own else tensors, _several(taught), loss)
+            several = _are_several(loss, taught, self.knowledge_shapes)
+            read = (taught, weights_name(taught)) if several else _several(taught)
+            validation.knowledge(knowledge if not own else tensors, read, loss)
             teacher = _read(tensors if own else knowledge, taught)
             if own:
                 teacher = tf.nest.map_structure(tf.stop_gradient, teacher)
@@ -168,10 +184,36 @@ class Matching:
                 "progress": progress,
             }
             weight = of_output(sample_weight, learnt, tensors)
-            values[position] += loss(
-                teacher, student, weight, **{name: needs[name] for name in loss.needs}
-            )
+            answers = [(teacher, weight)]
+            if several:
+                answers = _each(teacher, knowledge[weights_name(taught)], weight)
+            for answer, weight in answers:
+                values[position] += loss(
+                    answer, student, weight, **{name: needs[name] for name in loss.needs}
+                )
         return values
+
+
+def answer_of_all(knowledge, name):
+    """What the teacher says; of several teachers what the mean of their probabilities says.
+
+    Args:
+        knowledge: {name: tensor} of the teacher.
+        name: of an output or layer.
+
+    Returns:
+        The tensor; of several teachers' outputs log-probabilities (log-odds of a single number) of
+        their mean by the members' weights, shape (batch, ..., classes).
+    """
+    tensor = knowledge[name]
+    if weights_name(name) not in knowledge:
+        return tensor
+    weights = _beside(knowledge[weights_name(name)], tensor)
+    if tensor.shape[-1] == 1:
+        positive = tf.reduce_sum(weights * tf.sigmoid(tensor), axis=1)
+        negative = tf.reduce_sum(weights * tf.sigmoid(-tensor), axis=1)
+        return tf.math.log(positive) - tf.math.log(negative)
+    return tf.math.log(tf.reduce_sum(weights * tf.nn.softmax(tensor), axis=1))
 
 
 def resolved_name(name, shapes, role, reader):
@@ -199,6 +241,43 @@ def resolved_name(name, shapes, role, reader):
         f"{reader.name} reads {name!r} of the {role}, which gives {names}. Name one of them as "
         f"{role}_layer_name, or give loss= as a list or dict with one entry for each output."
     )
+
+
+def _are_several(loss, names, shapes):
+    """Whether a loss reads an output of several teachers; ValueError where it cannot."""
+    if loss.taught_by != "teacher" or not any(weights_name(n) in shapes for n in _several(names)):
+        return False
+    if isinstance(names, tuple):
+        raise ValueError(_needs_one_teacher(loss, "reads several tensors at once"))
+    return True
+
+
+def _needs_one_teacher(loss, why):
+    return (
+        f"{loss.name} reads an output of several teachers, but {why}, which it does for one "
+        'teacher: name the member, as in teacher_layer_name="0/output", and give each member a '
+        "loss object of its own."
+    )
+
+
+def _each(answers, weights, sample_weight):
+    """[(answer, weights of the examples)] of several teachers.
+
+    Args:
+        answers: shape (batch, members, ...).
+        weights: shape (batch, members).
+        sample_weight: None, or shape (batch, ...).
+    """
+    shares = tf.unstack(tf.cast(weights, tf.float32), axis=1)
+    if sample_weight is not None:
+        given = tf.cast(sample_weight, tf.float32)
+        shares = [given * _beside(share, given) for share in shares]
+    return list(zip(tf.unstack(answers, axis=1), shares, strict=True))
+
+
+def _beside(weights, tensor):
+    """Weights with as many axes as a tensor, whose first ones are theirs."""
+    return weights[(..., *[tf.newaxis] * (len(tensor.shape) - len(weights.shape)))]
 
 
 def _several(names):

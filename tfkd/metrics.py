@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from tfkd.matching import of_output, resolved_name
+from tfkd.matching import answer_of_all, of_output, resolved_name
 
 
 class TeacherMetric(keras.metrics.Mean):
@@ -42,7 +42,8 @@ class TeacherMetric(keras.metrics.Mean):
         taught = resolved_name(self.teacher_layer_name, knowledge, "teacher", self)
         own = resolved_name(self.student_layer_name, tensors, "student", self)
         weight = of_output(sample_weight, own, tensors)
-        self.update_state(self.compare(knowledge[taught], tensors[own]), weight)
+        teacher = answer_of_all(knowledge, taught)
+        self.update_state(self.compare(teacher, tensors[own]), weight)
 
     def get_config(self):
         return {

@@ -241,6 +241,22 @@ def class_labels(y, classes):
     return _assert(tf.logical_or(tf.equal(tf.size(y), 0), within), found)
 
 
+def one_label(rows, reader):
+    """Labels given as rows of shares, which must sum to 1 where each example has one label.
+
+    Args:
+        rows: float tensor, shape (batch, classes).
+        reader: what reads them, for the message.
+    """
+    sums = tf.reduce_sum(rows, axis=-1)
+    message = (
+        f"{reader} reads one label for each example, but there are rows of labels that do not sum "
+        "to 1: several labels of one example, or none. Leave it out, or give one label for each."
+    )
+    with tf.control_dependencies([_assert(tf.reduce_all(tf.abs(sums - 1.0) < 1e-3), message)]):
+        return tf.identity(rows)
+
+
 def example_numbers(index, examples, reader):
     """An operation that fails where an example's number is none of those that a loss remembers."""
     within = tf.reduce_all((index >= 0) & (index < examples))

@@ -11,6 +11,7 @@ from tfkd import __version__, cli, files, recipes, runs
 from tfkd.cli import training
 from tfkd.cli.flags import flags_of
 from tfkd.settings import (
+    ChainSettings,
     CompareSettings,
     DistillSettings,
     ExportSettings,
@@ -101,7 +102,7 @@ def test_python_dash_m_is_the_same_command():
 @pytest.mark.parametrize(
     "kind",
     [
-        *(DistillSettings, CompareSettings, SearchSettings, ExportSettings),
+        *(DistillSettings, CompareSettings, ChainSettings, SearchSettings, ExportSettings),
         *(recipes.get(name).settings for name in recipes.names()),
     ],
 )
@@ -170,6 +171,17 @@ def test_lists_of_a_comparison(monkeypatch):
         recipe=("xu2022 temperature=3",),
     )
     assert out == "saved_models/compare"
+
+
+def test_one_teacher_or_several(monkeypatch):
+    flags = ["--teacher", "resnet", "--generations", "2"]
+    (settings, out), _ = called(monkeypatch, "chain", "chain", *flags)
+    assert settings == ChainSettings(teacher="resnet", generations=2)
+    assert (settings.teacher, out) == ("resnet", "saved_models/digits-modified_alexnet-chain")
+    flags = ["--teacher", "vit width=0.5", "--teacher-weights", "2,1", *flags[:2]]
+    (settings, _), _ = called(monkeypatch, "distill", "distill", *flags)
+    assert settings.teacher == ("vit width=0.5", "resnet")
+    assert settings.weights_of_teachers() == [2.0, 1.0]
 
 
 def test_switches_and_tables_of_a_recipe_reach_its_settings(monkeypatch):

@@ -15,6 +15,7 @@ from tfkd.losses.contrast import batch_contrast, memory_contrast, moved
 from tfkd.losses.features import unit
 from tfkd.losses.maps import nearest_resize
 from tfkd.losses.review import hierarchical_error
+from tfkd.teachers import weighing
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -126,6 +127,17 @@ def in_the_batch(hyper, inputs):
     return tf.reduce_mean(batch_contrast(*sides, 1.0 / tf.exp(inputs["tau"])))
 
 
+def by_confidence(hyper, inputs):
+    """Teachers' maps, weighed by how right the outputs beside them are."""
+    targets = tf.one_hot(inputs["labels"], inputs["outputs"].shape[-1])
+    weights = weighing.confidence(tf.transpose(inputs["outputs"], (1, 0, 2)), targets)
+    truth = tensors(inputs["extra"]["weights"])
+    np.testing.assert_allclose(weights, tf.transpose(truth), rtol=1e-5, atol=1e-7)
+    loss, each = losses.FeatureDistillation("mse"), tf.unstack(weights, axis=1)
+    maps = zip(inputs["teacher"], inputs["student"], each, strict=True)
+    return sum(loss(*one) for one in maps) / hyper["teachers"]  # as the reference does once more
+
+
 def _stand_in(layer, name, tensor):
     """A tensor in the place of a layer's weight, so that a gradient reaches it."""
     setattr(layer, name, tensor)
@@ -165,6 +177,7 @@ RUNS |= {
     "reviewkd_abf": fusion,
     "crd": remembered,
     "dcd_infonce": in_the_batch,
+    "ca_mkd": by_confidence,
 }
 BY_CASE = {
     "ttm": lambda case: logits(

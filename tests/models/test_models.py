@@ -117,8 +117,8 @@ def test_names_are_the_families_and_all_of_keras_applications():
         for name in dir(keras.applications)
         if inspect.isfunction(getattr(keras.applications, name))
     ]
-    streamlined = ["streamlined_teacher", "streamlined_student"]
-    assert models.names() == [*FAMILIES, *streamlined, *sorted(functions)]
+    others = ["streamlined_teacher", "streamlined_student", "vit"]
+    assert models.names() == [*FAMILIES, *others, *sorted(functions)]
 
 
 def test_names_and_their_check_do_not_import_tensorflow():

@@ -233,6 +233,35 @@ def test_ye2024_deploys_the_trunk_alone(batch):
     np.testing.assert_array_equal(trunk(batch[0], training=False), output)
 
 
+def mean_over_views(model, images):
+    """Log of the mean of a model's probabilities over all turns and mirror images, in float64."""
+    views = [
+        np.rot90(side, turns, (1, 2)) for side in (images, images[:, ::-1]) for turns in range(4)
+    ]
+    each = [np.exp(log_softmax(tensors(model, view)["output"])) for view in views]
+    return np.log(np.mean(each, axis=0))
+
+
+def test_song2024_is_labels_and_the_mean_over_the_views_of_each_teacher(batch, teacher):
+    images, labels = batch
+    other = network("resnet", seed=2)
+    together, student = models.ensemble({"cnn": teacher, "vit": other}), network()
+    system = built("song2024", together, student, teacher_weights="3,1")
+    own = tensors(system.student, images)["output"]
+    cnn, vit = (
+        np.mean(divergence(mean_over_views(model, images), own, 4.0)) for model in (teacher, other)
+    )
+    expected = 0.3 * cross_entropy(labels, own) + 0.7 * (0.75 * cnn + 0.25 * vit)
+    np.testing.assert_allclose(total(system, system.source, batch), expected, rtol=1e-4)
+    assert system.source.storable and system.source_name
+    # Of one teacher and one view nothing is left but plain distillation.
+    plain = built("song2024", teacher, student, teacher="resnet", target_views="one")
+    taught = tensors(teacher, images)["output"]
+    expected = 0.3 * cross_entropy(labels, own) + 0.7 * np.mean(divergence(taught, own, 4.0))
+    assert plain.source is None
+    np.testing.assert_allclose(total(plain, teacher, batch), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", recipes.names())
 def test_ablations_differ_from_the_recipe_and_start_from_the_same_student(name, teacher):
     recipe = recipes.get(name)
@@ -265,6 +294,7 @@ def test_avazov2024_reports_both_heads():
         ("umirzakova2024", {"sweep_weights": (0.5, 2)}, "above 0 and at most 1.0"),
         ("umirzakova2024", {"sweep_temperatures": (0,)}, "sweep_temperatures is"),
         ("avazov2024", {"hints": ("stage1",)}, "pairs of layers"),
+        ("song2024", {"teacher": "vit", "teacher_weights": "confidence"}, "there is one teacher"),
         ("ye2024", {"branches": 0}, "branches is 0"),
         ("ye2024", {"student": "alexnt"}, "Did you mean 'alexnet'"),
     ],

@@ -30,7 +30,7 @@ from tfkd.runs import (
 )
 from tfkd.runs.exports import bases, run_of
 from tfkd.runs.record import Outcome, Training
-from tfkd.runs.tasks import sha256_of
+from tfkd.runs.teachers import sha256_of
 from tfkd.settings.export import QUANTIZATIONS
 
 

@@ -16,11 +16,12 @@ OTHER = {"stage2_out": [2, 2, 8]}
 EXAMPLES = 100
 
 
-def task(needs, epochs=6, augment="shift", key=0, views=None):
+def task(needs, epochs=6, augment="shift", key=0, views=None, sources=None):
     return SimpleNamespace(
         key=key,
         wanted_views=1 if augment == "none" else views or epochs,
         needs=dict(enumerate(needs)),
+        sources=sources or {},
         settings=SimpleNamespace(epochs=epochs, augment=augment),
         augmented=augment != "none",
         sizes={"train": EXAMPLES},
@@ -41,6 +42,10 @@ def test_rows_share_the_smallest_number_of_stores():
     assert [own.tensors for own in plans] == [HINTS, OTHER]
     assert [knowledge.store_for(own, plans) for own in (OUTPUT, HINTS, OTHER)] == [0, 0, 1]
     assert knowledge.plan(task([]), ROOM) == []
+    # What one source says is no store of another's.
+    plans = knowledge.plan(task([OUTPUT, HINTS, OUTPUT], sources={2: "all views"}), ROOM)
+    assert [(own.source, own.tensors) for own in plans] == [("", HINTS), ("all views", OUTPUT)]
+    assert knowledge.store_for(OUTPUT, plans, "all views") == 1
 
 
 def test_as_many_views_as_fit_in_full_precision_where_all_do():

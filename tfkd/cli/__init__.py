@@ -13,6 +13,7 @@ from tfkd.files import DiskFullError
 from tfkd.settings import SettingsError
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
+RESUMABLE = ("distill", "compare", "chain", "recipes")  # commands that know --resume
 
 app = App(
     name="tfkd",
@@ -28,6 +29,7 @@ app = App(
 for _command in (
     training.distill,
     training.compare,
+    training.chain,
     training.search,
     training.recipes_app,
     methods.losses,
@@ -47,12 +49,12 @@ def main(arguments=None):
     except SettingsError as error:
         _fail(error, USAGE)
     except DiskFullError as error:
-        again = _again(arguments, resumable=arguments[0] in ("distill", "recipes", "compare"))
+        again = _again(arguments, resumable=arguments[0] in RESUMABLE)
         _fail(f"{error} {again}", FAILED)
     except (ValueError, OSError, ExportCheckError, MissingExtraError) as error:
         _fail(error, FAILED)
     except KeyboardInterrupt:
-        resumable = arguments[:1] in (["distill"], ["compare"], ["recipes"])
+        resumable = arguments[:1] != [] and arguments[0] in RESUMABLE
         kept = "What was trained is kept. " if resumable or arguments[:1] == ["search"] else ""
         _fail(f"\nInterrupted. {kept}{_again(arguments, resumable)}", INTERRUPTED)
 

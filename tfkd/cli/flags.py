@@ -34,6 +34,8 @@ def given_of(flags, kind):
         field = kind.model_fields[name]
         if _is_table(field):
             values[name] = parse_options(values[name], _name(field))
+        elif _one_or_several(field.annotation) and len(values[name]) == 1:
+            (values[name],) = values[name]
     return values
 
 
@@ -45,7 +47,7 @@ def _flag(field):
     if _is_table(field):
         kind, extra = list[str], {"negative": ""}
     else:
-        kind, extra = _plain(field.annotation), {}
+        kind, extra = _one_or_several(field.annotation) or _plain(field.annotation), {}
         if bool not in (kind, *typing.get_args(kind)):
             extra = {"negative": ""}
     return Annotated[kind, *own, Parameter(help=help, **extra)]
@@ -53,6 +55,12 @@ def _flag(field):
 
 def _is_table(field):
     return typing.get_origin(field.annotation) is dict
+
+
+def _one_or_several(kind):
+    """The type of several of what a field also takes one of, or None."""
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else ()
+    return next((own for own in kinds if typing.get_origin(own) is tuple), None)
 
 
 def _name(field):

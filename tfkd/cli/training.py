@@ -1,4 +1,4 @@
-"""The commands that train: distill, compare, search, recipes."""
+"""The commands that train: distill, compare, chain, search, recipes."""
 
 import os
 from typing import Annotated
@@ -11,7 +11,7 @@ from rich.table import Table
 from tfkd import recipes, runs
 from tfkd.cli.flags import flags_of, given_of
 from tfkd.runs.search import search as run_search
-from tfkd.settings import CompareSettings, DistillSettings, SearchSettings
+from tfkd.settings import ChainSettings, CompareSettings, DistillSettings, SearchSettings
 
 Config = Annotated[
     str | None, Parameter(help="Settings from a TOML file (a run.toml, say); flags win over it.")
@@ -90,6 +90,31 @@ def compare(
     """
     settings, out = _settings_and_out(CompareSettings, flags, config, out, resume, trust)
     runs.compare(settings, out, overwrite=overwrite, resume=resume)
+
+
+def chain(
+    *,
+    flags: flags_of(ChainSettings) = None,
+    config: Config = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    trust: Trust = False,
+):
+    """Train a student through assistants, or generation after generation.
+
+    Each link of the chain teaches the next one, with the losses of `tfkd distill`; the table holds
+    every link, the student alone and, of assistants, the student taught by the teacher itself.
+
+    For example:
+
+        tfkd chain --data digits --teacher resnet --assistant "resnet depth=8 width=0.5"
+            --student modified_alexnet --student-option width=0.125
+
+        tfkd chain --data digits --teacher resnet --student resnet --generations 3
+    """
+    settings, out = _settings_and_out(ChainSettings, flags, config, out, resume, trust)
+    runs.chain(settings, out, overwrite=overwrite, resume=resume)
 
 
 def search(

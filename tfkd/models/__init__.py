@@ -24,6 +24,7 @@ from tfkd import _lazy
 
 if TYPE_CHECKING:
     from tfkd.models.branches import with_branches
+    from tfkd.models.ensembles import averaged_over_views, ensemble, ensemble_members
     from tfkd.models.exits import exit_names, single_exit, trunk, vote, with_exits
     from tfkd.models.linear_heads import (
         features_layer,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from tfkd.models.stage_heads import with_stage_heads
 
 _HOMES = {
+    "averaged_over_views": "tfkd.models.ensembles",
+    "ensemble": "tfkd.models.ensembles",
+    "ensemble_members": "tfkd.models.ensembles",
     "exit_names": "tfkd.models.exits",
     "features_layer": "tfkd.models.linear_heads",
     "pooled_layer": "tfkd.models.linear_heads",
@@ -48,8 +52,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "averaged_over_views",
     "build",
     "check_name",
+    "ensemble",
+    "ensemble_members",
     "exit_names",
     "features_layer",
     "names",
@@ -73,6 +80,7 @@ _FAMILIES = {
     "resnet": "tfkd.models.resnet",
     "streamlined_teacher": "tfkd.models.streamlined",
     "streamlined_student": "tfkd.models.streamlined",
+    "vit": "tfkd.models.vit",
 }
 
 # Written out because asking keras.applications costs seconds; a test compares this with the
@@ -119,9 +127,10 @@ def build(name, input_shape, num_classes, **options):
         name: one of `names()`.
         input_shape: (height, width, channels), at least 8 x 8 pixels, without the batch dimension.
         num_classes: number of logits; 1 is a binary one-logit head.
-        **options: all models take `batch_norm_momentum`; alexnet and modified_alexnet `width`,
-            `head`, `dropout`; resnet `depth`, `width`; streamlined_teacher `width`,
-            streamlined_student `width`, `dropout`; keras.applications `weights` and the
+        **options: all models but vit take `batch_norm_momentum`; alexnet and modified_alexnet
+            `width`, `head`, `dropout`; resnet `depth`, `width`; streamlined_teacher `width`,
+            streamlined_student `width`, `dropout`; vit `width`, `depth`, `heads`, `patch`,
+            `dropout`; keras.applications `weights` and the
             network's own, such as `alpha`.
 
     Returns:

@@ -20,6 +20,8 @@ class System(NamedTuple):
         label_weights: coefficient of the cross-entropy on the labels; of a student with several
             outputs {output: coefficient}.
         source: what stands for the teacher (a `tfkd.teachers` source); None for the run's teacher.
+        source_name: what to call a source that may be stored; rows of one teacher whose sources
+            have one name share what it says. Without a name it answers live.
     """
 
     student: Any
@@ -27,6 +29,7 @@ class System(NamedTuple):
     weights: list
     label_weights: float | dict
     source: Any = None
+    source_name: str = ""
 
     def distiller(self, teacher):
         """The `tfkd.Distiller` of this sum; compile it with `self.loss` and `self.loss_weights`."""

@@ -10,9 +10,10 @@ from tfkd._extras import needs_extra
 from tfkd.export.errors import ExportCheckError
 from tfkd.runs import exports
 from tfkd.runs.directory import EXPORT, EXPORT_RECORD, RECORD, RunDirectory
-from tfkd.runs.rows import compare_table, distill_table, recipe_table
+from tfkd.runs.rows import chain_table, compare_table, distill_table, recipe_table
 from tfkd.runs.tensorflow_output import import_tensorflow
 from tfkd.settings import (
+    ChainSettings,
     CompareSettings,
     DistillSettings,
     ExportSettings,
@@ -22,6 +23,7 @@ from tfkd.settings import (
 )
 
 __all__ = [
+    "ChainSettings",
     "CompareSettings",
     "DistillSettings",
     "ExportSettings",
@@ -29,6 +31,7 @@ __all__ = [
     "SearchSettings",
     "Settings",
     "SettingsError",
+    "chain",
     "compare",
     "distill",
     "evaluate_run",
@@ -115,6 +118,32 @@ def compare(settings, out, overwrite=False, resume=False):
         As `distill`; SettingsError where two rows would have one name.
     """
     return _run(compare_table(settings.resolved()), out, overwrite, resume)[0].content()
+
+
+def chain(settings, out, overwrite=False, resume=False):
+    """Trains a chain of teachers for each seed: over assistants, or one generation by the last.
+
+    As `distill`. Over assistants (Mirzadeh et al. 2020, arXiv:1902.03393) the rows are the student
+    alone, distilled by the teacher, each assistant, and the student taught by the last of them.
+    Generations (Furlanello et al. 2018, "Born-Again Neural Networks", arXiv:1805.04770, where the
+    teacher is of the student's architecture) end with a row of all of them together, the mean of
+    their probabilities. A row's student teaches those of the same seed.
+
+    Args:
+        settings: `ChainSettings`.
+        out, overwrite, resume: as for `distill`.
+
+    Returns:
+        dict, the content of `run.json`.
+
+    Raises:
+        As `distill`.
+    """
+    settings = settings.resolved()
+    if settings.exports:
+        needs_extra("export", "tfkd chain --export")
+    record, directory = _run(chain_table(settings), out, overwrite, resume)
+    return exported(record, directory, settings).content()
 
 
 def _run(table, out, overwrite, resume):

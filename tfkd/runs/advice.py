@@ -266,7 +266,8 @@ def _command(own, flags, run):
         more = 2 * settings.get("trials", 12)
         return f"tfkd search --config {run}/run.toml{trust} --trials {more} --out {run}"
     config = f"--config {run}/{'best' if kind == 'search' else 'run'}.toml{trust}"
-    if flags is None and kind == "distill" and own.row.recipe is None:
+    one_teacher = isinstance(settings.get("teacher"), str)  # what a search takes
+    if flags is None and kind == "distill" and own.row.recipe is None and one_teacher:
         return f"tfkd search {config}{_same_models(settings)} --out {run}-search"
     if flags is None and kind == "recipe":
         return f"tfkd recipes run {own.record.main} {config} --out {run} --resume --ablate"
@@ -274,6 +275,7 @@ def _command(own, flags, run):
     command = {
         "recipe": f"tfkd recipes run {own.record.main}",
         "compare": "tfkd compare",
+        "chain": "tfkd chain",
     }.get(kind, "tfkd distill")
     return f"{command} {config} {flags} --out {run}-next"
 

@@ -13,14 +13,16 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
-from tfkd import fingerprints
+from tfkd import evaluation, fingerprints
+from tfkd import models as networks
 from tfkd.files import write_json, write_text, written
 from tfkd.runs import knowledge, models, report, teacher_check
 from tfkd.runs.checkpoints import Checkpoint, Progress
 from tfkd.runs.directory import SEEDS, SETTINGS, WORK
 from tfkd.runs.record import Begun, Outcome, Training
-from tfkd.runs.rows import file_name
-from tfkd.runs.tasks import Prepared, sha256_of, with_folders
+from tfkd.runs.rows import part_name
+from tfkd.runs.tasks import Prepared, with_folders
+from tfkd.runs.teachers import sha256_of, validation_answers
 from tfkd.runs.temporary import temporary_files_in
 from tfkd.runs.training import examples, train
 
@@ -157,8 +159,9 @@ class Trainings:
             )
         room, why = knowledge.budget(self.settings, self.directory.path)
         for task in self.prepared.tasks:
-            task.plans = knowledge.plan(task, (room, why), begun.knowledge)
-            room -= sum(own.bytes for own in task.plans)
+            stores = len(self.settings.all_seeds) if task.teacher.of_each_seed else 1
+            task.plans = knowledge.plan(task, (room / stores, why), begun.knowledge)
+            room -= stores * sum(own.bytes for own in task.plans)
         plans = [own for task in self.prepared.tasks for own in task.plans]
         write_json(path, Begun(inputs=inputs, knowledge=plans).model_dump())
         if not (self.directory / SETTINGS).exists():
@@ -238,11 +241,12 @@ class Trainings:
         return Checkpoint(self.directory / WORK / f"{part.replace('/', '-')}.npz", start)
 
     def _train_teacher(self, teacher):
-        settings, figures = teacher.settings, teacher.figures
+        settings = teacher.settings
         if teacher.given is not None:
-            accuracy, cross_entropy = figures["accuracy"], figures["cross_entropy"]
-            training = Training(epoch=0, accuracy=accuracy, cross_entropy=cross_entropy, seconds=0)
-            return training, {}, teacher.given
+            return _untrained(teacher.figures), {}, teacher.given
+        if teacher.members:
+            model = teacher.together([self.model(own.part) for own in teacher.members])
+            return _untrained(_figures(model, teacher.splits)), {}, model
         keras.utils.set_random_seed(settings.seed)
         model = models.build("teacher", settings, teacher.splits.info)
         start = fingerprints.of_weights(model)
@@ -260,23 +264,33 @@ class Trainings:
         bare.set_weights(progress.best_weights)
         return _training(progress, start, start), progress.history, bare
 
-    def teacher(self, task):
-        """A task's teacher, always from its file: a resumed run sees what another one sees."""
-        part = task.teacher.part
+    def teacher(self, task, seed=None):
+        """A task's teacher, always from its file: a resumed run sees what another one sees.
+
+        Args:
+            task: the `Task`.
+            seed: of the student, where another row's student of the same seed teaches.
+        """
+        part = task.teacher.part_of(seed)
         if part not in self._teachers:
-            self._teachers[part] = task.teacher.model = self.model(part)
+            self._teachers[part] = self.model(part)
+        task.teacher.model = self._teachers[part]
         return self._teachers[part]
 
     def _train_student(self, row, seed):
         task, settings = self.prepared.task(row), row.settings
-        teacher = self.teacher(task)
-        stored = self.store(task, row)
+        if row.members:
+            model = networks.ensemble([self.model(part_name(seed, own)) for own in row.members])
+            return _untrained(_figures(model, task.splits)), {}, model
+        teacher = self.teacher(task, seed)
+        stored = self.store(task, row, seed)
         # Nothing is loaded or built from here to the first step but the student and its losses.
         keras.utils.set_random_seed(seed)
         student = models.build("student", settings, task.info)
         student_start = fingerprints.of_weights(student)
         system = row.system(teacher, student)
-        model = system.model(None if stored else system.source or teacher)
+        source = system.source or task.teacher.source(teacher)
+        model = system.model(None if stored else source)
         if stored:
             model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
         start = fingerprints.of_weights(model)
@@ -294,18 +308,21 @@ class Trainings:
         bare.set_weights(progress.best_weights)
         return _training(progress, student_start, start), progress.history, bare
 
-    def store(self, task, row):
+    def store(self, task, row, seed=None):
         """The `TeacherCache` that a row learns from; None where it has none."""
-        tensors = task.needs.get(row.name)
+        tensors, source = task.needs.get(row.name), task.sources.get(row.name)
         if not tensors or not task.plans[0].stored:
             return None
-        number = knowledge.store_for(tensors, task.plans)
-        key = (task.key, number)
+        number = knowledge.store_for(tensors, task.plans, source)
+        key = (task.key, number, task.teacher.part_of(seed))
         if key not in self._stores:
-            own = task.plans[number]
-            asks = next(r for r in task.rows if task.needs.get(r.name) == own.tensors)
-            student = models.build("student", asks.settings, task.info)
-            asking = asks.system(self.teacher(task), student).distiller(self.teacher(task))
+            own, teacher = task.plans[number], self.teacher(task, seed)
+            asked = (own.tensors, own.source)
+            asks = next(
+                r for r in task.rows if (task.needs.get(r.name), task.sources.get(r.name)) == asked
+            )
+            system = asks.system(teacher, models.build("student", asks.settings, task.info))
+            asking = system.distiller(system.source or task.teacher.source(teacher))
             kept = self.settings.cache
             folder = Path(kept) if kept else self.directory / WORK / "knowledge"
             self.say(f"The teacher is asked about {own.views} views of each image.")
@@ -320,9 +337,15 @@ class Trainings:
         return "labels"
 
 
-def part_name(seed, row):
-    """The name of one training of a student."""
-    return f"{seed}/{file_name(row)}"
+def _figures(model, splits):
+    """A model's figures on the validation split."""
+    return evaluation.quality(*validation_answers(model, splits))
+
+
+def _untrained(figures):
+    """The `Training` of what was not trained here."""
+    kept = {name: figures[name] for name in ("accuracy", "cross_entropy")}
+    return Training(epoch=0, seconds=0, **kept)
 
 
 def _training(progress: Progress, student_start, start):
@@ -345,7 +368,7 @@ def _training(progress: Progress, student_start, start):
 
 def _sentence(own):
     """Where knowledge comes from, for people."""
-    what = ", ".join(own.tensors)
+    what = ", ".join(own.tensors) + f"; {own.source}" * bool(own.source)
     if own.stored:
         size = knowledge.readable(own.bytes)
         return f"Teacher's answers ({what}): stored, {own.views} views, {size} ({own.why})."

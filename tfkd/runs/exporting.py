@@ -35,6 +35,7 @@ from tfkd.files import full_disk_named, locked, write_json
 from tfkd.heads import Head
 from tfkd.runs.directory import EXPORT, EXPORT_PICTURE, EXPORT_RECORD, SAVED_MODEL, WORK
 from tfkd.runs.finished import load_run_data, student_of
+from tfkd.runs.measuring import teacher_path
 from tfkd.runs.models import Logits, load_model
 from tfkd.runs.temporary import temporary_files_in
 from tfkd.runs.tensorflow_output import silenced
@@ -87,7 +88,7 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
     calibration = None
     if options.calibrate:
         student, calibration = _calibrated(student, splits)
-    teacher = load_model(directory / record.teachers[own.teacher].file)
+    teacher = load_model(teacher_path(directory, record, own))
     teacher = _of_shape(teacher, splits.info.image_shape)
     aside = temporary_files_in(out)
     with aside, full_disk_named(out / WORK / "export"), _emptied(out), locked(out):
@@ -151,7 +152,7 @@ def evaluate_exported(path, directory, record, splits):
     test = batches(splits.test, EVALUATION_BATCH)
     images = next(iter(test))[0][:64]
     student, student_file = student_of(directory, record)
-    files = {"teacher": directory / record.teachers[0].file, "student": student_file}
+    files = {"teacher": teacher_path(directory, record, record.row()), "student": student_file}
     models = {"teacher": load_model(files["teacher"]), "student": student}
     predicted = {
         name: evaluation.predict(Logits(model, images), test) for name, model in models.items()

@@ -26,7 +26,7 @@ BYTES = {"float16": 2, "float32": 4}
 
 def tensors_of(distiller, image_shape):
     """{name: shape without the batch} of what a distiller's losses read of its teacher."""
-    answers = distiller.knowledge(np.zeros((1, *image_shape), "uint8"))
+    answers = distiller.knowledge(np.zeros((1, *image_shape), "uint8"), np.zeros(1, "int32"))
     return {name: list(tensor.shape[1:]) for name, tensor in sorted(answers.items())}
 
 
@@ -53,13 +53,14 @@ def plan(task, room, before=()):
         list of `Knowledge`, one for each store; one that is not stored where the teacher answers
         live; empty where no row asks the teacher.
     """
-    needs = sorted(task.needs.values(), key=len, reverse=True)
-    largest = []
-    for tensors in needs:
-        if not any(tensors.items() <= other.items() for other in largest):
-            largest.append(tensors)
-    if not largest:
+    needs = [(task.sources.get(row, ""), tensors) for row, tensors in task.needs.items()]
+    stores = []
+    for source, tensors in sorted(needs, key=lambda one: len(one[1]), reverse=True):
+        if not any(source == s and tensors.items() <= own.items() for s, own in stores):
+            stores.append((source, tensors))
+    if not stores:
         return []
+    largest = [tensors for _, tensors in stores]
     wanted = task.wanted_views
     for dtype, most in (("float32", min(room[0], FULL_PRECISION)), ("float16", room[0])):
         sizes = [_view_bytes(tensors, dtype, task.sizes["train"]) for tensors in largest]
@@ -80,8 +81,8 @@ def plan(task, room, before=()):
     if not views:
         return [Knowledge(**shared, tensors=largest[0], views=wanted, bytes=0)]
     return [
-        Knowledge(**shared, tensors=tensors, views=views, bytes=views * size)
-        for tensors, size in zip(largest, sizes, strict=True)
+        Knowledge(**shared, source=source, tensors=tensors, views=views, bytes=views * size)
+        for (source, tensors), size in zip(stores, sizes, strict=True)
     ]
 
 
@@ -90,10 +91,13 @@ def _view_bytes(tensors, dtype, examples):
     return examples * (BYTES[dtype] * sum(map(math.prod, tensors.values())) + FINGERPRINT)
 
 
-def store_for(tensors, plans):
-    """Position of the first store that holds some tensors."""
-    fits = (i for i, own in enumerate(plans) if tensors.items() <= own.tensors.items())
-    return next(fits)
+def store_for(tensors, plans, source=""):
+    """Position of the first store that holds some tensors of a source."""
+    return next(
+        position
+        for position, own in enumerate(plans)
+        if own.source == source and tensors.items() <= own.tensors.items()
+    )
 
 
 def build(own, folder, asking, task, settings):
@@ -107,6 +111,7 @@ def build(own, folder, asking, task, settings):
         settings: of the run.
     """
     identity = [own.model_dump(include={"tensors", "views", "dtype"}), settings.seed]
+    identity += [own.source] * bool(own.source)
     identity += [settings.augment, task.fingerprint, task.teacher_fingerprint, task.sizes["train"]]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     path = folder / digest

@@ -30,17 +30,20 @@ def measure(directory, record, splits):
         "<row>: <model>"; "gain" is the accuracy over that of its baseline of the same seed. Latency
         is taken of the kept seed's models, in turns, of a run of few rows.
     """
-    figures, first, timed = {}, {}, {}
+    figures, first, timed, said = {}, {}, {}, {}
     for number, own in enumerate(splits):
         # One pass over both splits: a second one would compile every model anew.
         images = data.batches(own.validation.concatenate(own.test), EVALUATION_BATCH)
         sample = next(iter(images))[0][:64]
         cut = own.info.sizes["validation"]
         answers = {}
+        teaching = {row.teacher for row in record.rows if row.data == number} - {None}
+        teaching |= {part for own in teaching for part in record.teachers[own].members}
         for position, teacher in enumerate(record.teachers):
-            if any(row.data == number and row.teacher == position for row in record.rows):
+            if position in teaching:
                 name = TEACHER if len(record.teachers) == 1 else f"{TEACHER} {teacher.name}"
                 name = name if name not in figures else f"{name} ({own.info.name})"
+                name = name if name not in figures else f"{name} {position + 1}"
                 model = load_model(directory / teacher.file)
                 answers[position], labels = evaluation.predict(Logits(model, sample), images)
                 training = record.trainings[teacher.file.removesuffix(".keras")]
@@ -51,9 +54,11 @@ def measure(directory, record, splits):
             for seed in record.seeds:
                 path = directory.model_path(part_of(seed, row))
                 training = record.trainings[part_of(seed, row)]
+                taught = answers.get(row.teacher, said.get((row.taught_by, seed)))
                 for name, model in deployed(row.recipe, load_model(path)).items():
                     logits, labels = evaluation.predict(Logits(model, sample), images)
-                    scored = (logits, labels, cut, answers[row.teacher])
+                    said.setdefault((row.name, seed), logits)
+                    scored = (logits, labels, cut, taught)
                     line = ": ".join(filter(None, (row.name, name)))
                     measured = _figures(model, scored, training, path)
                     first.setdefault((row.name, seed), measured["accuracy"])
@@ -117,3 +122,10 @@ def mean_and_std(values):
 def part_of(seed, row):
     """The name of the training of a row's student, given its `RowRecord`."""
     return f"{seed}/{row.file}"
+
+
+def teacher_path(directory, record, row):
+    """Where the model that taught a row's kept student lies, given its `RowRecord`."""
+    if row.taught_by is None:
+        return directory / record.teachers[row.teacher].file
+    return directory.model_path(part_of(record.kept_seed, record.row(row.taught_by)))

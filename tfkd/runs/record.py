@@ -45,11 +45,16 @@ class Data(Part):
 
 
 class Teacher(Part):
-    """A teacher, by name and by the fingerprint of its file; None where the run trained it."""
+    """A teacher, by name and by the fingerprint of its file; None where the run trained it.
+
+    Attributes:
+        members: positions in `Record.teachers` of those that it is put together of.
+    """
 
     name: str
     file: FileName
     fingerprint: str | None = None
+    members: list[int] = []
 
 
 class RowRecord(Part):
@@ -63,6 +68,8 @@ class RowRecord(Part):
         data, teacher: positions in `Record.data` and `Record.teachers`.
         settings: what differs from `Record.settings`.
         knowledge: how it was taught: "labels", "stored" or "live".
+        taught_by: name of the row whose student taught it; then `teacher` is None.
+        members: names of the rows that it is put together of.
     """
 
     name: str
@@ -73,6 +80,8 @@ class RowRecord(Part):
     teacher: int | None = None
     settings: dict[str, Any] = {}
     knowledge: Literal["labels", "stored", "live"] = "labels"
+    taught_by: str | None = None
+    members: list[str] = []
 
 
 class Knowledge(Part):
@@ -80,6 +89,7 @@ class Knowledge(Part):
 
     Attributes:
         task: position of the data set, fraction and teacher among the run's.
+        source: name of what stands for the teacher; "" for the teacher itself.
         tensors: {name: shape without the batch} of what is read of the teacher.
         stored: whether the teacher was asked once; else it answers live, in every epoch.
         views: versions of each image that students see.
@@ -93,6 +103,7 @@ class Knowledge(Part):
     bytes: int
     dtype: str
     why: str
+    source: str = ""
 
 
 class Begun(Part):
@@ -137,7 +148,7 @@ class Record(Part):
     """The content of run.json."""
 
     format: Literal[2] = FORMAT
-    kind: Literal["distill", "recipe", "compare", "search"]
+    kind: Literal["distill", "recipe", "compare", "search", "chain"]
     tfkd: str
     finished: str
     command: str

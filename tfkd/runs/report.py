@@ -47,7 +47,12 @@ def write(directory, trainings):
     kept = best_seed({seed: outcomes[part_of(seed, main_row)] for seed in settings.all_seeds})
     infos = [own.info for own in prepared.data]
     teachers = [
-        Teacher(name=own.name, file=f"{own.part}.keras", fingerprint=own.fingerprint)
+        Teacher(
+            name=own.name,
+            file=f"{own.part}.keras",
+            fingerprint=own.fingerprint,
+            members=[prepared.teachers.index(member) for member in own.members],
+        )
         for own in prepared.teachers
     ]
     record = {
@@ -205,7 +210,9 @@ def _row_record(row, trainings):
         baseline=row.baseline,
         recipe=row.recipe,
         data=task.data,
-        teacher=task.teacher_key,
+        teacher=None if row.taught_by else task.teacher_key,
+        taught_by=row.taught_by,
+        members=list(row.members),
         settings=without_paths({k: v for k, v in own.items() if base.get(k) != v}),
         knowledge=trainings.knowledge_of(row),
     )

@@ -12,6 +12,7 @@ from tfkd.settings.compare import FULL
 from tfkd.settings.distill import NONE, plain
 
 ALONE, DISTILLED = "alone", "distilled"
+THROUGH, TOGETHER = "through assistants", "generations together"
 SEARCHED, DEFAULTS = "searched", "defaults"
 
 
@@ -26,6 +27,10 @@ class Row(NamedTuple):
         recipe: name of the recipe whose network it is, or None.
         baseline: name of the row that its gain is counted from, or None.
         fraction: of the training data.
+        taught_by: name of the row before it whose student teaches, of the same seed; None for the
+            settings' teacher.
+        members: names of rows before it whose students, of the same seed, are this row together:
+            nothing is trained.
     """
 
     name: str
@@ -34,6 +39,8 @@ class Row(NamedTuple):
     recipe: str | None = None
     baseline: str | None = None
     fraction: float = FULL
+    taught_by: str | None = None
+    members: tuple = ()
 
     def system(self, teacher, student):
         """What is trained of a new student."""
@@ -50,7 +57,7 @@ class Table(NamedTuple):
     """What a command trains.
 
     Attributes:
-        kind: "distill", "recipe", "compare" or "search".
+        kind: "distill", "recipe", "compare", "chain" or "search".
         settings: of the command.
         rows: list of `Row`, of different names.
         main: name of the row whose student the run is about; None where validation chooses it.
@@ -198,6 +205,27 @@ def compare_table(settings):
     return Table("compare", settings, rows, None, command=_command("compare", settings))
 
 
+def chain_table(settings):
+    """The rows of `tfkd chain`: the student alone, and at the end of generations or assistants."""
+    alone, last = Row(ALONE, settings), None
+    rows = [alone]
+    if settings.generations is None:
+        rows.append(Row(DISTILLED, settings, distilled, baseline=ALONE))
+        for text in settings.assistant:
+            own = settings.of_assistant(text)
+            rows.append(Row(f"assistant {text}", own, distilled, taught_by=last))
+            last = rows[-1].name
+        rows.append(Row(THROUGH, settings, distilled, baseline=ALONE, taught_by=last))
+        return Table("chain", settings, rows, THROUGH, command=_command("chain", settings))
+    for number in range(1, settings.generations + 1):
+        name = f"generation {number}"
+        rows.append(Row(name, settings, distilled, baseline=ALONE, taught_by=last))
+        last = name
+    generations = tuple(row.name for row in rows[1:])
+    rows.append(Row(TOGETHER, settings, baseline=ALONE, members=generations))
+    return Table("chain", settings, rows, last, command=_command("chain", settings))
+
+
 def check_names(rows):
     """Raises SettingsError where two rows would have one name, in tables or among files."""
     seen = {}
@@ -214,6 +242,11 @@ def file_name(name):
     """A row's name, fit for a file."""
     words = "".join(char if char.isalnum() or char == "." else " " for char in name)
     return "-".join(words.split())
+
+
+def part_name(seed, row):
+    """The name of one training of a student."""
+    return f"{seed}/{file_name(row)}"
 
 
 def _command(command, settings):
@@ -244,9 +277,13 @@ def _negative(field, name):
     return own[0] if own else f"--no-{name.replace('_', '-')}"
 
 
+def short_words(text):
+    """A text "NAME OPTION=VALUE", a path by its last part."""
+    name, *options = text.split(" ")
+    return " ".join([name.rsplit("/", 1)[-1], *options])
+
+
 def _short(value):
     """A value as words of a command, a path by its last part."""
-    text = str(value)
-    if "/" in text.split(" ")[0]:
-        text = " ".join([text.split(" ")[0].rsplit("/", 1)[1], *text.split(" ")[1:]])
+    text = short_words(str(value))
     return f'"{text}"' if " " in text else text

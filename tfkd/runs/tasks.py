@@ -1,66 +1,22 @@
 """What rows share: data sets, teachers, and tasks (a fraction of a data set with its teacher);
 everything that can be checked before training."""
 
-import hashlib
 import json
 import os
 
 import numpy as np
 
-from tfkd import data, evaluation, fingerprints
+from tfkd import data
 from tfkd.data.loading import is_tfds_name
 from tfkd.runs import models, teacher_check
-from tfkd.runs.directory import label_names_beside
 from tfkd.runs.knowledge import tensors_of
-from tfkd.runs.rows import check_names
-from tfkd.runs.training import EVALUATION_BATCH, balanced_weights
-from tfkd.settings.base import is_path
+from tfkd.runs.rows import check_names, short_words
+from tfkd.runs.teachers import SeveralTeachers, StudentAsTeacher, Teacher
+from tfkd.runs.training import balanced_weights
 
 # The cut into train and validation is the same for every seed: a teacher from another run must not
 # have been trained on what is validation here.
 DATA_SEED = 0
-
-
-class Teacher:
-    """The teacher of one data set.
-
-    Attributes:
-        settings: `TrainingSettings` that name it.
-        part: name of its training, and of its file.
-        splits: `tfkd.data.Splits` that it is trained or judged on.
-        given: the model, where it is trained already; else None.
-        figures: a given teacher's on the validation split.
-        findings: what is seen of validation split and teacher before training, list of str.
-        fingerprint: of a given teacher's file, or of its weights; None of one that is trained.
-    """
-
-    def __init__(self, settings, part, splits):
-        self.settings, self.part, self.splits = settings, part, splits
-        self.given = self.figures = self.fingerprint = None
-        self.name = os.path.basename(settings.teacher)
-        if settings.teacher_is_given:
-            self.given = models.build("teacher", settings, splits.info)
-            self.fingerprint = self._fingerprint()
-            self._judge()
-        else:
-            self.findings = teacher_check.settled(teacher_check.look(splits.info))
-        # Of one that is still to be trained names and shapes are checked.
-        self.model = self.given or models.build("teacher", settings, splits.info)
-
-    def _fingerprint(self):
-        if is_path(self.settings.teacher):
-            return file_fingerprint(self.settings.teacher)
-        return fingerprints.of_weights(self.given)
-
-    def _judge(self):
-        info, batches = self.splits.info, data.batches(self.splits.validation, EVALUATION_BATCH)
-        images, _ = next(iter(batches))
-        answers, labels = evaluation.predict(models.Logits(self.given, images[:64]), batches)
-        text = self.settings.teacher
-        names = label_names_beside(text) if is_path(text) else None
-        found = teacher_check.look(info, labels, answers, self.name, names)
-        self.findings = teacher_check.settled(found, self.settings.any_teacher)
-        self.figures = evaluation.quality(answers, labels)
 
 
 class Task:
@@ -70,7 +26,8 @@ class Task:
         key: its position among the run's tasks.
         train, validation: unbatched datasets.
         rows: list of `Row`, as far as they were checked.
-        needs: {row: {tensor: shape}} of rows that ask the run's teacher.
+        needs: {row: {tensor: shape}} of rows that learn from answers that may be stored.
+        sources: {row: name of what it asks}, "" for the task's teacher.
         plans: list of `Knowledge`, once it is planned.
     """
 
@@ -79,7 +36,7 @@ class Task:
         self.splits, self.teacher, self.settings = splits, teacher, settings
         self.train, self.validation, self.info = splits.train, splits.validation, splits.info
         self.sizes, self.fingerprint = splits.info.sizes, splits.info.fingerprint
-        self.rows, self.needs, self.plans = [], {}, []
+        self.rows, self.needs, self.sources, self.plans = [], {}, {}, []
         self.class_weights = None
         if settings.class_weight == "balanced":
             self.class_weights = balanced_weights(_labels(self.train), self.info.num_classes)
@@ -101,17 +58,20 @@ class Task:
 
     @property
     def teacher_fingerprint(self):
-        return fingerprints.of_weights(self.teacher.model)
+        return self.teacher.identity()
 
     def check(self, row):
         """Builds a row's model once, and notes what it reads of the teacher."""
+        if row.members:
+            return
         student = models.build("student", row.settings, self.info)
         system = row.system(self.teacher.model, student)
         self.rows.append(row)
         if system.losses:
-            distiller = system.distiller(system.source or self.teacher.model)
-            if system.asks_teacher and system.source is None:
+            distiller = system.distiller(system.source or self.teacher.source(self.teacher.model))
+            if system.asks_teacher and (system.source is None or system.source_name):
                 self.needs[row.name] = tensors_of(distiller, self.info.image_shape)
+                self.sources[row.name] = system.source_name
 
 
 class Prepared:
@@ -142,19 +102,44 @@ class Prepared:
     def _task(self, row):
         settings = row.settings
         data_key = (settings.data, settings.data_dir, settings.image_size, settings.limit)
-        options = json.dumps(settings.teacher_options, sort_keys=True, default=str)
-        teacher_key = (*data_key, settings.teacher, options)
         number = self._once(self.data, data_key, lambda: _checked_data(settings))
         splits = self.data[number]
-        part = f"teacher{len(self.teachers) + 1}" if self.teachers else "teacher"
-        teacher = self._once(self.teachers, teacher_key, lambda: Teacher(settings, part, splits))
-        key = (number, teacher, row.fraction)
+        if row.taught_by is None:
+            name = self._teacher(settings, data_key, splits)
+            teacher = self.teachers[name]
+        else:
+            name = row.taught_by
+            teacher = StudentAsTeacher(self._row(name), splits.info)
+        key = (number, name, row.fraction)
 
         def made():
             part = splits if row.fraction == 1 else load_data(settings, row.fraction, splits)
-            return Task(len(self.tasks), *key, part, self.teachers[teacher], settings)
+            return Task(len(self.tasks), *key, part, teacher, settings)
 
         return self.tasks[self._once(self.tasks, key, made)]
+
+    def _row(self, name):
+        return next(row for row in self.table.rows if row.name == name)
+
+    def _teacher(self, settings, data_key, splits):
+        """The position of the teacher, or of the teachers together, that settings name."""
+
+        def made(kind, *arguments):
+            part = f"teacher{len(self.teachers) + 1}" if self.teachers else "teacher"
+            return lambda: kind(arguments[0], part, *arguments[1:])
+
+        found = []
+        texts = settings.teacher if settings.several_teachers else (settings.teacher,)
+        for text, own in zip(texts, settings.each_teacher(), strict=True):
+            options = json.dumps(own.teacher_options, sort_keys=True, default=str)
+            key = (*data_key, own.teacher, options)
+            name = short_words(text) if settings.several_teachers else None
+            found.append(self._once(self.teachers, key, made(Teacher, own, splits, name)))
+        if len(found) == 1:
+            return found[0]
+        key = (*data_key, *found, settings.teacher_weights)
+        members = [self.teachers[position] for position in found]
+        return self._once(self.teachers, key, made(SeveralTeachers, settings, members))
 
     def _once(self, made, key, make):
         """Position of what a key stands for in a list, where it is put if it is new."""
@@ -173,7 +158,11 @@ class Prepared:
     def inputs(self):
         """Fingerprints of what the run depends on besides its settings."""
         found = {f"data {own.info.name}": own.info.fingerprint for own in self.data}
-        given = {f"teacher {own.name}": own.fingerprint for own in self.teachers}
+        names = [own.name for own in self.teachers]
+        given = {
+            f"teacher {own.name}{f' ({own.part})' * (names.count(own.name) > 1)}": own.fingerprint
+            for own in self.teachers
+        }
         return found | {name: own for name, own in given.items() if own is not None}
 
 
@@ -206,16 +195,6 @@ def with_folders(settings):
     if isinstance(names, str):
         return settings.replace(data=absolute(names, settings.data_dir))
     return settings.replace(data=tuple(absolute(name, settings.data_dir) for name in names))
-
-
-def file_fingerprint(path):
-    """ "sha256:..." of a file's bytes."""
-    return f"sha256:{sha256_of(path)}"
-
-
-def sha256_of(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _labels(dataset):

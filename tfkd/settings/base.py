@@ -8,6 +8,7 @@ the flags from the same fields.
 import difflib
 import os
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -165,10 +166,13 @@ class Settings(BaseModel):
     @classmethod
     def made_absolute(cls, values, folder):
         """A dict of settings, its paths absolute from a folder."""
-        texts = {name: values.get(name) for name in cls.paths}
-        found = {
-            name: absolute(text, folder) for name, text in texts.items() if isinstance(text, str)
-        }
+        found = {}
+        for name in cls.paths:
+            text = values.get(name)
+            if isinstance(text, str):
+                found[name] = absolute(text, folder)
+            elif isinstance(text, list | tuple):  # each with options behind it
+                found[name] = [absolute_words(own, folder) for own in text]
         return {**values, **found}
 
 
@@ -257,6 +261,27 @@ def parse_options(texts, flag):
             raise SettingsError(f'{flag} expects NAME=VALUE, such as width=0.25; got "{text}".')
         options[name] = parsed(value)
     return options
+
+
+def words(role, text):
+    """(name, options) of a text "NAME OPTION=VALUE ...".
+
+    Raises:
+        SettingsError: no name, or words that are no options.
+    """
+    try:
+        name, *options = shlex.split(text)
+    except ValueError:
+        raise SettingsError(
+            f'{role} is "{text}"; expected a name and NAME=VALUE options.'
+        ) from None
+    return name, parse_options(options, f'{role} "{text}"')
+
+
+def absolute_words(text, folder="."):
+    """A text of `words` whose name, where it is a path, is absolute from a folder."""
+    first, *rest = shlex.split(text) or [""]
+    return shlex.join([absolute(first, folder), *rest])
 
 
 def parsed(text):

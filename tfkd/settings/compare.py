@@ -9,8 +9,10 @@ from tfkd.settings.base import (
     SettingsError,
     Texts,
     absolute,
+    absolute_words,
     near,
     parse_options,
+    words,
 )
 from tfkd.settings.distill import LOSSES, DistillSettings
 from tfkd.settings.training import BudgetSettings
@@ -103,7 +105,7 @@ class CompareSettings(BudgetSettings):
         for name in LISTS:
             texts = values.get(name, ())
             texts = [texts] if isinstance(texts, str) else list(texts)
-            made = absolute if name == "data" else _absolute_first_word
+            made = absolute if name == "data" else absolute_words
             if texts:
                 values[name] = [made(text, folder) for text in texts]
         return values
@@ -117,23 +119,3 @@ class CompareSettings(BudgetSettings):
 
 
 LISTS = ("data", "teacher", "student")
-
-
-def words(role, text):
-    """(name, options) of a text "NAME OPTION=VALUE ...".
-
-    Raises:
-        SettingsError: no name, or words that are no options.
-    """
-    try:
-        name, *options = shlex.split(text)
-    except ValueError:
-        raise SettingsError(
-            f'{role} is "{text}"; expected a name and NAME=VALUE options.'
-        ) from None
-    return name, parse_options(options, f'{role} "{text}"')
-
-
-def _absolute_first_word(text, folder):
-    first, *rest = shlex.split(text) or [""]
-    return shlex.join([absolute(first, folder), *rest])

@@ -83,6 +83,12 @@ class DistillSettings(TrainingSettings):
                 "calibrate is of the exported student, but nothing is exported. Say what to export "
                 "(--export saved_model,int8), or calibrate later: tfkd export RUN --calibrate."
             )
+        if self.several_teachers and self.hints == AUTO:
+            raise SettingsError(
+                'hints = "auto" pairs the stages of one teacher, but there are '
+                f"{len(self.teacher)}. Name the layers, each behind its teacher: hints = "
+                '["resnet/stage1_out:stage1_out"].'
+            )
         if self.loss:
             return methods.check(self, LOSSES)
         if self.recipe is None:

@@ -2,7 +2,7 @@
 
 import math
 
-from tfkd.published import METHODS
+from tfkd.published import LABELS, LOGITS, METHODS
 from tfkd.settings.base import SettingsError, near
 
 # Settings that a named loss takes: setting → loss.
@@ -52,6 +52,12 @@ def check(settings, others):
     if settings.recipe is not None:
         raise SettingsError(
             f'loss and recipe "{settings.recipe}" both say what is distilled. Give one of them.'
+        )
+    layers = [n for n in names if METHODS[n].reads not in (LOGITS, LABELS)]
+    if layers and settings.several_teachers:
+        raise SettingsError(
+            f"loss names {' and '.join(layers)}, which read the layers of one teacher, but there "
+            f"are {len(settings.teacher)}. Give methods on the logits, see tfkd losses."
         )
     used = {name for name, loss in READ_BY.items() if loss in names}
     idle = [name for name in others if name in settings.given() and name not in used]

@@ -128,6 +128,11 @@ class SearchSettings(DistillSettings):
 
     def check(self):
         super().check()
+        if self.several_teachers:
+            raise SettingsError(
+                f"A search takes one teacher, but teacher names {len(self.teacher)}: train with "
+                "several by tfkd distill."
+            )
         if self.recipe is not None:
             raise SettingsError(
                 f'recipe is "{self.recipe}", but a search moves the weights of tfkd distill\'s own '

@@ -1,10 +1,11 @@
 """What every run decides, whatever it compares: data, models, budget and seeds."""
 
+import math
 import os
 import zipfile
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from tfkd.models import check_name
 from tfkd.settings.base import (
@@ -17,11 +18,27 @@ from tfkd.settings.base import (
     is_path,
     is_reference,
     options,
+    words,
 )
 
 # tfkd.data knows them, but imports TensorFlow; a test compares the two.
 Augmentation = Literal["none", "shift", "crop", "flip", "crop_flip"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "lion", "adafactor"]
+
+
+# How much each of several teachers counts; tfkd.teachers knows them, but imports TensorFlow.
+WEIGHINGS = ("confidence", "entropy", "correct")
+
+
+def _one_or_several(value):
+    """One text as it is, or the only one of a list; several as a tuple."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not values or not all(isinstance(text, str) and text for text in values):
+        raise SettingsError(f"teacher is {value!r}; expected the name of a model, or several.")
+    return values[0] if len(values) == 1 else values
+
+
+Teachers = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)]
 
 
 class BudgetSettings(Settings):
@@ -113,10 +130,14 @@ class TrainingSettings(BudgetSettings):
 
     data: Annotated[str, Field(min_length=1)] = "digits"
     """"digits" (built in), a TFDS name, or a folder of images."""
-    teacher: Annotated[str, Field(min_length=1)] = "resnet"
-    """Model to train as teacher; or a trained one: a .keras file, or package.module:function."""
+    teacher: Teachers = "resnet"
+    """Model to train as teacher; or a trained one: a .keras file, or package.module:function.
+    Several (repeatable) teach together, each "NAME OPTION=VALUE"."""
     teacher_options: options("--teacher-option")
     """Of the teacher's model, such as depth=32 (repeatable)."""
+    teacher_weights: str | None = None
+    """How much each of several teachers counts: confidence, entropy or correct, by the example; or
+    numbers such as 2,1; unless told all alike."""
     student: Annotated[str, Field(min_length=1)] = "modified_alexnet"
     """Model to train as student, package.module:function, or a .keras file to start from."""
     student_options: options("--student-option")
@@ -124,16 +145,74 @@ class TrainingSettings(BudgetSettings):
 
     def check(self):
         super().check()
-        for role in ("student", "teacher"):
-            check_model(role, getattr(self, role), getattr(self, f"{role}_options"))
+        check_model("student", self.student, self.student_options)
+        if self.several_teachers and self.teacher_options:
+            raise SettingsError(
+                f"teacher_options {self.teacher_options} are of one teacher, but there are "
+                f'{len(self.teacher)}: write them behind the name, "{self.teacher[0]} depth=8".'
+            )
+        for name, given in self._teachers():
+            check_model("teacher", name, given)
+        self.weights_of_teachers()
+
+    @property
+    def several_teachers(self):
+        """Whether more than one teacher teaches."""
+        return isinstance(self.teacher, tuple)
+
+    def _teachers(self):
+        """[(name, options)] of the teachers."""
+        if not self.several_teachers:
+            return [(self.teacher, self.teacher_options)]
+        return [words("teacher", text) for text in self.teacher]
+
+    def each_teacher(self):
+        """The same settings with each of several teachers alone; of one teacher themselves."""
+        if not self.several_teachers:
+            return [self]
+        return [
+            self.replace(teacher=name, teacher_options=given, teacher_weights=None)
+            for name, given in self._teachers()
+        ]
+
+    def weights_of_teachers(self):
+        """What `tfkd.teachers.Ensemble` takes as weights: None, a name, or a list of numbers.
+
+        Raises:
+            SettingsError: they are none of these, or do not fit the teachers.
+        """
+        given = self.teacher_weights
+        if given is None:
+            return None
+        if not self.several_teachers:
+            raise SettingsError(
+                f"teacher_weights are {given}, but there is one teacher. Give several (--teacher "
+                "A --teacher B), or leave teacher_weights out."
+            )
+        if given in WEIGHINGS:
+            return given
+        try:
+            numbers = [float(text) for text in given.split(",")]
+        except ValueError:
+            raise SettingsError(
+                f"teacher_weights are {given!r}; expected {', '.join(WEIGHINGS)}, or a number for "
+                "each teacher, such as 2,1."
+            ) from None
+        count = len(self.teacher)
+        if len(numbers) != count or not all(0 <= n < math.inf for n in numbers) or not any(numbers):
+            raise SettingsError(
+                f"teacher_weights are {given!r} for {count} teachers; expected {count} numbers of "
+                "at least 0, not all 0."
+            )
+        return numbers
 
     @property
     def teacher_is_given(self):
-        """Whether the teacher is trained already: of a file, or of a function."""
+        """Whether a teacher is trained already: of a file, or of a function."""
         return (is_path(self.teacher) or is_reference(self.teacher)) and not self.train_teacher
 
     def models(self, role):
-        return [getattr(self, role)]
+        return [name for name, _ in self._teachers()] if role == "teacher" else [self.student]
 
 
 def check_model(role, text, options):

@@ -1,5 +1,6 @@
 """Where knowledge comes from: teachers that are asked in every step, and stored answers."""
 
+from tfkd.teachers.ensemble import Ensemble
 from tfkd.teachers.source import CallableTeacher, LiveTeacher, Source
 
-__all__ = ["CallableTeacher", "LiveTeacher", "Source"]
+__all__ = ["CallableTeacher", "Ensemble", "LiveTeacher", "Source"]

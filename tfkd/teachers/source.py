@@ -22,8 +22,8 @@ class Source:
         given: what `Distiller.teacher` shows.
         needs: names of what `call` gets by keyword beside the inputs, of "labels".
         storable: whether the answer to an input is always the same, so that it may be stored.
-        live: whether a train step may ask it. One that is storable and not live has `answer(x)`,
-            which `tfkd.TeacherCache.build` calls with arrays.
+        live: whether a train step may ask it. One that is storable and not live has `answer(x,
+            labels)`, which `tfkd.TeacherCache.build` calls with arrays.
         output_names: which of its tensors are outputs, of which the largest logits may be stored
             alone.
         heads: {name: `tfkd.heads.Head`} of what it gives, as far as that is known.
@@ -66,7 +66,7 @@ class Source:
         It gives the tensors from before that step, so that a learning rate of 0 gives those of a
         fixed teacher. `labels` and `sample_weight` are None where there are none.
         """
-        return self.call(x, **self._needed(labels))
+        return self.call(x, **self.needed(labels))
 
     def __call__(self, x, labels=None, sample_weight=None, training=False):
         """The tensors for one batch, no gradient into them.
@@ -74,7 +74,7 @@ class Source:
         Raises:
             ValueError: it needs labels, and there are none.
         """
-        needed = self._needed(labels)
+        needed = self.needed(labels)
         tensors = self.learn(x, labels, sample_weight) if training else self.call(x, **needed)
         return {name: tf.stop_gradient(tensor) for name, tensor in tensors.items()}
 
@@ -96,7 +96,8 @@ class Source:
             return {**(stored or {}), **{n: t for n, t in tensors.items() if n in names}}
         return {} if stored is None and not names else stored
 
-    def _needed(self, labels):
+    def needed(self, labels):
+        """What `call` gets by keyword beside the inputs; ValueError where there is none."""
         unknown = set(self.needs) - {"labels"}
         if unknown:
             raise ValueError(
@@ -149,6 +150,7 @@ class StoredKnowledge(Source):
         return None
 
 
+@keras.saving.register_keras_serializable(package="tfkd")
 class LiveTeacher(Source):
     """A Keras model that is asked in every step, in inference mode, and frozen in place.
 
@@ -167,7 +169,7 @@ class LiveTeacher(Source):
         head: GivenHead = None,
         fused_kernels: bool | None = None,
     ):
-        self.model, self._names = model, ()
+        self.model, self._names, self._given_kernels = model, (), fused_kernels
         self._fused = fused.faster() if fused_kernels is None else fused_kernels
         self._head, self._taps = head, None
 
@@ -209,6 +211,17 @@ class LiveTeacher(Source):
     def serialized(self):
         # How it was trained is left out: no part of its optimizer is saved.
         return _untrained(keras.saving.serialize_keras_object(self.model))
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        model = _untrained(serialize(self.model))
+        return {"model": model, "head": serialize(self._head), "fused_kernels": self._given_kernels}
+
+    @classmethod
+    def from_config(cls, config):
+        restore = keras.saving.deserialize_keras_object
+        head = restore(config["head"]) if config["head"] is not None else None
+        return cls(restore(config["model"]), head, config["fused_kernels"])
 
     def identity(self):
         try:
@@ -279,11 +292,12 @@ class CallableTeacher(StoredKnowledge):
         self._function_heads = self.heads  # what the function gives; `heads` is what comes of it
         self.heads = {output: head.as_logits() for output, head in self.heads.items()}
 
-    def answer(self, x):
+    def answer(self, x, labels=None):
         """{name: float32 array (batch, ...)} for a batch; outputs of probabilities as logits.
 
         Args:
             x: structure of arrays, the batch first.
+            labels: not read.
 
         Raises:
             ValueError: an answer that is no array of numbers with one row an example.

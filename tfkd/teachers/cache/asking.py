@@ -46,7 +46,8 @@ class Asked:
         if not distiller.matching.connected:
             distiller.prepare(*batches.symbolic(seen, y)[:2], knowledge=answers)
         read = set(distiller.matching.read_of_teacher)
-        also = {metric.teacher_name for metric in distiller.teacher_metrics} & set(answers)
+        also = {metric.teacher_name for metric in distiller.teacher_metrics}
+        also = distiller.matching.with_weights(also) & set(answers)
         self._shapes = dict.fromkeys(sorted(read | also))
         self._check_names(answers)
         self._shapes = {name: answers[name].shape[1:] for name in self._shapes}
@@ -106,7 +107,7 @@ class Asked:
         seen = x if self._augment is None else self._augment(x, seeds)
         if self._distiller.separate_inputs:
             seen = batches.own_inputs(seen)[0]
-        return self.source(seen, y) if self.source.live else self.source.answer(seen)
+        return self.source(seen, y) if self.source.live else self.source.answer(seen, y)
 
     def _check_rank(self, seen):
         """Data that is batched already shows by an axis too many for the student."""

@@ -17,6 +17,7 @@ import rich.console
 import rich.progress
 import tensorflow as tf
 
+from tfkd import validation
 from tfkd.data.seeds import view_seed
 from tfkd.teachers.cache import asking, disk, examples, identity, manifest
 from tfkd.teachers.cache.layout import Layout
@@ -29,7 +30,8 @@ def build(directory, distiller, dataset, augment, views, batch_size, verbose, **
     asking.check(distiller)
     _check(views, **options)
     directory = Path(directory)
-    with disk.full_explained(directory), manifest.only_builder(directory):
+    explained = validation.explained()
+    with explained, disk.full_explained(directory), manifest.only_builder(directory):
         named = identity.augmentation_identity(augment, options["augment_name"])
         augment = identity.traced(augment, dataset)
         first = examples.first(dataset, identity.PROBE)
