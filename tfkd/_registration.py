@@ -16,6 +16,7 @@ HOMES = {
     "BatchRelationDistillation": "tfkd.losses.multi_level",
     "ClassAttentionTransfer": "tfkd.losses.attention",
     "ClassRelationDistillation": "tfkd.losses.multi_level",
+    "ConfidenceDistillation": "tfkd.losses.confidence",
     "ContrastiveDistillation": "tfkd.losses.contrastive",
     "CorrelationDistillation": "tfkd.losses.correlation",
     "CosineDistillation": "tfkd.losses.cosine",
@@ -39,6 +40,7 @@ HOMES = {
     "SimilarityPreserving": "tfkd.losses.similarity",
     "TeacherAgreement": "tfkd.metrics",
     "TransformedTeacherMatching": "tfkd.losses.transformed",
+    "TwoViews": "tfkd.teachers.two_views",
     "VariationalDistillation": "tfkd.losses.variational",
 }
 

@@ -37,6 +37,7 @@ def made():
         "BatchRelationDistillation": losses.BatchRelationDistillation(2.0),
         "ClassAttentionTransfer": losses.ClassAttentionTransfer(2),
         "ClassRelationDistillation": losses.ClassRelationDistillation(2.0),
+        "ConfidenceDistillation": losses.ConfidenceDistillation(2.0, ("output", "logits")),
         "ContrastiveDistillation": losses.ContrastiveDistillation(
             EXAMPLES, 4, True, 0.07, 0.5, 8, *pooled
         ),

@@ -3,6 +3,7 @@
 from tfkd.losses.annealed import AnnealedDistillation
 from tfkd.losses.attention import AttentionTransfer, ClassAttentionTransfer
 from tfkd.losses.base import DistillationLoss
+from tfkd.losses.confidence import ConfidenceDistillation
 from tfkd.losses.contrastive import ContrastiveDistillation
 from tfkd.losses.correlation import CorrelationDistillation
 from tfkd.losses.cosine import CosineDistillation
@@ -28,6 +29,7 @@ __all__ = [
     "BatchRelationDistillation",
     "ClassAttentionTransfer",
     "ClassRelationDistillation",
+    "ConfidenceDistillation",
     "ContrastiveDistillation",
     "CorrelationDistillation",
     "CosineDistillation",

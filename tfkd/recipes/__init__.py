@@ -17,7 +17,7 @@ import importlib
 
 __all__ = ["get", "names"]
 
-_NAMES = ("avazov2024", "xu2022", "umirzakova2024", "ye2024", "sur2026", "song2024")
+_NAMES = ("avazov2024", "xu2022", "umirzakova2024", "ye2024", "sur2026", "song2024", "li2024")
 
 
 def names():

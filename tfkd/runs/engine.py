@@ -252,7 +252,7 @@ class Trainings:
         start = fingerprints.of_weights(model)
         settings = settings.replace(callback=(), early_stopping=None)
         epochs = settings.teacher_epochs
-        batches = examples(teacher.splits.train, settings, settings.seed, epochs)
+        batches = examples(teacher.splits.train, settings, settings.seed, epochs, role="teacher")
         progress = train(
             *(model, model, batches, teacher.splits.validation, settings, epochs, settings.seed),
             self._checkpoint(teacher.part, start),
@@ -294,9 +294,11 @@ class Trainings:
         if stored:
             model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
         start = fingerprints.of_weights(model)
+        both = system.separate_inputs and not stored
+        batches = examples(task.train, settings, seed, task.views, stored, separate=both)
         progress = train(
-            *(model, system.student, examples(task.train, settings, seed, task.views, stored)),
-            *(task.validation, settings, settings.epochs, seed),
+            *(model, system.student, batches, task.validation),
+            *(settings, settings.epochs, seed),
             self._checkpoint(part_name(seed, row.name), start),
             weights=system.loss_weights,
             smoothing=settings.label_smoothing,

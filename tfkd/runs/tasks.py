@@ -1,4 +1,4 @@
-"""What rows share: data sets, teachers, and tasks (a fraction of a data set with its teacher);
+"""What rows share: data sets, teachers, and tasks (data and a teacher that it is learnt from);
 everything that can be checked before training."""
 
 import json
@@ -12,7 +12,7 @@ from tfkd.runs import models, teacher_check
 from tfkd.runs.knowledge import tensors_of
 from tfkd.runs.rows import check_names, short_words
 from tfkd.runs.teachers import SeveralTeachers, StudentAsTeacher, Teacher
-from tfkd.runs.training import balanced_weights
+from tfkd.runs.training import augmentation_of, balanced_weights
 
 # The cut into train and validation is the same for every seed: a teacher from another run must not
 # have been trained on what is validation here.
@@ -20,12 +20,13 @@ DATA_SEED = 0
 
 
 class Task:
-    """A data set, a fraction of it to train on, and its teacher: what its rows share.
+    """A data set, a fraction of it to train on, its augmentation and its teacher: what rows share.
 
     Attributes:
         key: its position among the run's tasks.
         train, validation: unbatched datasets.
         rows: list of `Row`, as far as they were checked.
+        augment: the augmentation, or None.
         needs: {row: {tensor: shape}} of rows that learn from answers that may be stored.
         sources: {row: name of what it asks}, "" for the task's teacher.
         plans: list of `Knowledge`, once it is planned.
@@ -36,6 +37,7 @@ class Task:
         self.splits, self.teacher, self.settings = splits, teacher, settings
         self.train, self.validation, self.info = splits.train, splits.validation, splits.info
         self.sizes, self.fingerprint = splits.info.sizes, splits.info.fingerprint
+        self.augment = augmentation_of(settings)
         self.rows, self.needs, self.sources, self.plans = [], {}, {}, []
         self.class_weights = None
         if settings.class_weight == "balanced":
@@ -43,7 +45,7 @@ class Task:
 
     @property
     def augmented(self):
-        return self.settings.augment != "none"
+        return self.augment is not None
 
     @property
     def wanted_views(self):
@@ -70,7 +72,7 @@ class Task:
         if system.losses:
             distiller = system.distiller(system.source or self.teacher.source(self.teacher.model))
             if system.asks_teacher and (system.source is None or system.source_name):
-                self.needs[row.name] = tensors_of(distiller, self.info.image_shape)
+                self.needs[row.name] = tensors_of(distiller, self.info.image_shape, self.augment)
                 self.sources[row.name] = system.source_name
 
 
@@ -111,12 +113,13 @@ class Prepared:
             name = row.taught_by
             teacher = StudentAsTeacher(self._row(name), splits.info)
         key = (number, name, row.fraction)
+        seen = json.dumps(settings.augmentation, sort_keys=True)
 
         def made():
             part = splits if row.fraction == 1 else load_data(settings, row.fraction, splits)
             return Task(len(self.tasks), *key, part, teacher, settings)
 
-        return self.tasks[self._once(self.tasks, key, made)]
+        return self.tasks[self._once(self.tasks, (*key, seen), made)]
 
     def _row(self, name):
         return next(row for row in self.table.rows if row.name == name)
@@ -132,7 +135,9 @@ class Prepared:
         texts = settings.teacher if settings.several_teachers else (settings.teacher,)
         for text, own in zip(texts, settings.each_teacher(), strict=True):
             options = json.dumps(own.teacher_options, sort_keys=True, default=str)
-            key = (*data_key, own.teacher, options)
+            # How it was trained is no matter of a teacher that is given.
+            seen = () if own.teacher_is_given else own.teacher_augmentation
+            key = (*data_key, own.teacher, options, json.dumps(seen, sort_keys=True))
             name = short_words(text) if settings.several_teachers else None
             found.append(self._once(self.teachers, key, made(Teacher, own, splits, name)))
         if len(found) == 1:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd import data, evaluation, fused
+from tfkd.batches import own_inputs
 from tfkd.data.pipeline import batches_of
 from tfkd.runs.models import Logits, referred
 
@@ -104,7 +105,14 @@ class Validation:
         return figures["accuracy"], figures["cross_entropy"]
 
 
-def examples(dataset, settings, seed, views, stored=None):
+def augmentation_of(settings, role="student"):
+    """The augmentation of what a "student", or a "teacher" in training, sees; None for none."""
+    teacher = role == "teacher"
+    name, options = settings.teacher_augmentation if teacher else settings.augmentation
+    return data.augmentation(name, **options)
+
+
+def examples(dataset, settings, seed, views, stored=None, role="student", separate=False):
     """Training batches of one seed: every row of the seed sees the same images in the same order.
 
     The order follows from (seed, epoch). Of an augmented image there are `views` versions, the same
@@ -117,18 +125,28 @@ def examples(dataset, settings, seed, views, stored=None):
         seed: of the order.
         views: versions of each image.
         stored: `tfkd.TeacherCache` of these versions, or None.
+        role: who is trained, "student" or "teacher".
+        separate: whether the inputs are to be {"teacher": ..., "student": ...}, where the
+            augmentation gives that; else they are the student's.
 
     Returns:
         `tf.data.Dataset` of (images, labels), or with sample weights and knowledge, too.
     """
+    augment = augmentation_of(settings, role)
+
+    def seen(images):
+        return own_inputs(images)[1] if isinstance(images, dict) and not separate else images
+
     if stored is not None:
-        return stored.dataset(dataset, settings.batch_size, seed=seed)
-    augment = data.augmentation(settings.augment)
+        batches = stored.dataset(dataset, settings.batch_size, seed=seed, augment=augment)
+        if isinstance(batches.element_spec[0], dict):
+            batches = batches.map(lambda images, *others: (seen(images), *others))
+        return batches
 
     def augmented(indices, epochs, images, labels):
         if augment is not None:
             view = data.view_seed(indices, epochs % views, settings.seed)
-            images = augment(images, view)
+            images = seen(augment(images, view))
         return images, labels
 
     return batches_of(dataset, settings.batch_size, augmented, shuffle=True, seed=seed)

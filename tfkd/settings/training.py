@@ -22,7 +22,7 @@ from tfkd.settings.base import (
 )
 
 # tfkd.data knows them, but imports TensorFlow; a test compares the two.
-Augmentation = Literal["none", "shift", "crop", "flip", "crop_flip"]
+Augmentation = Literal["none", "shift", "crop", "flip", "crop_flip", "jda"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "lion", "adafactor"]
 
 
@@ -98,6 +98,16 @@ class BudgetSettings(Settings):
                     f'callback is "{text}"; expected package.module:object, a Keras callback or a '
                     "function without arguments that returns one."
                 )
+
+    @property
+    def augmentation(self):
+        """(name, options) of what students see, for `tfkd.data.augmentation`."""
+        return self.augment, {}
+
+    @property
+    def teacher_augmentation(self):
+        """The same of what a teacher sees while it is trained."""
+        return self.augmentation
 
     @property
     def all_seeds(self):

@@ -2,5 +2,6 @@
 
 from tfkd.teachers.ensemble import Ensemble
 from tfkd.teachers.source import CallableTeacher, LiveTeacher, Source
+from tfkd.teachers.two_views import TwoViews
 
-__all__ = ["CallableTeacher", "Ensemble", "LiveTeacher", "Source"]
+__all__ = ["CallableTeacher", "Ensemble", "LiveTeacher", "Source", "TwoViews"]
