@@ -11,6 +11,7 @@ import wrapt
 
 # Class → module. A test compares this with what the modules register.
 HOMES = {
+    "AdversarialAlignment": "tfkd.losses.adversarial",
     "AnnealedDistillation": "tfkd.losses.annealed",
     "AttentionTransfer": "tfkd.losses.attention",
     "BatchRelationDistillation": "tfkd.losses.multi_level",
@@ -30,6 +31,7 @@ HOMES = {
     "KerasDistillation": "tfkd.losses.foreign",
     "LiveTeacher": "tfkd.teachers.source",
     "LogitsDistillation": "tfkd.losses.logits",
+    "MaximumMeanDiscrepancy": "tfkd.losses.discrepancy",
     "NeuronSelectivityTransfer": "tfkd.losses.selectivity",
     "NormalizedDistillation": "tfkd.losses.normalized",
     "ProbabilisticTransfer": "tfkd.losses.similarity",

@@ -22,8 +22,8 @@ OF_BATCH = (
         "ClassRelationDistillation",
         "ContrastiveDistillation",
     ),
-    *("CorrelationDistillation", "ProbabilisticTransfer", "RelationalDistillation"),
-    "SimilarityPreserving",
+    *("CorrelationDistillation", "MaximumMeanDiscrepancy", "ProbabilisticTransfer"),
+    *("RelationalDistillation", "SimilarityPreserving"),
 )
 
 
@@ -32,6 +32,7 @@ def made():
     stage, pooled = ("stage2_out", "stage2_out"), ("features", "features")
     deepest = losses.LogitsDistillation(2.0, "kl_divergence", None, "output", "exit")
     return {
+        "AdversarialAlignment": losses.AdversarialAlignment(4, *pooled),
         "AnnealedDistillation": losses.AnnealedDistillation(0.9, 0.9),
         "AttentionTransfer": losses.AttentionTransfer(*stage),
         "BatchRelationDistillation": losses.BatchRelationDistillation(2.0),
@@ -48,6 +49,7 @@ def made():
         "EnsembleDistillation": losses.EnsembleDistillation(["output", "exit"]),
         "FeatureDistillation": losses.FeatureDistillation("mse", *stage),
         "LogitsDistillation": losses.LogitsDistillation(2.0),
+        "MaximumMeanDiscrepancy": losses.MaximumMeanDiscrepancy(*pooled),
         "NeuronSelectivityTransfer": losses.NeuronSelectivityTransfer(*stage),
         "NormalizedDistillation": losses.NormalizedDistillation(),
         "ProbabilisticTransfer": losses.ProbabilisticTransfer(*pooled),

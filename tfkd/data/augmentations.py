@@ -99,7 +99,7 @@ def jda(images, seeds, probability=0.5, augment="crop_flip"):
     return _by_name(augment, in_sequence(images, seeds, probability), seeds)
 
 
-def two_views(images, seeds, share=0.5, probability=0.5, augment="crop_flip"):
+def two_views(images, seeds, share=0.5, probability=0.5, augment="crop_flip", separate=True):
     """What the student sees of each image, and for its teacher the plain view beside it.
 
     For a Distiller with separate inputs and `tfkd.teachers.TwoViews`. Plain are images by
@@ -111,16 +111,19 @@ def two_views(images, seeds, share=0.5, probability=0.5, augment="crop_flip"):
         share: of the images that the student sees after `jda`, from 0 to 1; the rest is plain.
         probability: of each operation of `jda`.
         augment: name of an augmentation.
+        separate: whether to give both an input of their own, or what the student sees alone.
 
     Returns:
         {"teacher": {"seen", "plain": images, "augmented": whether it is after `jda`, bool
-        (batch,)}, "student": the images seen}.
+        (batch,)}, "student": the images seen}; or these images.
     """
     augmented = happens(seeds, _AUGMENTED, share)
     joint = in_sequence(images, seeds, probability)
     seen = tf.where(augmented[:, None, None, None], joint, images)
-    others = [tf.cast(random_integers(seeds, n, 2**31), tf.int64) for n in _OTHER_SEEDS]
     seen = _by_name(augment, seen, seeds)
+    if not separate:
+        return seen
+    others = [tf.cast(random_integers(seeds, n, 2**31), tf.int64) for n in _OTHER_SEEDS]
     plain_view = _by_name(augment, images, tf.stack(others, axis=1))
     teacher = {"seen": seen, "plain": plain_view, "augmented": augmented}
     return {"teacher": teacher, "student": seen}

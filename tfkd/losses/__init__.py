@@ -1,5 +1,6 @@
 """What a student is asked to imitate: one loss a way of comparing named tensors."""
 
+from tfkd.losses.adversarial import AdversarialAlignment
 from tfkd.losses.annealed import AnnealedDistillation
 from tfkd.losses.attention import AttentionTransfer, ClassAttentionTransfer
 from tfkd.losses.base import DistillationLoss
@@ -8,6 +9,7 @@ from tfkd.losses.contrastive import ContrastiveDistillation
 from tfkd.losses.correlation import CorrelationDistillation
 from tfkd.losses.cosine import CosineDistillation
 from tfkd.losses.decoupled import DecoupledDistillation
+from tfkd.losses.discrepancy import MaximumMeanDiscrepancy
 from tfkd.losses.enhanced import EnhancedTargetDistillation
 from tfkd.losses.features import FeatureDistillation
 from tfkd.losses.foreign import get
@@ -24,6 +26,7 @@ from tfkd.losses.transformed import TransformedTeacherMatching
 from tfkd.losses.variational import VariationalDistillation
 
 __all__ = [
+    "AdversarialAlignment",
     "AnnealedDistillation",
     "AttentionTransfer",
     "BatchRelationDistillation",
@@ -39,6 +42,7 @@ __all__ = [
     "EnsembleDistillation",
     "FeatureDistillation",
     "LogitsDistillation",
+    "MaximumMeanDiscrepancy",
     "NeuronSelectivityTransfer",
     "NormalizedDistillation",
     "ProbabilisticTransfer",

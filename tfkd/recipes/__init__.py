@@ -17,7 +17,17 @@ import importlib
 
 __all__ = ["get", "names"]
 
-_NAMES = ("avazov2024", "xu2022", "umirzakova2024", "ye2024", "sur2026", "song2024", "li2024")
+_NAMES = (
+    "avazov2024",
+    "xu2022",
+    "umirzakova2024",
+    "ye2024",
+    "sur2026",
+    "song2024",
+    "li2024",
+    "hossain2024",
+    "feng2021",
+)
 
 
 def names():

@@ -79,8 +79,13 @@ class Li2024(RecipeSettings):
         return {"probability": self.operation_probability, "augment": self.augment}
 
     @property
-    def augmentation(self):
+    def separate_augmentation(self):
         return "two_views", {"share": self.augmented_share, **self._operations}
+
+    @property
+    def augmentation(self):
+        name, options = self.separate_augmentation
+        return name, {**options, "separate": False}
 
     @property
     def teacher_augmentation(self):

@@ -24,7 +24,7 @@ from tfkd.runs.rows import part_name
 from tfkd.runs.tasks import Prepared, with_folders
 from tfkd.runs.teachers import sha256_of, validation_answers
 from tfkd.runs.temporary import temporary_files_in
-from tfkd.runs.training import examples, train
+from tfkd.runs.training import BOTH, STUDENT, TEACHER, examples, train
 
 BEGUN = f"{SEEDS}/begun.json"
 
@@ -252,7 +252,7 @@ class Trainings:
         start = fingerprints.of_weights(model)
         settings = settings.replace(callback=(), early_stopping=None)
         epochs = settings.teacher_epochs
-        batches = examples(teacher.splits.train, settings, settings.seed, epochs, role="teacher")
+        batches = examples(teacher.splits.train, settings, settings.seed, epochs, role=TEACHER)
         progress = train(
             *(model, model, batches, teacher.splits.validation, settings, epochs, settings.seed),
             self._checkpoint(teacher.part, start),
@@ -294,8 +294,8 @@ class Trainings:
         if stored:
             model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
         start = fingerprints.of_weights(model)
-        both = system.separate_inputs and not stored
-        batches = examples(task.train, settings, seed, task.views, stored, separate=both)
+        role = BOTH if system.separate_inputs else STUDENT
+        batches = examples(task.train, settings, seed, task.views, stored, role)
         progress = train(
             *(model, system.student, batches, task.validation),
             *(settings, settings.epochs, seed),

@@ -18,7 +18,7 @@ from tfkd import TeacherCache
 from tfkd.batches import own_inputs
 from tfkd.files import full_disk_named
 from tfkd.runs.record import Knowledge
-from tfkd.runs.training import augmentation_of
+from tfkd.runs.training import BOTH, STUDENT, augmentation_of
 
 FREE_SHARE = 4  # one part in so many of the free disk, unless told
 # Larger stores are in half precision: reading them takes longer than their digits are worth.
@@ -33,7 +33,7 @@ def tensors_of(distiller, image_shape, augment=None):
     Args:
         distiller: `tfkd.Distiller`.
         image_shape: of the data's images.
-        augment: what makes inputs of images, where the distiller has separate ones.
+        augment: what makes an input for each of images, where the distiller has separate ones.
     """
     x = np.zeros((1, *image_shape), "uint8")
     if distiller.separate_inputs:
@@ -124,6 +124,8 @@ def build(own, folder, asking, task, settings):
     """
     identity = [own.model_dump(include={"tensors", "views", "dtype"}), settings.seed]
     identity += [own.source] * bool(own.source)
+    role = BOTH if asking.separate_inputs else STUDENT
+    augment = augmentation_of(task.settings, role)
     name, options = task.settings.augmentation
     identity += [[name, options] if options else name, task.fingerprint]
     identity += [task.teacher_fingerprint, task.sizes["train"]]
@@ -132,7 +134,7 @@ def build(own, folder, asking, task, settings):
     with full_disk_named(path):
         try:
             return TeacherCache.build(
-                *(path, asking, task.train, augmentation_of(task.settings), own.views),
+                *(path, asking, task.train, augment, own.views),
                 seed=settings.seed,
                 dtype=own.dtype,
             )

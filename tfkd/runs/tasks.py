@@ -12,7 +12,7 @@ from tfkd.runs import models, teacher_check
 from tfkd.runs.knowledge import tensors_of
 from tfkd.runs.rows import check_names, short_words
 from tfkd.runs.teachers import SeveralTeachers, StudentAsTeacher, Teacher
-from tfkd.runs.training import augmentation_of, balanced_weights
+from tfkd.runs.training import BOTH, augmentation_of, balanced_weights
 
 # The cut into train and validation is the same for every seed: a teacher from another run must not
 # have been trained on what is validation here.
@@ -26,7 +26,6 @@ class Task:
         key: its position among the run's tasks.
         train, validation: unbatched datasets.
         rows: list of `Row`, as far as they were checked.
-        augment: the augmentation, or None.
         needs: {row: {tensor: shape}} of rows that learn from answers that may be stored.
         sources: {row: name of what it asks}, "" for the task's teacher.
         plans: list of `Knowledge`, once it is planned.
@@ -37,7 +36,6 @@ class Task:
         self.splits, self.teacher, self.settings = splits, teacher, settings
         self.train, self.validation, self.info = splits.train, splits.validation, splits.info
         self.sizes, self.fingerprint = splits.info.sizes, splits.info.fingerprint
-        self.augment = augmentation_of(settings)
         self.rows, self.needs, self.sources, self.plans = [], {}, {}, []
         self.class_weights = None
         if settings.class_weight == "balanced":
@@ -45,7 +43,7 @@ class Task:
 
     @property
     def augmented(self):
-        return self.augment is not None
+        return augmentation_of(self.settings) is not None
 
     @property
     def wanted_views(self):
@@ -72,7 +70,8 @@ class Task:
         if system.losses:
             distiller = system.distiller(system.source or self.teacher.source(self.teacher.model))
             if system.asks_teacher and (system.source is None or system.source_name):
-                self.needs[row.name] = tensors_of(distiller, self.info.image_shape, self.augment)
+                augment = augmentation_of(self.settings, BOTH)
+                self.needs[row.name] = tensors_of(distiller, self.info.image_shape, augment)
                 self.sources[row.name] = system.source_name
 
 

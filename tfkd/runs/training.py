@@ -105,14 +105,26 @@ class Validation:
         return figures["accuracy"], figures["cross_entropy"]
 
 
-def augmentation_of(settings, role="student"):
-    """The augmentation of what a "student", or a "teacher" in training, sees; None for none."""
-    teacher = role == "teacher"
-    name, options = settings.teacher_augmentation if teacher else settings.augmentation
+STUDENT, TEACHER, BOTH = "student", "teacher", "both"
+
+
+def augmentation_of(settings, role=STUDENT):
+    """The augmentation of images, None for none.
+
+    Args:
+        settings: `TrainingSettings`.
+        role: who sees them: a student, a teacher in training, or both, with an input each.
+    """
+    own = {
+        STUDENT: settings.augmentation,
+        TEACHER: settings.teacher_augmentation,
+        BOTH: settings.separate_augmentation,
+    }
+    name, options = own[role]
     return data.augmentation(name, **options)
 
 
-def examples(dataset, settings, seed, views, stored=None, role="student", separate=False):
+def examples(dataset, settings, seed, views, stored=None, role=STUDENT):
     """Training batches of one seed: every row of the seed sees the same images in the same order.
 
     The order follows from (seed, epoch). Of an augmented image there are `views` versions, the same
@@ -125,28 +137,22 @@ def examples(dataset, settings, seed, views, stored=None, role="student", separa
         seed: of the order.
         views: versions of each image.
         stored: `tfkd.TeacherCache` of these versions, or None.
-        role: who is trained, "student" or "teacher".
-        separate: whether the inputs are to be {"teacher": ..., "student": ...}, where the
-            augmentation gives that; else they are the student's.
+        role: as for `augmentation_of`. Of stored versions the student sees its own input alone.
 
     Returns:
         `tf.data.Dataset` of (images, labels), or with sample weights and knowledge, too.
     """
     augment = augmentation_of(settings, role)
-
-    def seen(images):
-        return own_inputs(images)[1] if isinstance(images, dict) and not separate else images
-
     if stored is not None:
         batches = stored.dataset(dataset, settings.batch_size, seed=seed, augment=augment)
-        if isinstance(batches.element_spec[0], dict):
-            batches = batches.map(lambda images, *others: (seen(images), *others))
+        if role == BOTH:
+            batches = batches.map(lambda images, *others: (own_inputs(images)[1], *others))
         return batches
 
     def augmented(indices, epochs, images, labels):
         if augment is not None:
             view = data.view_seed(indices, epochs % views, settings.seed)
-            images = seen(augment(images, view))
+            images = augment(images, view)
         return images, labels
 
     return batches_of(dataset, settings.batch_size, augmented, shuffle=True, seed=seed)

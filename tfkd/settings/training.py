@@ -105,6 +105,11 @@ class BudgetSettings(Settings):
         return self.augment, {}
 
     @property
+    def separate_augmentation(self):
+        """The same where teacher and student have an input each, the student's as it is else."""
+        return self.augmentation
+
+    @property
     def teacher_augmentation(self):
         """The same of what a teacher sees while it is trained."""
         return self.augmentation
