@@ -113,12 +113,10 @@ def ablations(settings):
         for share in SHARES
         if share != settings.augmented_share
     }
-    trained = {"augmented teacher": settings.replace(augmented_teacher=True)}
-    return {
-        "without confidence": settings.replace(confident=False),
-        **shares,
-        **({} if settings.teacher_is_given else trained),
-    }
+    rows = {"without confidence": settings.replace(confident=False), **shares}
+    if not settings.teacher_is_given:
+        rows["augmented teacher"] = settings.replace(augmented_teacher=True)
+    return rows
 
 
 RECIPE = Recipe(
