@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -68,7 +69,7 @@ def test_the_code_of_a_page_runs(page, here):
 def test_a_command_of_a_page_is_understood(where, command, monkeypatch):
     """Up to where it would start: flags, values and what settings say of them."""
     begun = []
-    for name in (
+    commands = (
         "distill",
         "compare",
         "chain",
@@ -76,8 +77,12 @@ def test_a_command_of_a_page_is_understood(where, command, monkeypatch):
         "evaluate_run",
         "predict",
         "export_run",
-    ):
+        "layers",
+    )
+    for name in commands:
         monkeypatch.setattr(runs, name, lambda *given, **named: begun.append(given))
+    usable = SimpleNamespace(usable=True)
+    monkeypatch.setattr(runs, "inspect_data", lambda *given: begun.append(given) or usable)
     monkeypatch.setattr(runs, "serve_runs", lambda *given, **named: begun.append(given))
     monkeypatch.setattr(training, "run_search", lambda *given, **named: begun.append(given))
     words = shlex.split(command, comments=True)[1:]

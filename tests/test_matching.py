@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfkd
 from tfkd.losses import (
     DistillationLoss,
     EnsembleDistillation,
     FeatureDistillation,
     LogitsDistillation,
+    ReviewDistillation,
     SelfDistillation,
 )
 from tfkd.matching import Matching
@@ -302,3 +304,58 @@ def test_weights_that_fit_no_axis_are_refused(shape):
     matching = connected([LogitsDistillation(loss="mse")], {"output": (None, 5, 6, 3)})
     with pytest.raises(ValueError, match="do not fit the values of a loss"):
         matching({"output": teacher}, {"output": student}, np.ones(shape, "float32"))
+
+
+def nested(name):
+    inner_image = keras.Input((6,))
+    inner = keras.Model(
+        inner_image, keras.layers.Dense(5, name="deep")(inner_image), name="backbone"
+    )
+    image = keras.Input((6,))
+    return keras.Model(image, keras.layers.Dense(3, name="head")(inner(image)), name=name)
+
+
+def test_layers_given_as_objects_become_their_paths():
+    teacher, student = nested("teacher"), nested("student")
+    deep = [model.get_layer("backbone").get_layer("deep") for model in (teacher, student)]
+    hint = FeatureDistillation("mse", deep[0], deep[1])
+    distiller = tfkd.Distiller(teacher, student, hint)
+    assert (hint.teacher_layer_name, hint.student_layer_name) == ("backbone/deep",) * 2
+    x = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
+    expected = np.mean((deep[0](x) - deep[1](x)) ** 2)
+    distiller.compile("sgd", "mse")
+    found = distiller.matching(distiller.knowledge(x), distiller.taps(x, False)[1])
+    assert float(found[0]) == pytest.approx(expected, rel=1e-5)
+    again = tfkd.Distiller.from_config(distiller.get_config())
+    assert again.distillation_losses[0].teacher_layer_name == "backbone/deep"
+
+
+def test_layers_of_the_student_itself_and_of_several_stages_are_found():
+    student = nested("student")
+    head, deep = student.get_layer("head"), student.get_layer("backbone").get_layer("deep")
+    own = SelfDistillation(FeatureDistillation("mse", head, deep))
+    tfkd.Distiller(None, student, own)
+    assert own.teacher_layer_name == own.loss.teacher_layer_name == "head"
+    assert own.loss.student_layer_name == "backbone/deep"
+    teacher = nested("teacher")
+    stages = [[m.get_layer("backbone").get_layer("deep"), "head"] for m in (teacher, student)]
+    review = ReviewDistillation(*stages)
+    tfkd.Distiller(teacher, student, review)
+    assert review.get_config()["teacher_layer_names"] == ["backbone/deep", "head"]
+
+
+@pytest.mark.parametrize(
+    ("side", "message"),
+    [
+        ("student", "one of the teacher teacher. It is the student's, 'backbone'"),
+        ("copy", "It is of neither model"),
+        ("callable", "one of the teacher, which is no Keras model here"),
+    ],
+)
+def test_a_layer_of_another_model_is_refused(side, message):
+    teacher, student = nested("teacher"), nested("student")
+    layer = (student if side == "student" else nested("copy")).get_layer("backbone")
+    if side == "callable":
+        teacher = lambda x: {"output": x, "backbone": x}  # noqa: E731
+    with pytest.raises(ValueError, match=message):
+        tfkd.Distiller(teacher, student, FeatureDistillation("mse", layer, "backbone"))

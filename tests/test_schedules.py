@@ -9,7 +9,7 @@ from keras import layers
 
 import tfkd
 from tfkd.losses import FeatureDistillation, LogitsDistillation
-from tfkd.schedules import Schedule, cosine, linear, warm_up
+from tfkd.schedules import Schedule, cosine, linear, ramp_up, warm_up
 
 
 def distiller():
@@ -51,6 +51,10 @@ def test_the_curves_are_their_formulas():
         assert cosine(1.0, 0.2, 5)(epoch) == pytest.approx(wanted)
     assert cosine(1.0, 0.2, 5)(9) == pytest.approx(0.2)
     assert linear(1.0, 0.0, 1)(0) == 0.0
+    wanted = [2 * math.exp(-5), 2 * math.exp(-1.25), 2, 2]
+    assert [ramp_up(2.0, 4)(e) for e in (0, 2, 4, 9)] == pytest.approx(wanted)
+    with pytest.raises(ValueError, match="at least one epoch"):
+        ramp_up(1.0, 0)
     with pytest.raises(ValueError, match="at least one epoch"):
         warm_up(1.0, 0)
 

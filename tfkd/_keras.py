@@ -177,6 +177,11 @@ def replace_metrics(model, replacement):
                 ]
 
 
+def penalties_of(model):
+    """A model's additional losses (regularisers), float32, scaled for replicas as Keras does."""
+    return [tf.cast(model._aggregate_additional_loss(loss), tf.float32) for loss in model.losses]
+
+
 def track(mean, loss, batch):
     """Adds a loss of one batch, scaled for replicas, to a `keras.metrics.Mean` over examples."""
     mean.update_state(unscale_loss_for_distribution(loss), sample_weight=batch)
@@ -226,7 +231,7 @@ class PreparedModel(keras.Model):
 
     def scaled_penalties(self):
         """The additional losses (regularisers), float32, scaled for replicas as Keras does."""
-        return [tf.cast(self._aggregate_additional_loss(loss), tf.float32) for loss in self.losses]
+        return penalties_of(self)
 
     def track_loss(self, loss, batch):
         """Updates the metric "loss"."""

@@ -95,7 +95,7 @@ class Distiller(FittedModel):
         self.source = sources.get(teacher, teacher_head, self.fused)
         validation.models(self.source, student)
         self.student = student
-        self.matching = Matching(given)
+        self.matching = Matching(given, {"teacher": self.source.models(), "student": [student]})
         self.adapters = self.matching.parts
         names = self.matching.names("student")
         self.taps = Taps(student, names, "student", student_head, self.fused)
@@ -192,22 +192,24 @@ class Distiller(FittedModel):
         return self.student(inputs, training=training, **kwargs)
 
     def train_step(self, data):
-        batch, knowledge = self.opened(data, training=True)
+        batch, knowledge, step = self.opened(data, training=True)
         with tf.GradientTape() as tape:
             loss, y_pred, tensors = self._forward(batch, knowledge, training=True)
             scaled = self.optimizer.scale_loss(loss)
         weights = self.trainable_weights
-        if weights:
-            gradients = tape.gradient(scaled, weights)
-            # Bad data stops in the loss: then no variable, not even an adapter's, has moved.
-            with tf.control_dependencies([loss]):
+        gradients = tape.gradient(scaled, weights)
+        # Bad data stops in the loss: then no variable, not even an adapter's, has moved.
+        with tf.control_dependencies([loss]):
+            if weights:
                 self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
-        return self.reported(batch, y_pred, knowledge, tensors, loss)
+            if step is not None:
+                step({name: tf.stop_gradient(tensor) for name, tensor in tensors.items()})
+        return self.reported(batch, y_pred, knowledge, tensors, loss, training=True)
 
     def test_step(self, data):
-        batch, knowledge = self.opened(data, training=False)
+        batch, knowledge, _ = self.opened(data, training=False)
         loss, y_pred, tensors = self._forward(batch, knowledge, training=False)
-        return self.reported(batch, y_pred, knowledge, tensors, loss)
+        return self.reported(batch, y_pred, knowledge, tensors, loss, training=False)
 
     def _forward(self, batch, knowledge, training):
         """(total loss, what the student returned, {name: tensor} of its one pass)."""
@@ -265,8 +267,6 @@ class Distiller(FittedModel):
         """What the losses read of the teacher on inputs `x`, {name: tensor}."""
         tensors = self.source(x, labels)
         return {name: tensors[name] for name in sorted(self.matching.read_of_teacher)}
-
-    # Saving.
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

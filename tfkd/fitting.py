@@ -17,6 +17,14 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
     knowledge, the `matching` of losses, and `connect(stored_shapes)`.
     """
 
+    def __repr__(self):
+        losses = zip(self.distillation_loss_weights, self.distillation_losses, strict=True)
+        terms = ", ".join(f"{weight:g} * {loss!r}" for weight, loss in losses)
+        return (
+            f"{type(self).__name__}(teacher={_name(self.teacher)}, student={_name(self.student)}, "
+            f"student_loss_weight={self.student_loss_weight:g}, losses=[{terms}])"
+        )
+
     def build(self, input_shape):
         self._build_on(_keras.symbolic_of_shapes(input_shape))
 
@@ -30,6 +38,10 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
                 model(given)
         taught, own = (keras.tree.map_structure(_keras.spec_of, x) for x in (taught, own))
         self.connect(inputs=(taught, own))
+
+    def compile(self, optimizer="adam", loss=None, **kwargs):
+        validation.own_optimizer(optimizer, self.source)
+        super().compile(optimizer, loss, **kwargs)
 
     @functools.wraps(keras.Model.fit)
     def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
@@ -87,7 +99,10 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
     # Each step.
 
     def opened(self, data, training):
-        """(`Batch` with the student's x, knowledge) of what `fit` gives; bad data stops here."""
+        """(`Batch` with the student's x, knowledge, the source's step) of what `fit` gives.
+
+        Bad data stops here. The step is None where the source takes none, see `Source.learn`.
+        """
         batch = batches.unpack(data)
         self.prepare(*batch)
         own = taught = batch.x
@@ -95,7 +110,7 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
             taught, own = batches.own_inputs(batch.x)
         also = {metric.teacher_name for metric in self.teacher_metrics}
         read = self.matching.read_of_teacher | self.matching.with_weights(also)
-        knowledge = self.source.answer_to(taught, batch, read, training)
+        knowledge, step = self.source.answer_to(taught, batch, read, training)
         unknown = self.matching.unknown_logits(self.source.heads)
         checks = [
             validation.finite(knowledge or {}),
@@ -108,9 +123,9 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
         ]
         with tf.control_dependencies([check for check in checks if check is not None]):
             own = tf.nest.map_structure(tf.identity, own, expand_composites=True)
-        return batch._replace(x=own), knowledge
+        return batch._replace(x=own), knowledge, step
 
-    def reported(self, batch, y_pred, knowledge, tensors, loss):
+    def reported(self, batch, y_pred, knowledge, tensors, loss, training):
         """Updates and reports the metrics that this batch has a value for."""
         x, y, sample_weight, _ = batch
         self.track_loss(loss, tf.shape(keras.tree.flatten(x)[0])[0])
@@ -126,4 +141,14 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
             unknown = [self.distillation_loss_tracker, self.total_loss_tracker, *self.loss_trackers]
             for name in ("loss", *(tracker.name for tracker in unknown)):
                 results.pop(name, None)
+        if not training and self.source.optimizer is not None:
+            for metric in self.source_metrics:  # of its steps, of which there are none
+                results.pop(metric.name, None)
         return results
+
+
+def _name(model):
+    """A model, source or function in a word; None for none."""
+    if model is None or isinstance(model, keras.Layer):
+        return None if model is None else model.name
+    return getattr(model, "__name__", None) or type(model).__name__

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfkd import adapters, validation
+from tfkd import adapters, taps, validation
 from tfkd.batches import INDEX, weights_name
 from tfkd.heads import Head
 from tfkd.taps import OUTPUT
@@ -35,14 +35,18 @@ class Matching:
 
     Args:
         losses: list of `tfkd.losses.DistillationLoss`.
+        models: {"teacher": list of the models in which layers of the teacher may be, "student":
+            list with the student}, for losses that were given layers as objects.
 
     Attributes:
         parts: `Parts`, filled when the shapes are known.
         knowledge_shapes: {name: shape} of the teacher's tensors, once connected.
     """
 
-    def __init__(self, losses):
+    def __init__(self, losses, models=None):
         self.losses = tuple(losses)
+        for loss in losses:
+            loss.name_layers(lambda *layer: layer_path(models or {}, *layer))
         self.parts = Parts()
         self.knowledge_shapes = None
         self._pairs = [(i, *term) for i, loss in enumerate(losses) for term in loss.terms()]
@@ -192,6 +196,37 @@ class Matching:
                     answer, student, weight, **{name: needs[name] for name in loss.needs}
                 )
         return values
+
+
+def layer_path(models, loss, role, layer):
+    """The path of a layer that a loss was given as an object.
+
+    Args:
+        models: as for `Matching`.
+        loss: the loss.
+        role: "teacher" or "student", whose layer it is to be.
+        layer: `keras.Layer`.
+
+    Raises:
+        ValueError: no layer of that model.
+    """
+    for model in models.get(role, ()):
+        path = taps.path_of(model, layer)
+        if path is not None:
+            return path
+    elsewhere = [
+        f"the {other}'s, {path!r}"
+        for other, own in models.items()
+        for path in (taps.path_of(model, layer) for model in own)
+        if path is not None
+    ]
+    where = f"It is {elsewhere[0]}." if elsewhere else "It is of neither model (a copy is another)."
+    known = [model.name for model in models.get(role, ())]
+    has = f"{role} {', '.join(known)}" if known else f"{role}, which is no Keras model here"
+    raise ValueError(
+        f'{loss!r} was given layer "{layer.name}" as one of the {has}. {where} Give a layer of the '
+        f"{role}, such as {role}.get_layer(NAME), or a name; tfkd layers MODEL lists them."
+    )
 
 
 def answer_of_all(knowledge, name):

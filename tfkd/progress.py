@@ -34,8 +34,25 @@ class Progress:
         return tf.clip_by_value(own.progress.tensor(self) + added, 0.0, 1.0)
 
 
+class Annealed:
+    """Mixin of a student's layer that a training moves otherwise than by gradients."""
+
+    def anneal(self, progress):
+        """Puts the layer into the state of that share of the training, 0 to 1."""
+        raise NotImplementedError
+
+
+def anneal(model, progress):
+    """Puts all `Annealed` layers of a model, nested ones too, into the state of that share."""
+    for layer in getattr(model, "layers", ()):
+        if isinstance(layer, Annealed):
+            layer.anneal(progress)
+        anneal(layer, progress)
+
+
 class Follow(keras.callbacks.Callback):
-    """Keeps the progress of a model; a Distiller's `fit` adds it by itself.
+    """Keeps the progress of a model, and anneals its student's layers; a Distiller's `fit` adds it
+    by itself.
 
     Args:
         epochs: of the whole training, where `fit` is given a part of it; by default what `fit` is
@@ -50,6 +67,7 @@ class Follow(keras.callbacks.Callback):
         steps = self.params["steps"] or self._steps
         epochs = self.epochs or self.params["epochs"]
         self._begun = _iterations(self.model)
+        anneal(self.model.student, epoch / epochs)
         self.model.set_progress(epoch / epochs, 1 / (epochs * steps) if steps else 0.0)
 
     def on_epoch_end(self, epoch, logs=None):

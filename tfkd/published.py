@@ -22,7 +22,7 @@ class Method(NamedTuple):
 
 
 TEMPERATURE = 4.0  # of "kd" in the published benchmarks
-LOGITS, LABELS = "logits", "logits, labels"
+LOGITS, LABELS, NO_TEACHER = "logits", "logits, labels", "labels, no teacher"
 STAGES, LAST, POOLED = "maps of every stage", "the last map", "pooled features"
 
 METHODS = {
@@ -36,6 +36,9 @@ METHODS = {
     ),
     "nkd": Method("NormalizedDistillation", "Yang et al. 2023, arXiv:2303.13005", LABELS, 1.0),
     "rld": Method("RefinedDistillation", "Sun et al. 2024, arXiv:2408.07703", LABELS, 1.0),
+    "tf_kd": Method(
+        "TeacherFreeDistillation", "Yuan et al. 2020, arXiv:1909.11723", NO_TEACHER, 0.1
+    ),
     "classes": Method("ClassRelationDistillation", "Jin et al. 2023, CVPR", LOGITS, 1.0),
     "batch": Method("BatchRelationDistillation", "Jin et al. 2023, CVPR", LOGITS, 1.0),
     "at": Method(
@@ -81,5 +84,19 @@ METHODS = {
         LAST,
         1.0,
         "tfkd.models.with_teacher_head",
+    ),
+    "dml": Method(
+        "MutualDistillation",
+        "Zhang et al. 2018, arXiv:1706.00384",
+        NO_TEACHER,
+        1.0,
+        "tfkd.models.cohort",
+    ),
+    "one": Method(
+        "EnsembleDistillation",
+        "Lan et al. 2018, arXiv:1806.04606",
+        NO_TEACHER,
+        1.0,
+        "tfkd.models.with_branches(gate=True)",
     ),
 }

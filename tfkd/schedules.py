@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import keras
 
+from tfkd import progress
+
 
 def linear(start: float, end: float, epochs: int) -> Callable[[int], float]:
     """A straight line from `start` in epoch 0 to `end` in epoch `epochs` - 1, and `end` after it.
@@ -33,6 +35,17 @@ def warm_up(value: float, epochs: int) -> Callable[[int], float]:
     return lambda epoch: value * min((epoch + 1) / epochs, 1.0)
 
 
+def ramp_up(value: float, epochs: int) -> Callable[[int], float]:
+    """`value` · exp(-5 (1 - epoch / `epochs`)²), and `value` from that epoch on.
+
+    For models that teach each other: in the beginning none of them has anything to teach (Laine and
+    Aila 2017, arXiv:1610.02242; "ONE" takes 80 epochs of 300).
+    """
+    if epochs < 1:
+        raise ValueError(f"A ramp-up takes at least one epoch, got {epochs!r}.")
+    return lambda epoch: value * math.exp(-5.0 * (1.0 - min(epoch / epochs, 1.0)) ** 2)
+
+
 class Schedule(keras.callbacks.Callback):
     """Sets a weight or temperature of a Distiller at the beginning of each epoch.
 
@@ -53,7 +66,8 @@ class Schedule(keras.callbacks.Callback):
 
     Args:
         name: "student_loss_weight"; the name of a loss's metric, for its weight; or that with
-            ".temperature" (or another of the loss's coefficients).
+            ".temperature" (or another of the loss's coefficients); "teacher.learning_rate" (or a
+            weight) of a teacher that learns.
         value: a function of the epoch, counted from 0, that returns a number.
     """
 
@@ -78,6 +92,8 @@ class Schedule(keras.callbacks.Callback):
         names = [tracker.name for tracker in distiller.loss_trackers]
         if self.name == "student_loss_weight":
             owner, attribute = distiller, "student_loss_weight"
+        elif loss == "teacher" and hasattr(distiller.source, attribute):
+            owner = distiller.source
         elif loss not in names:
             raise ValueError(
                 f"There is no {self.name!r} to schedule. Take student_loss_weight, the weight of a "
@@ -157,6 +173,21 @@ class FirstStage(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.student_loss_weight, self.model.distillation_loss_weights[:] = self._given
+
+
+class Anneal(keras.callbacks.Callback):
+    """Anneals the layers of a student that is trained alone, such as `tfkd.models.ObliqueTree`.
+
+    At the beginning of each epoch, by the share of the epochs that is done. A Distiller does it by
+    itself.
+
+    ```python
+    student.fit(train, epochs=20, callbacks=[tfkd.schedules.Anneal()])
+    ```
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        progress.anneal(self.model, epoch / self.params["epochs"])
 
 
 def _progress(epoch, epochs):

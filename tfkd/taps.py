@@ -1,16 +1,13 @@
 """Read a model as a dict of named tensors, in the one pass that runs anyway.
 
 A name is an output of the model ("output" where it has one) or a layer: `"conv4"`, or a path
-through nested models, `"backbone/block3_conv"`. The `call` of a tapped layer is wrapped on the
-instance, which is what Keras invokes in Functional, Sequential, nested and subclassed models alike;
-the wrapper stores what it returns only while a pass is recorded in its own thread, so that replicas
-stay apart and nothing is left in saved or exported models.
+through nested models, `"backbone/block3_conv"`. What a tapped layer returns is recorded (see
+`tfkd.recording`).
 """
 
 import contextlib
 import difflib
 import functools
-import threading
 
 import keras
 import tensorflow as tf
@@ -18,10 +15,9 @@ import tensorflow as tf
 from tfkd import _keras, head_search
 from tfkd import fused as fused_kernels
 from tfkd.heads import of_outputs, refined
+from tfkd.recording import make_tappable, recording
 
 OUTPUT = "output"
-
-_local = threading.local()
 
 
 class Taps:
@@ -59,7 +55,7 @@ class Taps:
                     raise
                 self._awaited[name] = error  # perhaps an output, which only a call can tell
         for layer in self._layers.values():
-            _make_tappable(layer)
+            make_tappable(layer)
 
     @property
     def signature(self):
@@ -137,8 +133,8 @@ class Taps:
         """(what the model returned, {output name: tensor}, {tapped layer: tensor}) of one pass."""
         arguments = {"training": training} if _keras.takes_training(self.model) else {}
         kernels = fused_kernels.active() if self._fused else contextlib.nullcontext()
-        with kernels, _recording(self._layers.values()) as seen:
-            returned = self.model(_arranged(self.model, inputs), **arguments)
+        with kernels, recording(self._layers.values()) as seen:
+            returned = self.model(arranged(self.model, inputs), **arguments)
         named = self._named(returned)
         for name, error in self._awaited.items():
             if name not in named:
@@ -225,7 +221,7 @@ def input_signature(model):
     return tf.TensorSpec((None, *shape[1:]), model.compute_dtype)
 
 
-def _arranged(model, inputs):
+def arranged(model, inputs):
     """A single input in the structure that the model was made with: `keras.Model([image], ...)`."""
     wanted = model.input if getattr(model, "inputs", None) and _is_functional(model) else None
     if not keras.tree.is_nested(wanted) or keras.tree.is_nested(inputs) or len(model.inputs) > 1:
@@ -283,44 +279,22 @@ def find_layer(model, name, role="model", also=()):
     return layer
 
 
+def path_of(model, layer):
+    """The path at which a layer stands in a model, as `find_layer` takes it; None where it is not
+    there."""
+    for child in _keras.layers_of(model, recursive=False):
+        inner = None if child is layer else path_of(child, layer)
+        if child is layer or inner is not None:
+            return child.name if inner is None else f"{child.name}/{inner}"
+    return None
+
+
 def layer_paths(model, prefix=""):
     """Every layer's path, nested ones included, in the order of the model."""
     paths = []
     for layer in _keras.layers_of(model, recursive=False):
         paths += [prefix + layer.name, *layer_paths(layer, f"{prefix}{layer.name}/")]
     return paths
-
-
-@contextlib.contextmanager
-def _recording(layers):
-    outer = getattr(_local, "seen", None)
-    seen = _local.seen = {id(layer): None for layer in layers}
-    try:
-        yield seen
-    finally:
-        _local.seen = outer
-
-
-def _make_tappable(layer):
-    call = layer.call
-    while call is not None:
-        if getattr(call, "records_for_taps", False):
-            return
-        call = getattr(call, "inner", None)
-
-    @functools.wraps(layer.call, updated=())
-    def recorded(*args, **kwargs):
-        outputs = recorded.inner(*args, **kwargs)
-        seen = getattr(_local, "seen", None)
-        if seen is not None and id(layer) in seen:
-            seen[id(layer)] = outputs
-        return outputs
-
-    # A chain of wrappers: what is wrapped may itself be replaced later (see tfkd.fused).
-    recorded.inner = layer.call
-    recorded.records_for_taps = True
-    # Past Keras's attribute tracking: a plain function on the instance, saved with nothing.
-    object.__setattr__(layer, "call", recorded)
 
 
 def _no_layer(model, name, role, also):

@@ -23,7 +23,7 @@ def models(source, student):
     teachers = source.models()
     if any(teacher is student for teacher in teachers):
         raise ValueError(
-            "teacher and student are one object, which would be frozen as a teacher. Pass a copy: "
+            "teacher and student are one object, which cannot teach itself. Pass a copy: "
             "keras.models.clone_model(student)."
         )
     frozen = {id(layer) for teacher in teachers for layer in _keras.layers_of(teacher)}
@@ -33,6 +33,12 @@ def models(source, student):
     names = ", ".join(f'"{layer.name}"' for layer in shared[:4]) + (
         ", …" if len(shared) > 4 else ""
     )
+    if source.optimizer is not None:
+        raise ValueError(
+            f"The student shares {names} with a teacher that learns: two optimizers would train "
+            "the same weights. Give the student copies (keras.models.clone_model, then "
+            "set_weights)."
+        )
     told = (
         f"The student shares {names} with the teacher, which is frozen: these layers do not train. "
         "To train them give the student copies (keras.models.clone_model, then set_weights)."
@@ -41,6 +47,27 @@ def models(source, student):
     if all(id(variable) in taught for variable in student.trainable_variables):
         raise ValueError(f"Nothing of the student is left to train. {told}")
     warnings.warn(told, stacklevel=4)
+
+
+def own_optimizer(optimizer, source):
+    """Raises ValueError where the student's optimizer is that of a source that learns."""
+    taken = source.optimizer
+    if taken is not None and optimizer in (taken, getattr(taken, "inner_optimizer", taken)):
+        raise ValueError(
+            "The optimizer is that of the teacher, which holds the state of the teacher's weights "
+            "alone. Give the student one of its own: "
+            f"{type(optimizer).__name__}.from_config(optimizer.get_config())."
+        )
+
+
+def same_in_every_trial(teacher):
+    """Raises ValueError where a search's later trials would not have the teacher of the first."""
+    if not getattr(teacher, "storable", True):  # models and functions say nothing
+        raise ValueError(
+            f"{type(teacher).__name__} does not answer every trial alike: one that learns begins a "
+            "trial where the one before has left it. Search with the model itself as teacher, and "
+            "train what was found with the one that changes."
+        )
 
 
 def losses(distillation_losses):

@@ -4,6 +4,7 @@ import re
 import resource
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -81,6 +82,7 @@ def tfkd(*arguments):
         (["predict", "/no/student.tflite", "image.png"], 1, 'No file "/no/student.tflite"'),
         (["predict", "/no/run", "image.png", "--top", "0"], 2, "--top"),
         (["evaluate"], 2, "PATH"),
+        (["data", "./photos", "--resize", "fit"], 2, "stretch_antialiased"),
         (["export", "/no/run", "--row", "alone"], 1, "holds no run"),
     ],
 )
@@ -271,3 +273,21 @@ def test_what_stops_a_run_is_a_message_and_an_exit_code(monkeypatch, capsys, err
     assert stopped.value.code == code
     shown = capsys.readouterr().err
     assert re.search(said, shown) and "--overwrite" not in shown
+
+
+@pytest.mark.parametrize(("usable", "code"), [(True, None), (False, 1)])
+def test_data_that_training_would_refuse_is_an_exit_code(usable, code, monkeypatch):
+    asked = []
+
+    def inspect_data(name, settings, sheet):
+        asked.append((name, settings.resize, settings.skip_damaged, sheet))
+        return SimpleNamespace(usable=usable)
+
+    monkeypatch.setattr(runs, "inspect_data", inspect_data)
+    try:
+        cli.main(["data", "./photos", "--resize", "crop", "--skip-damaged", "--sheet", "a.png"])
+    except SystemExit as error:
+        assert error.code == code
+    else:
+        assert code is None
+    assert asked == [("./photos", "crop", True, "a.png")]

@@ -1,10 +1,9 @@
-"""Pixels: what a viewer shows, the same by the graph and by Pillow; resizing; sizes asked for."""
+"""Pixels: what a viewer shows, the same by the graph and by Pillow."""
 
 import io
 import struct
 import zlib
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
 from tfkd.data.headers import read_header
-from tfkd.data.images import by_pillow, decode, parse_size, pixels, resize
+from tfkd.data.images import by_pillow, decode, pixels
 from tfkd.data.orientation import exif_orientation, jpeg_orientation
 
 _GENERATOR = np.random.default_rng(0)
@@ -39,7 +38,7 @@ def png_chunk(name, data):
 def decoders():
     """Functions of a file's bytes to RGB: as folders are read, and as an export does."""
     signature = [tf.TensorSpec((), tf.string)]
-    in_training = tf.function(lambda file: decode(file, (None, None, 3), False), signature)
+    in_training = tf.function(lambda file: decode(file, (None, None, 3), None), signature)
     in_graph = tf.function(lambda file: pixels(file, 3), signature)
     return in_training, in_graph
 
@@ -120,7 +119,7 @@ def test_every_kind_of_pixels_is_what_pillow_shows(file_format, mode, decoders, 
     if mode in ("1", "L") and file_format != "GIF":
         (tmp_path / "file").write_bytes(file)
         assert read_header(str(tmp_path / "file")).grey
-        found = decode(tf.constant(file), (16, 24, 1), False)
+        found = decode(tf.constant(file), (16, 24, 1), None)
         np.testing.assert_array_equal(found[..., 0], np.asarray(image.convert("L")))
 
 
@@ -156,7 +155,7 @@ def test_of_several_frames_the_first_counts(file_format, tmp_path):
     file = encoded(first, file_format, save_all=True, append_images=[second], **options)
     (tmp_path / "file").write_bytes(file)
     assert read_header(str(tmp_path / "file")).frames
-    found = decode(tf.constant(file), (16, 24, 3), False)
+    found = decode(tf.constant(file), (16, 24, 3), None)
     np.testing.assert_array_equal(found, np.asarray(first))
 
 
@@ -204,32 +203,3 @@ def test_exif_in_the_graph_is_exif_in_python(order, entries, offset, count, cut,
 
 
 _jpeg_orientation = tf.function(jpeg_orientation, [tf.TensorSpec((), tf.string)])
-
-
-@pytest.mark.parametrize("size", [(5, 7), (40, 33)])
-def test_resize_is_keras_resizing_rounded(size):
-    images = np.random.RandomState(0).randint(0, 256, (3, 16, 20, 3)).astype(np.uint8)
-    expected = np.rint(keras.layers.Resizing(*size)(images.astype("float32")))
-    np.testing.assert_array_equal(resize(images, size), expected)
-
-
-def test_sizes():
-    assert parse_size(None) is None
-    for same in (32, np.int64(32), np.uint8(32), np.array(32), np.array([32, 32])):
-        found = parse_size(same)
-        assert found == (32, 32) and all(type(side) is int for side in found)
-    assert parse_size([20, np.int32(30)]) == (20, 30)
-    for wrong in (
-        0,
-        (3,),
-        (3, -1),
-        (2.5, 2),
-        "12",
-        True,
-        (True, 3),
-        np.float64(3),
-        np.zeros(2),
-        {},
-    ):
-        with pytest.raises(ValueError, match="positive whole number or a pair"):
-            parse_size(wrong)

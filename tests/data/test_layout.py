@@ -8,14 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tfkd.data import layout, tree
+from tfkd.data import layout, left_out, tree
 
 CLASSES = ("ant", "bee")
 
 
 def read(root):
     """{role: {class: number of images}} of a folder."""
-    found = layout.read(tree.scan(root), root)
+    scanned = tree.scan(root)
+    found = layout.read(scanned, root)
+    left_out.warn(scanned, found, root)
     return {
         role: {name: folder.images for name, folder in classes.items()}
         for role, classes in found.splits.items()

@@ -47,7 +47,7 @@ def test_the_second_load_opens_no_file(old_folder, opened, cache_home, monkeypat
     first = load(old_folder)
     assert len(opened) == 30
     opened.clear()
-    monkeypatch.setattr(folder.Images, "read_all", lambda self: pytest.fail("read again"))
+    monkeypatch.setattr(folder.Images, "unreadable", lambda *_: pytest.fail("read again"))
     second = load(old_folder)
     assert opened == []
     assert second.info == first.info
@@ -188,7 +188,7 @@ def test_many_readers_and_writers_at_once_leave_a_sound_listing(old_folder, cach
     def work():
         try:
             for _ in range(10):
-                one = listing.measured(old_folder, names, stats)
+                one, _ = listing.measured(old_folder, names, stats)
                 listing.keep(one)
                 found.append(one.headers.tobytes())
         except Exception as error:
@@ -224,3 +224,29 @@ def test_names_that_are_no_text(old_folder):
     _age(strange)
     for _ in range(2):
         assert sum(load(old_folder).info.sizes.values()) == 31
+
+
+def test_what_was_decoded_once_is_not_decoded_to_know_again(old_folder, monkeypatch):
+    path = old_folder / "ant" / "003.png"
+    data = bytearray(path.read_bytes())
+    start = data.index(b"IDAT") + 4
+    data[start : start + 6] = b"\xff" * 6  # neither its header nor its end tells
+    path.write_bytes(data)
+    _age(path)
+    monkeypatch.setattr(folder, "MEMORY_LIMIT", 0)
+    asked, unreadable = [], folder.Images.unreadable
+
+    def counted(self, indices):
+        asked.append(len(indices))
+        return unreadable(self, indices)
+
+    monkeypatch.setattr(folder.Images, "unreadable", counted)
+    infos = []
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r'1 file that cannot be read is left out: "ant/003'):
+            infos.append(load(old_folder, skip_damaged=True).info)
+    assert asked == [30, 1]
+    assert infos[0] == infos[1] and sum(infos[0].sizes.values()) == 29
+    # Without the flag it is refused before anything is trained, and not when it is met.
+    with pytest.raises(ValueError, match="ant/003.png.*--skip-damaged"):
+        load(old_folder)

@@ -48,8 +48,10 @@ def made():
         "EnhancedTargetDistillation": losses.EnhancedTargetDistillation(1.2),
         "EnsembleDistillation": losses.EnsembleDistillation(["output", "exit"]),
         "FeatureDistillation": losses.FeatureDistillation("mse", *stage),
+        "GradientScaledDistillation": losses.GradientScaledDistillation(2.0),
         "LogitsDistillation": losses.LogitsDistillation(2.0),
         "MaximumMeanDiscrepancy": losses.MaximumMeanDiscrepancy(*pooled),
+        "MutualDistillation": losses.MutualDistillation(["output", "exit"]),
         "NeuronSelectivityTransfer": losses.NeuronSelectivityTransfer(*stage),
         "NormalizedDistillation": losses.NormalizedDistillation(),
         "ProbabilisticTransfer": losses.ProbabilisticTransfer(*pooled),
@@ -60,6 +62,7 @@ def made():
         ),
         "SelfDistillation": losses.SelfDistillation(deepest),
         "SimilarityPreserving": losses.SimilarityPreserving(*stage),
+        "TeacherFreeDistillation": losses.TeacherFreeDistillation(2.0, student_layer_name="output"),
         "TransformedTeacherMatching": losses.TransformedTeacherMatching(),
         "VariationalDistillation": losses.VariationalDistillation(*stage),
     }

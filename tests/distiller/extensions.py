@@ -1,6 +1,7 @@
-"""Five systems that the Distiller's doors make possible, each as a user would write it.
+"""Systems that the Distiller's doors make possible, each as a user would write it.
 
-None of them touches the Distiller: losses, sources and data only.
+None of them touches the Distiller: losses, sources and data only. One teacher is tfkd's own that
+learns.
 """
 
 import json
@@ -177,10 +178,14 @@ class LearningTeacher(Source):
             answer = self.call(x)
             each = keras.losses.sparse_categorical_crossentropy(labels, answer["output"], True)
             loss = tf.nn.compute_average_loss(each)
-        variables = self.model.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        self.own_loss.update_state(each)
-        return answer
+
+        def step(student):
+            variables = self.model.trainable_variables
+            gradients = tape.gradient(loss, variables)
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            self.own_loss.update_state(each)
+
+        return answer, step
 
     def get_config(self):
         model = keras.saving.serialize_keras_object(self.model)
@@ -205,7 +210,7 @@ class LearningTeacher(Source):
                 variable.assign(value)
 
 
-# Making each of the five.
+# Making each of them.
 
 
 def remembered():
@@ -230,6 +235,12 @@ def learning(learning_rate=0.1):
     return tfkd.Distiller(source, network(3, "student"), LogitsDistillation(2.0))
 
 
+def dynamic():
+    teacher = network(4, "teacher")
+    source = tfkd.teachers.Learning(teacher, keras.optimizers.Adam(0.003), temperature=2.0)
+    return tfkd.Distiller(source, network(3, "student"), LogitsDistillation(2.0))
+
+
 def half_resolution():
     return tfkd.Distiller(
         network(4, "teacher"),
@@ -247,6 +258,8 @@ SYSTEMS = {
     "half resolution": half_resolution,
 }
 STORABLE = [name for name in SYSTEMS if name != "learning"]
+# What else is true of the one that is tfkd's own is in tests/teachers/test_learning.py.
+ON_REPLICAS = {**SYSTEMS, "dynamic": dynamic}
 
 
 def compiled(made):

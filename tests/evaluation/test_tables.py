@@ -2,6 +2,7 @@ import pytest
 from rich.console import Console
 
 from tfkd.evaluation import markdown, table
+from tfkd.evaluation.tables import parts
 
 # Accuracies 93.1, 94.0, 95.5: mean 94.2, squared deviations 1.21 + 0.04 + 1.69 = 2.94,
 # sample standard deviation (2.94 / 2) ** 0.5 = 1.212 (with n instead of n - 1: 0.99).
@@ -85,3 +86,25 @@ def test_a_seed_without_a_figure_is_left_out_of_its_mean():
 def test_nothing_to_show_is_an_error():
     with pytest.raises(ValueError, match="expected rows with some of accuracy"):
         table({"teacher": {"seed": 1}})
+
+
+def test_a_narrow_console_gets_every_figure_in_tables_below():
+    lines = printed(ROWS, width=40, title="Digits")
+    assert [line for line in lines if line in ("teacher", "distilled")] == ["teacher", "distilled"]
+    assert all(len(line) <= 40 for line in lines)
+    cells = [line.split()[-1] for line in lines if line.startswith("parameters")]
+    assert cells == ["1,712,345", "12,345"] and lines.count("Digits") == 1
+
+
+@pytest.mark.parametrize("width", range(34, 100, 3))
+def test_no_figure_is_cut_at_any_width(width):
+    rows = {f"a model {n}": {"accuracy": 0.9, "parameters": 123456, "gain": 0.1} for n in range(4)}
+    for shown in (ROWS, rows):
+        lines = printed(shown, width=width)
+        assert all(len(line) <= width for line in lines) and "…" not in "".join(lines)
+
+
+def test_parts_fit_beside_the_names():
+    assert parts(10, [8, 8, 8], 43) == [[1, 2, 3]]  # 10 + 3 · (3 + 8)
+    assert parts(10, [8, 8, 8], 42) == [[1, 2], [3]]
+    assert parts(90, [8, 50, 8], 40) == [[1], [2], [3]]  # the names take half of it

@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from tfkd.data.images import decode
+from tfkd.data.resizing import RULES
 from tfkd.export.images import decode_batch
 
 
@@ -62,11 +63,22 @@ def test_lossless_files_of_the_right_size_give_their_pixels(decoder, picture):
         np.testing.assert_array_equal(found, shown, err_msg=name)
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_an_odd_aspect_is_resized_by_the_rule_of_training(picture, rule):
+    for turn, file_format in enumerate(["JPEG", "PNG"]):
+        odd = np.rot90(np.kron(picture, np.ones((1, 5, 1), "uint8")), turn)  # 16x100, 100x16
+        file = encoded(odd, file_format)
+        (found,) = decode_batch(tf.constant([file]), (16, 20, 3), rule=rule).numpy()
+        np.testing.assert_array_equal(found, decode(tf.constant(file), (16, 20, 3), rule))
+        stretched = decode(tf.constant(file), (16, 20, 3), "stretch").numpy()
+        assert np.array_equal(found, stretched) == (rule == "stretch")
+
+
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
 def test_any_size_is_decoded_and_resized_as_training_data_is(decoder, picture, file_format):
     large = encoded(np.kron(picture, np.ones((3, 2, 1), "uint8")), file_format)
     found = decoder([large]).numpy()[0]
-    np.testing.assert_array_equal(found, decode(tf.constant(large), (16, 20, 3), resized=True))
+    np.testing.assert_array_equal(found, decode(tf.constant(large), (16, 20, 3), "stretch"))
 
 
 def test_grey_students_get_grey_pixels(picture):

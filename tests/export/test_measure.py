@@ -1,8 +1,11 @@
+import io
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from rich.console import Console
 
 from tfkd.export import measure
 from tfkd.export.errors import ExportCheckError
@@ -162,6 +165,13 @@ def test_the_table_by_hand():
         "| TFLite int8 | 308.7 | 92.18 | 99.43 | 0.150 | 0.250 | 5.00 | 0.10 |",
     ]
     assert Report(rows).table().row_count == 2
+    for width in (80, 40):
+        text = io.StringIO()
+        Console(width=width, file=text).print(Report(rows, ("A note.",)).tables(width))
+        assert all(len(line) <= width for line in text.getvalue().splitlines())
+        assert "…" not in text.getvalue() and text.getvalue().count("308.7") == 1
+        assert text.getvalue().count("TFLite int8") == (1 if width == 80 else 3)
+        assert text.getvalue().count("A note.") == 1
 
 
 def test_an_accuracy_axis_spans_two_points_at_least(tmp_path, monkeypatch):

@@ -43,6 +43,7 @@ def write(path, content, name=records.METADATA_FILE):
 GOOD = {
     "name": "student", "labels": ["a", "b"], "head": "logits", "assumed": "", "parameters": 3,
     "quantization": "int8",
+    "resize": "crop",
     "inputs": {"image": {"dtype": "int8", "shape": [-1, 8, 8, 1], "values": "raw pixels 0..255"}},
 }  # fmt: skip
 
@@ -62,6 +63,9 @@ def test_metadata_that_is_none_is_named(tmp_path, content, message):
     path = tmp_path / "student.tflite"
     write(path, json.dumps(GOOD))
     assert records.metadata(path).model_dump() == GOOD
+    earlier = {name: value for name, value in GOOD.items() if name != "resize"}
+    write(path, json.dumps(earlier))
+    assert records.metadata(path).resize == "stretch"
     write(path, content)
     with pytest.raises(ValueError, match=f"student.tflite carries as tfkd.json .*{message}"):
         records.metadata(path)

@@ -23,6 +23,8 @@ LOGIT_LOSSES = {
     "classes": losses.ClassRelationDistillation(1.0),
     "batch": losses.BatchRelationDistillation(1.0),
     "ofa": losses.EnhancedTargetDistillation(1.5),
+    "scaled gradient": losses.GradientScaledDistillation(1.0),
+    "teacher-free": losses.TeacherFreeDistillation(1.0),
 }
 FEATURE_LOSSES = {
     "sp": losses.SimilarityPreserving(),

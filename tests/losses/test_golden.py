@@ -15,6 +15,7 @@ from tfkd.losses.contrast import batch_contrast, memory_contrast, moved
 from tfkd.losses.features import unit
 from tfkd.losses.maps import nearest_resize
 from tfkd.losses.review import hierarchical_error
+from tfkd.runs.training import SmoothedCrossentropy
 from tfkd.teachers import weighing
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -138,6 +139,34 @@ def by_confidence(hyper, inputs):
     return sum(loss(*one) for one in maps) / hyper["teachers"]  # as the reference does once more
 
 
+def gated(hyper, inputs):
+    # The reference adds 1e-7 to each of the teacher's probabilities.
+    loss = losses.EnsembleDistillation(["ensemble"], ["branch"], hyper["T"])
+    return loss((inputs["teacher"],), (inputs["student"],))
+
+
+def teacher_free(case):
+    """The reference averages over the classes too, which a multiplier makes up for."""
+
+    def run(hyper, inputs):
+        classes = inputs["student"].shape[-1]
+        if case["name"].startswith("label smoothing"):  # of the other classes; here over all
+            smoothing = hyper["alpha"] * classes / (classes - 1)
+            return SmoothedCrossentropy(smoothing, True)(inputs["labels"], inputs["student"])
+        own, taught = losses.LogitsDistillation(hyper["T"]), inputs.get("teacher")
+        if taught is None:
+            own, taught = (
+                losses.TeacherFreeDistillation(hyper["T"], hyper["correct"], True),
+                (inputs["student"]),
+            )
+        needs = {"labels": inputs["labels"]} if "labels" in own.needs else {}
+        value = own(taught, inputs["student"], **needs) * hyper["multiplier"] / classes
+        labels = SmoothedCrossentropy(0.0, True)(inputs["labels"], inputs["student"])
+        return (1.0 - hyper["alpha"]) * labels + hyper["alpha"] * value
+
+    return run
+
+
 def _stand_in(layer, name, tensor):
     """A tensor in the place of a layer's weight, so that a gradient reaches it."""
     setattr(layer, name, tensor)
@@ -178,6 +207,7 @@ RUNS |= {
     "crd": remembered,
     "dcd_infonce": in_the_batch,
     "ca_mkd": by_confidence,
+    "one_kl": gated,
 }
 BY_CASE = {
     "ttm": lambda case: logits(
@@ -186,6 +216,7 @@ BY_CASE = {
         )
     ),
     "mlkd": multi_level,
+    "tf_kd": teacher_free,
 }
 
 TABLE = [

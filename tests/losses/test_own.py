@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd.losses import EnsembleDistillation, FeatureDistillation, LogitsDistillation
+from tfkd.losses import (
+    EnsembleDistillation,
+    FeatureDistillation,
+    LogitsDistillation,
+    MutualDistillation,
+)
 from tfkd.losses import SelfDistillation as Self
 
 NAMES = ("shallow", "deep", "output")
@@ -37,6 +42,24 @@ def test_the_ensemble_teaches_every_member():
     expected = sum(kl(ensemble, member, 3.0) for member in members)
     value = EnsembleDistillation(NAMES, temperature=3.0).call(members, members)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_peers_teach_each_other_and_get_no_gradient_for_it():
+    members = [tf.constant(member) for member in logits()]
+    loss = MutualDistillation(NAMES, temperature=2.0)
+    with tf.GradientTape() as tape:
+        tape.watch(members)
+        value = loss.call([tf.stop_gradient(member) for member in members], members)
+    expected = 0.0
+    softened = [np.exp(log_softmax(member.numpy().astype("float64") / 2.0)) for member in members]
+    for own, gradient in enumerate(tape.gradient(value, members)):
+        peers = [peer for peer in range(3) if peer != own]
+        expected += sum(kl(members[p].numpy(), members[own].numpy(), 2.0) / 2 for p in peers)
+        wanted = 2.0 * (softened[own] - np.mean([softened[p] for p in peers], axis=0))
+        np.testing.assert_allclose(gradient, wanted, atol=1e-5)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    alone = MutualDistillation(["output"]).call(members[:1], members[:1])
+    np.testing.assert_array_equal(alone, np.zeros(5))
 
 
 def test_a_group_teaches_others_than_its_members():

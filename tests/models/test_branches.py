@@ -79,3 +79,24 @@ def test_branches_differ_and_the_trunk_is_the_model_that_was_there():
 def test_impossible_branches_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         models.with_branches(backbone(), **options)
+
+
+def test_a_gate_weighs_every_output_for_each_image():
+    model = backbone()
+    student = models.with_branches(model, ["stage2_out"], gate=True)
+    names = ("branch_1_1", "branch_1_2", "output")
+    assert models.exit_names(student) == (*names[:2], "ensemble", "output")
+    x = np.random.default_rng(0).uniform(0, 4, (4, 32, 32, 3)).astype("float32")
+    given = {name: np.float64(value) for name, value in student(x).items()}
+    gate = keras.Model(student.input, student.get_layer("stage2_out").output)(x).numpy()
+    scores = np.maximum(gate.mean((1, 2)) @ student.get_layer("gate").get_weights()[0], 0)
+    scores /= np.sqrt(1 + 1e-3)  # BatchNormalization at its beginning
+    weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    assert np.ptp(weights, axis=0).max() > 1e-3
+    expected = sum(weights[:, [i]] * given[name] for i, name in enumerate(names))
+    np.testing.assert_allclose(given["ensemble"], expected, rtol=1e-4, atol=1e-5)
+    assert models.trunk(student).count_params() == model.count_params()
+    whole = models.single_exit(student, "ensemble")
+    np.testing.assert_allclose(whole(x), given["ensemble"], rtol=1e-5)
+    plain = models.with_branches(model, ["stage2_out"])
+    assert student.count_params() - plain.count_params() == 8 * 3 + 4 * 3

@@ -1,13 +1,16 @@
 """Each recipe's total loss against the paper's sum, derived anew in NumPy at float64; who deploys
 what; bad input."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
+from sklearn.tree import DecisionTreeClassifier
 
 from tfkd import data, losses, models, recipes
 from tfkd.data.seeds import view_seed
-from tfkd.recipes import feng2021, ye2024
+from tfkd.recipes import base, feng2021, ye2024
 from tfkd.runs import run_recipe
 from tfkd.settings import SettingsError
 
@@ -174,6 +177,33 @@ def test_xu2022_finds_the_vector_behind_the_deepest_exit():
         built("xu2022", None, keras.Model(image, logits))
 
 
+def test_si2026_has_the_value_of_plain_distillation(batch, teacher):
+    images, labels = batch
+    system = built("si2026", teacher, network("streamlined_student"), strength=3.0)
+    own, taught = (tensors(model, images)["output"] for model in (system.student, teacher))
+    expected = cross_entropy(labels, own) + np.mean(divergence(taught, own, 4.0))
+    np.testing.assert_allclose(total(system, teacher, batch), expected, rtol=1e-5)
+    (loss,) = system.losses
+    assert (loss.strength, loss.sharpness, loss.temperature) == (3.0, 0.5, 4.0)
+
+
+def test_tu2022_is_labels_and_logits_of_a_teacher_of_its_own(batch, teacher):
+    images, labels = batch
+    teacher.trainable = False  # as another row has left it
+    system = built("tu2022", teacher, network("streamlined_student"), distill_weight=0.5)
+    own, taught = (tensors(model, images)["output"] for model in (system.student, teacher))
+    expected = cross_entropy(labels, own) + 0.5 * np.mean(divergence(taught, own, 4.0))
+    np.testing.assert_allclose(total(system, system.source, batch), expected, rtol=1e-5)
+    source = system.source
+    assert (source.label_weight, source.feedback_weight, source.anchor_weight) == (1.0, 0.1, 1.0)
+    assert source.learning_rate == pytest.approx(1e-4) and source.temperature == 4.0
+    learns = source.model.trainable_variables
+    assert len(learns) == len([w for w in teacher.weights if "moving" not in w.path])
+    assert not {id(v) for v in learns} & {id(v) for v in teacher.variables}
+    fixed = recipes.get("tu2022").ablations(recipes.get("tu2022").settings())["fixed teacher"]
+    assert recipes.get("tu2022").build(fixed, teacher, system.student).source is None
+
+
 def test_ye2024_deeper_groups_teach_shallower_ones():
     names = ("branch_1_1", "branch_2_1", "branch_3_1", "output")
     taught = {name: (group, learners) for name, group, learners in ye2024.lessons(names, True)}
@@ -256,7 +286,8 @@ def test_song2024_is_labels_and_the_mean_over_the_views_of_each_teacher(batch, t
     np.testing.assert_allclose(total(system, system.source, batch), expected, rtol=1e-4)
     assert system.source.storable and system.source_name
     # Of one teacher and one view nothing is left but plain distillation.
-    plain = built("song2024", teacher, student, teacher="resnet", target_views="one")
+    recipe = recipes.get("song2024")
+    plain = recipe.build(recipe.settings(teacher="resnet", target_views="one"), teacher, student)
     taught = tensors(teacher, images)["output"]
     expected = 0.3 * cross_entropy(labels, own) + 0.7 * np.mean(divergence(taught, own, 4.0))
     assert plain.source is None
@@ -344,6 +375,63 @@ def test_feng2021_at_full_resolution_is_the_student_and_what_does_not_divide_is_
 
 
 @pytest.mark.parametrize("name", recipes.names())
+def test_mao2025_is_labels_and_logits_on_the_trees_mixture(batch, teacher):
+    images, labels = batch
+    student = models.build("oblique_tree", SHAPE, CLASSES, depth=2)
+    student.layers[-1].leaves.assign(np.random.default_rng(1).normal(size=(4, CLASSES)))
+    system = built("mao2025", teacher, student)
+    own, taught = (tensors(model, images)["output"] for model in (student, teacher))
+    expected = 0.3 * cross_entropy(labels, own) + 0.7 * np.mean(divergence(taught, own, 2.0))
+    np.testing.assert_allclose(total(system, teacher, batch), expected, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    """(digits, a tree with random splits through their middle, directory, figures, texts)."""
+    splits = data.load("digits", limit=300)
+    student = models.build("oblique_tree", (8, 8, 1), 10, depth=4)
+    images, _ = next(splits.train.batch(300).as_numpy_iterator())
+    tree = student.layers[-1]
+    values = (images.reshape(-1, 64) / 127.5 - 1) @ np.asarray(tree.kernel)
+    tree.norm.moving_mean.assign(values.mean(axis=0))
+    directory = tmp_path_factory.mktemp("studied")
+    record = types.SimpleNamespace(seeds=[0])
+    finished = base.Finished([], record, [splits], directory, lambda: student)
+    return splits, student, directory, *recipes.get("mao2025").study(finished)
+
+
+def test_mao2025_leaves_rules_and_compares_them_with_cart(studied):
+    splits, student, directory, figures, said = studied
+    images, labels = next(splits.test.batch(1000).as_numpy_iterator())
+    tree = models.HardTree.load(directory / "tree.npz")
+    assert (directory / "rules.txt").read_text().splitlines() == tree.rules()
+    assert tree.labels == tuple("0123456789") and figures["rules"] == 16
+    predicted = tree.predict(images)
+    assert figures["hard_accuracy"] == np.mean(predicted == labels)
+    assert figures["rules_used"] == len(set(tree.leaves(images))) > 8
+    soft = models.soft_tree_model(student)(images)
+    assert figures["soft_accuracy"] == np.mean(np.argmax(soft, axis=1) == labels)
+    assert list(figures["cart"]) == ["6", "12"] and len(said) == 3
+    train_images, train_labels = next(splits.train.batch(1000).as_numpy_iterator())
+    cart = DecisionTreeClassifier(max_depth=6, random_state=0)
+    cart.fit(train_images.reshape(-1, 64), train_labels)
+    assert figures["cart"]["6"]["accuracy"] == cart.score(images.reshape(-1, 64), labels)
+
+
+def test_mao2025_deploys_the_hard_tree_first(studied):
+    splits, student, *_ = studied
+    deployed = recipes.get("mao2025").deployed(student)
+    assert list(deployed) == ["hard tree", "soft tree"]
+    images, _ = next(splits.test.batch(100).as_numpy_iterator())
+    hard = np.argmax(deployed["hard tree"](images), axis=1)
+    np.testing.assert_array_equal(hard, np.argmax(student(images), axis=1))
+    assert deployed["hard tree"].count_params() == 15 * 65
+
+
+WAYS = [name for name in recipes.names() if not recipes.get(name).compares]
+
+
+@pytest.mark.parametrize("name", WAYS)
 def test_ablations_differ_from_the_recipe_and_start_from_the_same_student(name, teacher):
     recipe = recipes.get(name)
     settings = recipe.settings()
@@ -383,6 +471,7 @@ def test_avazov2024_reports_both_heads():
         ("hossain2024", {"sweep_blurs": (-1,)}, "sweep_blurs is"),
         ("feng2021", {"reduction": 0}, "reduction is 0"),
         ("ye2024", {"branches": 0}, "branches is 0"),
+        ("tu2022", {"teacher": ("resnet", "alexnet")}, "one teacher, which learns, .* names 2"),
         ("ye2024", {"student": "alexnt"}, "Did you mean 'alexnet'"),
     ],
 )

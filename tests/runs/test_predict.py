@@ -5,10 +5,13 @@ import csv
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tfkd import data
-from tfkd.runs import predict
+from tfkd.export.saved_model import signature_functions
+from tfkd.export.student import examine
+from tfkd.runs import predict, predicting, report
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,32 @@ def test_another_row_a_single_file_and_csv(finished, images, tmp_path):
     assert read == {name: str(value) for name, value in lines[0].items()}
 
 
+def test_odd_aspects_are_one_tensor_in_training_prediction_and_serving(tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            pixels = random.integers(0, 256, (10 + 20 * number, 31, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.jpg")
+    splits = data.load(tmp_path, image_size=(12, 16), resize="crop", cache_dir=tmp_path / "kept")
+    record = report._data_record(splits.info)
+    files = sorted(tmp_path.rglob("*.jpg"))
+    read, predicted = predicting._pixels(files, record.image_shape, record.resize, False)
+    assert read == files
+    trained = [image for part in splits[:3] for image, _ in part.as_numpy_iterator()]
+    assert {image.tobytes() for image in trained} == {image.tobytes() for image in predicted}
+    assert len(trained) == 8
+    # Of the signature that TF Serving asks, with the rule that an export gives it.
+    image = keras.Input((12, 16, 3))
+    student = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(image)))
+    served = examine(student, head="logits", resize=splits.info.resize)
+    functions = signature_functions(served)
+    encoded = tf.constant([path.read_bytes() for path in files])
+    answers = functions["serve_bytes"](image_bytes=encoded)["logits"]
+    same = functions["serving_default"](image=tf.constant(predicted, tf.float32))["logits"]
+    np.testing.assert_array_equal(answers, same)
+
+
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
@@ -76,5 +105,10 @@ def test_files_that_cannot_be_answered_are_named(finished, tmp_path, paths, mess
     given = [tmp_path / path if path.isupper() else path for path in paths]
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         predict(finished[0], given)
+    if paths == ["BROKEN"]:
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "BROKEN/c.png")
+        with pytest.warns(UserWarning, match="2 of 3 images cannot be read and are left out"):
+            lines = predict(finished[0], given, skip_damaged=True)
+        assert [line["file"] for line in lines] == [str(tmp_path / "BROKEN/c.png")]
     with pytest.raises(ValueError, match='no row "taught"'):
         predict(finished[0], [tmp_path], row="taught")

@@ -9,8 +9,10 @@ import pytest
 from small_runs import exact
 
 from tfkd import data, models, recipes
+from tfkd.recipes import base
 from tfkd.runs import DistillSettings, distill, evaluate_run, knowledge, run_recipe
-from tfkd.runs.rows import recipe_table
+from tfkd.runs.record import Record
+from tfkd.runs.rows import distill_table, recipe_table
 from tfkd.runs.tasks import Prepared
 from tfkd.runs.training import BOTH, STUDENT, TEACHER, examples
 
@@ -72,7 +74,8 @@ def test_a_resumed_run_adds_ablations_and_trains_nothing_twice(swept):
     trained = {path: path.stat().st_mtime_ns for path in (out / "seeds/3").glob("*.json")}
     again = run_recipe("umirzakova2024", settings, out, ablate=True, resume=True)
     names = [row["name"] for row in again["rows"]]
-    assert names == [*(row["name"] for row in record["rows"]), "umirzakova2024: T = 2"]
+    added = ["umirzakova2024: T = 2", "label smoothing"]
+    assert names == [*(row["name"] for row in record["rows"]), *added]
     assert {row: exact(again)[0][row] for row in record["figures"]} == exact(record)[0]
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
     assert "--ablate" in again["command"] and "T = 2" in (out / "table.md").read_text()
@@ -151,6 +154,54 @@ def test_li2024_s_rows_see_one_set_of_images_and_each_share_is_a_task(tmp_path):
         seen = next(iter(examples(task.train, one, 3, 1, role=TEACHER)))[0]
         plain = DistillSettings(augment=name, batch_size=40, seed=3)
         np.testing.assert_array_equal(seen, next(iter(examples(task.train, plain, 3, 1)))[0])
+
+
+def test_a_teacher_that_learns_is_asked_live_and_leaves_the_shared_one_alone(
+    teacher_file, tmp_path
+):
+    settings = DistillSettings(
+        teacher=teacher_file,
+        student_options={"width": 0.05},
+        recipe="tu2022",
+        recipe_options={"teacher_learning_rate": 0.1},
+        **SMALL,
+    )
+    record = distill(settings, tmp_path / "run")
+    assert [row["knowledge"] for row in record["rows"]] == ["labels", "live"]
+    kept, given = (
+        keras.models.load_model(f) for f in (tmp_path / "run/teacher.keras", teacher_file)
+    )
+    for own, other in zip(kept.get_weights(), given.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, other)
+    with open(tmp_path / "run/history.csv", newline="") as file:
+        lines = {line["row"]: line for line in csv.DictReader(file)}
+    assert float(lines["distilled"]["teacher_drift"]) > 0 and not lines["alone"]["teacher_drift"]
+
+
+def test_gain_and_recovery_are_told_of_every_distilled_row(small, finished, tmp_path):
+    out, _ = finished
+    record = Record.read(out / "run.json")
+    rows = [row._replace(fraction=0.25) for row in distill_table(small).rows]
+    seen = base.Finished(rows, record, [], tmp_path, None)
+    figures, (table,) = recipes.get("belinga2024").study(seen)
+    (own,) = figures.values()
+    lines = ("teacher", "alone", "distilled")
+    teacher, alone, distilled = (record.figures[line][0]["accuracy"] for line in lines)
+    assert [own[line] for line in lines] == [teacher, alone, distilled]
+    assert own["images"] == 50 and own["gain"] == distilled - alone
+    assert own.get("recovery") == (
+        (distilled - alone) / (teacher - alone) if teacher > alone else None
+    )
+    assert f"| distilled | 50 | {100 * teacher:.1f} | {100 * alone:.1f} |" in table
+    assert (tmp_path / "gains.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_fraction_without_a_class_is_refused_before_training(teacher_file, tmp_path):
+    recipe = recipes.get("belinga2024")
+    settings = recipe.settings(data="digits", fraction=(0.03,), teacher=teacher_file, **SMALL)
+    with pytest.raises(ValueError, match=r'3 % of the training images .* 4, .* classes "\d", "'):
+        run_recipe("belinga2024", settings, tmp_path / "lost")
+    assert not (tmp_path / "lost").exists()
 
 
 def test_a_student_without_stages_is_refused_before_anything_is_written(teacher_file, tmp_path):

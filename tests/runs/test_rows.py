@@ -74,11 +74,64 @@ def test_the_rows_of_each_command():
     settings = recipe.settings(sweep_temperatures=(2.0,), sweep_weights=(0.7,))
     table = recipe_table(recipe, settings, ablate=True)
     assert [row.name for row in table.rows] == [
-        *("alone", "distilled", "umirzakova2024", "umirzakova2024: T = 2")
+        *("alone", "distilled", "umirzakova2024", "umirzakova2024: T = 2", "label smoothing")
     ]
     assert table.command == (
         "tfkd recipes run umirzakova2024 --sweep-temperatures 2.0 --sweep-weights 0.7 --ablate"
     )
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "baseline", "place"),
+    [
+        (distill_table(DistillSettings(teacher_free=True)), "label smoothing", "alone", 1),
+        (search_table(SearchSettings(teacher_free=True)), "label smoothing", "alone", 1),
+        (
+            compare_table(CompareSettings(teacher_free=True, fraction=(0.5, 1.0))),
+            *("100 %, label smoothing", "100 %, alone", 4),
+        ),
+    ],
+    ids=["distill", "search", "compare"],
+)
+def test_what_needs_no_teacher_is_a_row_on_request(table, row, baseline, place):
+    own = table.rows[place]
+    assert (own.name, own.baseline) == (row, baseline)
+    assert own.settings.label_smoothing == 0.1 and own.build is None
+    smoothed = [own.name for own in table.rows if own.settings.label_smoothing]
+    assert smoothed == [own.name for own in table.rows if "label smoothing" in own.name]
+    assert "--teacher-free" in table.command
+
+
+def test_smoothed_labels_are_a_row_once():
+    with pytest.raises(SettingsError, match="label_smoothing .0.2. smooths those of all"):
+        distill_table(DistillSettings(teacher_free=True, label_smoothing=0.2))
+    recipe = recipes.get("ye2024")
+    rows = recipe_table(recipe, recipe.settings(label_smoothing=0.2), ablate=True).rows
+    assert "label smoothing" not in [row.name for row in rows]
+
+
+def test_a_recipe_that_compares_says_its_rows_by_its_settings():
+    recipe = recipes.get("belinga2024")
+    settings = recipe.settings(data="digits", fraction=(0.1, 1.0))
+    table = recipe_table(recipe, settings)
+    rows = [
+        ("10 %, alone", None, None, 0.1),
+        ("10 %, distilled", "10 %, alone", None, 0.1),
+        ("100 %, alone", None, None, 1.0),
+        ("100 %, distilled", "100 %, alone", None, 1.0),
+    ]
+    assert names(table) == rows and (table.kind, table.main) == ("compare", None)
+    more = [(f"{p} %, temperature=4", f"{p} %, alone", None, p / 100) for p in (10, 100)]
+    assert names(recipe_table(recipe, settings, ablate=True)) == rows + more
+    recipe = recipes.get("wulandari2024")
+    table = recipe_table(recipe, recipe.settings(), ablate=True)
+    of_the_paper = [row for row in table.rows if row.settings.teacher == "DenseNet169"]
+    assert [row.settings.student for row in of_the_paper[::2]] == [
+        *("DenseNet121", "MobileNet", "ResNet50", "InceptionV3", "Xception")
+    ]
+    assert table.command == "tfkd recipes run wulandari2024 --ablate"
+    with pytest.raises(SettingsError, match="no way to train one student.*tfkd recipes run"):
+        distill_table(DistillSettings(recipe="wulandari2024"))
 
 
 def test_a_search_adds_what_it_found_with_a_student_alone_of_the_same_size():

@@ -94,9 +94,11 @@ def test_names_are_those_of_the_rooms_that_know_them():
     import keras
 
     from tfkd import data
-    from tfkd.settings.training import Augmentation, Optimizer
+    from tfkd.data.resizing import RULES
+    from tfkd.settings.training import Augmentation, Optimizer, Resize
 
     assert list(get_args(Augmentation)) == data.augmentation_names()
+    assert get_args(Resize) == RULES
     for name in get_args(Optimizer):
         assert type(keras.optimizers.get(name)).__name__.lower() == name
 

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,10 @@ def test_equals_the_live_teacher(tmp_path, kind, views, shuffle):
 
 def test_repeat_goes_on_with_the_next_view(tmp_path):
     cache = TeacherCache.build(tmp_path, distiller(), dataset(), CROP_FLIP, 2, batch_size=16)
+    assert re.fullmatch(
+        rf'TeacherCache\("{tmp_path}": 40 examples, 2 views of output \(\d+,\).*; [\d.]+ kB\)',
+        repr(cache),
+    )
     once = cache.dataset(dataset(), 40, shuffle=False)
     repeated = [knowledge["output"] for *_, knowledge in once.repeat(4)]
     assert not np.allclose(repeated[0], repeated[1])

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfkd import Distiller, defaults, losses, metrics, tuning
 from tfkd.data.pipeline import index_batches
 from tfkd.settings import DistillSettings
+from tfkd.teachers import Source
 from tfkd.tuning import race, spaces
 
 TOP_2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top_2")
@@ -20,6 +21,12 @@ FREE = {
     "learning_rate": tuning.Choice([0.01, 0.003]),
     "distillation_loss_weights": [tuning.Range(0.5, 2.0)],
 }
+
+
+class Changing(Source):
+    """A teacher that learns, say."""
+
+    storable = False
 
 
 def test_one_trace_serves_every_trial_over_weights(hypermodel, tuner, traces, search):
@@ -333,6 +340,7 @@ def test_a_trial_that_diverges_fails_and_the_search_goes_on(hypermodel, tuner, t
         ({"distillation_loss_weights": [1.0, 1.0]}, "one weight for each of the 1"),
         ({"student": keras.Sequential()}, "must be a function"),
         ({"given": []}, "at least one loss"),
+        ({"teacher": Changing()}, "Changing does not answer every trial alike"),
         ({"given": [HINT], "temperature": 4}, "none of the distillation"),
     ],
 )

@@ -1,13 +1,14 @@
 """The command line: thin commands over the public API."""
 
+import os
 import sys
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
 
 import tfkd
+from tfkd import terminal
 from tfkd._extras import MissingExtraError
-from tfkd.cli import finished, methods, training
+from tfkd.cli import data, finished, methods, training
 from tfkd.export.errors import ExportCheckError
 from tfkd.files import DiskFullError
 from tfkd.settings import SettingsError
@@ -33,6 +34,8 @@ for _command in (
     training.search,
     training.recipes_app,
     methods.losses,
+    methods.layers,
+    data.data,
 ):
     app.command(_command)
 for _command in (finished.evaluate, finished.predict, finished.export, finished.serve):
@@ -42,6 +45,7 @@ for _command in (finished.evaluate, finished.predict, finished.export, finished.
 def main(arguments=None):
     """Entry point of the `tfkd` script."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _prepare_streams()
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -68,7 +72,17 @@ def _again(arguments, resumable):
 
 def _fail(message, code):
     prefix = "" if code == INTERRUPTED else "Error: "
-    console = Console(stderr=True)
     style = None if code == INTERRUPTED else "red"
-    console.print(f"{prefix}{message}", style=style, markup=False, highlight=False, soft_wrap=True)
+    terminal.say(f"{prefix}{message}", style, sys.stderr)
     raise SystemExit(code)
+
+
+def _prepare_streams():
+    """A closed stream leads nowhere; one that cannot write a character writes a question mark."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # It takes the free descriptor, which else the next file would get, and its chatter.
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")

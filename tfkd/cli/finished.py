@@ -55,6 +55,9 @@ def predict(
         int, Parameter(help="How many labels an image.", validator=validators.Number(gte=1))
     ] = 1,
     csv: Annotated[str | None, Parameter(help="Write this file instead of a table.")] = None,
+    skip_damaged: Annotated[
+        bool, Parameter(help="Leave out files that cannot be read, instead of stopping.")
+    ] = False,
 ):
     """Say what images show: labels with probabilities, by a run's student or an export.
 
@@ -62,7 +65,7 @@ def predict(
 
         tfkd predict saved_models/photos holiday/ --top 3 --csv labels.csv
     """
-    runs.predict(model, images, row, top, csv)
+    runs.predict(model, images, row, top, csv, skip_damaged)
 
 
 def export(

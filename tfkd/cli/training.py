@@ -5,10 +5,9 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from tfkd import recipes, runs
+from tfkd import recipes, runs, terminal
 from tfkd.cli.flags import flags_of, given_of
 from tfkd.runs.search import search as run_search
 from tfkd.settings import ChainSettings, CompareSettings, DistillSettings, SearchSettings
@@ -171,7 +170,7 @@ def _list_recipes():
     for name in recipes.names():
         recipe = recipes.get(name)
         table.add_row(name, recipe.paper, recipe.task, recipe.reconstruction)
-    Console().print(table)
+    terminal.console().print(table)
 
 
 def _recipe_command(recipe):
@@ -193,11 +192,16 @@ def _recipe_command(recipe):
         settings, where = _settings_and_out(recipe.settings, flags, config, out, resume, trust)
         runs.run_recipe(recipe.name, settings, where, ablate, overwrite=overwrite, resume=resume)
 
+    trained = (
+        "the student alone, distilled by the defaults and by the recipe, under one budget, and"
+    )
+    if recipe.compares:
+        trained = "every student on every data set, alone and distilled, under one budget, and"
     run.__doc__ = f"""{recipe.paper}: {recipe.task}.
 
     Reconstruction: {recipe.reconstruction}
 
-    Trains the student alone, distilled by the defaults and by the recipe, under one budget, and
+    Trains {trained}
     compares them. The run directory holds the trained models, `run.toml`, `run.json` (every
     figure), `table.md`, `figures.csv`, `history.csv` and `curves.png`.
 

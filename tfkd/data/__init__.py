@@ -1,6 +1,8 @@
 """Data: labelled images as train, validation and test; batches; replayable augmentations."""
 
 from tfkd.data.augmentations import augmentation, augmentation_names
+from tfkd.data.contact_sheets import contact_sheet
+from tfkd.data.inspection import Inspection, inspect
 from tfkd.data.loading import load, names
 from tfkd.data.mixing import Mixed
 from tfkd.data.pipeline import batches, index_batches, source_of
@@ -9,12 +11,15 @@ from tfkd.data.splits import DataInfo, Splits
 
 __all__ = [
     "DataInfo",
+    "Inspection",
     "Mixed",
     "Splits",
     "augmentation",
     "augmentation_names",
     "batches",
+    "contact_sheet",
     "index_batches",
+    "inspect",
     "load",
     "names",
     "source_of",

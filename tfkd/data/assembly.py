@@ -3,16 +3,18 @@
 import numpy as np
 
 from tfkd.data.pipeline import from_arrays
+from tfkd.data.resizing import STRETCH
 from tfkd.data.splits import DataInfo, Splits, check_labels, divide, fingerprint
 
 
-def splits_in_memory(name, arrays, label_names, **division):
+def splits_in_memory(name, arrays, label_names, rule=STRETCH, **division):
     """Checks, divides and wraps published splits.
 
     Args:
         name: as given to `load`.
         arrays: {role: (images uint8 (n, H, W, C), labels int64 (n,))} of the published splits.
         label_names: tuple of str.
+        rule: by which images are, or would be, resized.
         **division: validation_fraction, seed, limit, as `divide` takes them.
 
     Returns:
@@ -40,5 +42,6 @@ def splits_in_memory(name, arrays, label_names, **division):
         label_names=tuple(label_names),
         sizes=sizes,
         fingerprint=fingerprint(*pieces),
+        resize=rule,
     )
     return Splits(datasets["train"], datasets["validation"], datasets["test"], info)

@@ -7,7 +7,7 @@ import os
 import struct
 from typing import NamedTuple
 
-from tfkd.data.images import check_pixels, open_by_pillow, reason
+from tfkd.data.images import ALPHA_MODES, check_pixels, open_by_pillow, reason
 from tfkd.data.orientation import exif_orientation
 
 GREY_MODES = {"1", "L", "I;16", "I;16B", "I;16L"}
@@ -32,6 +32,31 @@ class Header(NamedTuple):
     grey: bool
     frames: bool
     doubtful: bool
+
+
+def conversions(path):
+    """How a file's pixels become eight bits a channel in grey or colour, upright: list of str.
+
+    Raises:
+        Whatever Pillow's readers raise for a broken file.
+    """
+    with open_by_pillow(os.fsdecode(path)) as image:
+        exif = image.info.get("exif", b"")
+        orientation = exif_orientation(exif)
+        if image.format == "TIFF":
+            orientation = image.tag_v2.get(_TIFF_TAGS["orientation"], 1)
+        layout = " ".join(str(tile[3]) for tile in image.tile)
+        kinds = ("PNG", "PPM", "TIFF")
+        deep = image.mode[0] == "I" or (image.format in kinds and "16" in layout)
+        found = {
+            "16 bits a channel: the upper 8 count": deep,
+            "transparent: laid on white": image.mode in ALPHA_MODES or "transparency" in image.info,
+            "palette: its colours": image.mode in ("P", "PA"),
+            "CMYK: RGB": image.mode == "CMYK",
+            "turned by its EXIF orientation": 1 < orientation <= 8,
+            "several frames or pages: the first": getattr(image, "n_frames", 1) > 1,
+        }
+        return [text for text, applies in found.items() if applies]
 
 
 class _More(Exception):

@@ -1,4 +1,4 @@
-"""Reading pixels: from a file's bytes to what a viewer shows, resized.
+"""Reading pixels: from a file's bytes to what a viewer shows, resized by a rule.
 
 What a file means here: it is turned as its EXIF orientation says; what is transparent lies on
 white; of 16 bits a channel the upper 8 count; CMYK becomes RGB; of an animation or of several pages
@@ -6,8 +6,6 @@ the first counts. Nothing is guessed for pixels that no viewer shows alike (32-b
 """
 
 import io
-import operator
-from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +20,7 @@ from tfkd.data.orientation import (
     upright,
     webp_orientation,
 )
+from tfkd.data.resizing import resize
 
 Image.init()  # without it Pillow knows its most common formats only
 # Pillow's own limit, beyond which it speaks of a decompression bomb.
@@ -30,52 +29,17 @@ MAXIMUM_PIXELS = 178_956_970
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _START_BYTES = 48
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
-_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
-def parse_size(image_size):
-    """`image_size` as (height, width), or None; one number means a square.
-
-    Raises:
-        ValueError: for anything but positive whole numbers, Python's or NumPy's.
-    """
-    if image_size is None:
-        return None
-    try:
-        operator.index(image_size)
-        sides = (image_size, image_size)
-    except TypeError:
-        sides = tuple(image_size) if isinstance(image_size, Iterable) else ()
-    try:
-        size = tuple(operator.index(side) for side in sides if not isinstance(side, bool))
-    except TypeError:
-        size = ()
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(
-            f"image_size must be a positive whole number or a pair (height, width); given "
-            f"{image_size!r}."
-        )
-    return size
-
-
-def resize(images, size):
-    """Bilinear resize without antialiasing, as `keras.layers.Resizing` does it, rounded to uint8.
-
-    Args:
-        images: uint8 tensor, shape (..., height, width, channels).
-        size: (height, width).
-    """
-    resized = tf.image.resize(images, size, method="bilinear", antialias=False)
-    return tf.cast(tf.round(resized), tf.uint8)
-
-
-def decode(encoded, shape, resized):
+def decode(encoded, shape, rule):
     """One encoded image (JPEG, PNG, BMP, GIF, PPM, TIFF or WebP) as uint8 tensor of shape `shape`.
 
     Args:
         encoded: scalar string tensor, a file's bytes.
         shape: (height, width, channels) of the result.
-        resized: whether to resize to it; if not, another size is an error.
+        rule: one of `tfkd.data.resizing.RULES`, by which it is resized; None: another size is an
+            error.
     """
     channels = shape[-1]
 
@@ -85,8 +49,8 @@ def decode(encoded, shape, resized):
 
     plain = _plain(_start(encoded))
     image = tf.cond(plain, lambda: _decode_plain(encoded, channels), rarer)
-    if resized:
-        image = resize(image, shape[:2])
+    if rule is not None:
+        image = resize(image, shape[:2], rule)
     return tf.ensure_shape(image, shape)
 
 
@@ -245,7 +209,7 @@ def _shown(image, orientation, channels):
         image = ImageOps.exif_transpose(image)
     if image.mode in _SIXTEEN_BITS or (image.mode == "I" and name in ("PNG", "PPM")):
         shown = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in _ALPHA_MODES or "transparency" in image.info:
+    elif image.mode in ALPHA_MODES or "transparency" in image.info:
         layers = np.asarray(image.convert("RGBA"), np.int32)
         colour, alpha = layers[..., :3], layers[..., 3:]
         shown = Image.fromarray(

@@ -7,13 +7,10 @@ be read in two ways is refused with what was seen, never guessed.
 import os
 import re
 import warnings
-from collections import Counter
 from typing import NamedTuple
 
-from tfkd.data.tree import SUFFIXES, walk
+from tfkd.data.tree import SUFFIXES
 
-# Read by every version of tfkd; a folder that holds others beside them gets larger.
-_LONG_READ = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 _ROLE_WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "validate", "valid", "val", "dev", "devel", "development"),
@@ -28,7 +25,7 @@ _FILLERS = {
     "pictures", "sample", "samples", "set", "sets", "split",
 }  # fmt: skip
 _FOLD = re.compile(r"(k?folds?|splits?|cv)[ _.-]?\d+", re.IGNORECASE)
-_NAMES_SHOWN = 12
+NAMES_SHOWN = 12
 
 
 class Layout(NamedTuple):
@@ -38,22 +35,25 @@ class Layout(NamedTuple):
         splits: {role: {class name: Folder}}, always with "train".
         class_names: tuple of str, sorted.
         where: {role: path of the split's folder from the root}.
+        empty: paths of class folders without an image, which are left out.
     """
 
     splits: dict
     class_names: tuple
     where: dict
+    empty: tuple
 
 
-def read(tree, root):
+def read(tree, root, without_empty=False):
     """What the tree means.
 
     Args:
         tree: `Folder`, from `scan`.
         root: the folder's name, for messages.
+        without_empty: leave out classes that have no image in any split; else they are refused.
 
     Returns:
-        `Layout`. Images that are left out are named in a warning, with their number.
+        `Layout`.
 
     Raises:
         ValueError: for a tree without classes, or of two meanings; the message says what was seen.
@@ -69,13 +69,13 @@ def read(tree, root):
     else:
         splits = _splits(tree, roles, root)
         where = {role: folder.path for role, folder in splits.items()}
-    class_names = _class_names(splits, root)
+    empty = _empty(splits) if without_empty else {}
+    class_names = _class_names(splits, root, empty)
     found = {
         role: {name: folder.folders[name] for name in class_names}
         for role, folder in splits.items()
     }
-    _warn_of_left_out(tree, splits, found, root)
-    return Layout(found, class_names, where)
+    return Layout(found, class_names, where, tuple(path for own in empty.values() for path in own))
 
 
 def split_roles(names):
@@ -131,12 +131,12 @@ def _splits(tree, roles, root):
     for role, names in by_role.items():
         if len(names) > 1:
             raise ValueError(
-                f'"{where}" has {len(names)} {role} splits: {_listed(names)}. Keep one of them '
+                f'"{where}" has {len(names)} {role} splits: {listed(names)}. Keep one of them '
                 "there, or join them in one folder."
             )
     if "train" not in by_role:
         raise ValueError(
-            f'"{where}" has no train split to learn from; it has: {_listed(tree.folders)}. Name '
+            f'"{where}" has no train split to learn from; it has: {listed(tree.folders)}. Name '
             'the folder to learn from "train".'
         )
     strangers = {
@@ -150,8 +150,8 @@ def _splits(tree, roles, root):
     ]
     if refused:
         raise ValueError(
-            f'"{where}" holds split folders and others: {_listed(refused)} beside '
-            f"{_listed(roles)}. "
+            f'"{where}" holds split folders and others: {listed(refused)} beside '
+            f"{listed(roles)}. "
             "Expected either split folders (train, validation or val, test) or class folders. "
             "Rename a split to one of these names; move what is neither out of the folder."
         )
@@ -182,7 +182,7 @@ def _refuse_lone_splits(tree, roles, root):
     """Of one split's name, without class folders inside, beside folders of other names: a class
     where the name may be one (a train, a valid one), with a warning; else refused."""
     for name, role in roles.items():
-        others = _listed(other for other in tree.folders if other != name)
+        others = listed(other for other in tree.folders if other != name)
         if name.lower() not in _CLASSES_TOO:
             raise ValueError(
                 f'The folder "{_at(root, tree.folders[name])}" is named like a {role} split, but '
@@ -216,34 +216,47 @@ def _refuse_hidden_splits(tree, root):
         return
     why, else_ = "are named like folds", "rename them"
     if names_inside:
-        why = f"hold folders of the same names ({_listed(names_inside)})"
+        why = f"hold folders of the same names ({listed(names_inside)})"
         else_ = "put their images directly into them"
     raise ValueError(
-        f'The folders {_listed(seen)} in "{_at(root, tree)}" {why}: they look like splits rather '
+        f'The folders {listed(seen)} in "{_at(root, tree)}" {why}: they look like splits rather '
         "than classes, but their names do not say which. Rename them to train, validation and "
         "test; or give one of them as the folder, if it is all you want; or, if they are classes, "
         f"{else_}."
     )
 
 
-def _class_names(splits, root):
-    """The classes of all splits, checked to be the same."""
+def _empty(splits):
+    """{name: paths of its folders} of classes that have no image in any split."""
+    found = {}
+    for folder in splits.values():
+        for name, inner in folder.folders.items():
+            found.setdefault(name, []).append(inner)
+    return {
+        name: [inner.path for inner in inners]
+        for name, inners in found.items()
+        if not any(inner.images for inner in inners)
+    }
+
+
+def _class_names(splits, root, left_out=()):
+    """The classes of all splits, checked to be the same; some names are left out."""
     train = splits["train"]
-    names = sorted(train.folders)
+    names = sorted(set(train.folders) - set(left_out))
     if len(names) < 2:
         raise ValueError(
             f'Expected a folder for each of two or more classes in "{_at(root, train)}"; found '
             f"{names or 'none'}{_loose(train)}."
         )
     for role, folder in splits.items():
-        if different := sorted(set(folder.folders) ^ set(names)):
-            only = sorted(set(folder.folders) - set(names))
-            lacking = sorted(set(names) - set(folder.folders))
-            said = [f"{_listed(only)} only in {role}"] * bool(only)
-            said += [f"{_listed(lacking)} only in train"] * bool(lacking)
+        own = set(folder.folders) - set(left_out)
+        if different := sorted(own ^ set(names)):
+            only, lacking = sorted(own - set(names)), sorted(set(names) - own)
+            said = [f"{listed(only)} only in {role}"] * bool(only)
+            said += [f"{listed(lacking)} only in train"] * bool(lacking)
             raise ValueError(
                 f'The class folders of "{_at(root, folder)}" and "{_at(root, train)}" differ in: '
-                f"{_listed(different)} ({'; '.join(said)}). Every split needs the same classes, "
+                f"{listed(different)} ({'; '.join(said)}). Every split needs the same classes, "
                 "spelled alike."
             )
     empty = [
@@ -255,10 +268,11 @@ def _class_names(splits, root):
     if empty:
         folders = f'class folder "{empty[0]}" holds'
         if len(empty) > 1:
-            folders = f"{len(empty)} class folders {_listed(empty)} hold"
+            folders = f"{len(empty)} class folders {listed(empty)} hold"
         raise ValueError(
             f"The {folders} no images ({', '.join(sorted(SUFFIXES))}). Add some, or remove the "
-            "folder."
+            "folder; a class that is empty in every split is left out with --skip-damaged "
+            "(skip_damaged=True in Python). `tfkd data FOLDER` names all that is amiss at once."
         )
     return tuple(names)
 
@@ -268,49 +282,12 @@ def _loose(folder):
     return f", and {count} images directly in it, whose labels are not known" if count else ""
 
 
-def _warn_of_left_out(tree, splits, classes, root):
-    """Warns of images outside of class folders, and of files that are not read."""
-    used, suffixes, others = 0, Counter(), Counter()
-    for folders in classes.values():
-        for folder in folders.values():
-            used += folder.images
-            for inner in walk(folder):
-                suffixes.update(inner.suffixes)
-                others.update(inner.others)
-    said = []
-    if others:
-        kinds = ", ".join(
-            f"{count} {suffix or 'without suffix'}" for suffix, count in others.items()
-        )
-        said.append(f"{sum(others.values())} files in class folders are not read: {kinds}")
-    if used < tree.images:
-        loose = Counter()
-        inside = {
-            id(inner) for kind in classes.values() for f in kind.values() for inner in walk(f)
-        }
-        for folder in walk(tree):
-            if id(folder) not in inside and folder.files:
-                loose[_at(root, folder)] += len(folder.files)
-        places = ", ".join(
-            f'{count} in "{place}"' for place, count in list(loose.items())[:_NAMES_SHOWN]
-        )
-        said.append(f"{tree.images - used} images outside of class folders are left out: {places}")
-    new = {suffix: count for suffix, count in suffixes.items() if suffix not in _LONG_READ}
-    if new and len(new) < len(suffixes):
-        counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.items())
-        said.append(
-            f"it mixes formats, and all of them are read: {counts} (earlier versions of tfkd left "
-            f"out {', '.join(new)})"
-        )
-    if said:
-        warnings.warn(f'The folder "{root}": {"; ".join(said)}.', stacklevel=5)
-
-
 def _at(root, folder):
     return os.path.join(root, folder.path) if folder.path else str(root)
 
 
-def _listed(names):
+def listed(names):
+    """Names with commas between them, not too many."""
     names = list(names)
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return ", ".join(names[:_NAMES_SHOWN]) + more
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more

@@ -74,7 +74,7 @@ def cache_directory():
 
 
 def measured(root, names, stats, directory=None):
-    """The `Listing` of files, from what is kept where they are unchanged, else from their headers.
+    """Measures files: from what is kept where they are unchanged, else from their headers.
 
     Args:
         root: the folder.
@@ -82,8 +82,9 @@ def measured(root, names, stats, directory=None):
         stats: int64 array (n, 2): size and time; -1 for what is no file.
         directory: where the listing is kept; None for `cache_directory()` / "listings".
 
-    Raises:
-        ValueError: for files that are no images; all are named, 20 at most one by one.
+    Returns:
+        (`Listing`, {index: why it is no image} of the files whose headers cannot be read; these
+        are -1).
     """
     directory = Path(directory) if directory is not None else cache_directory() / "listings"
     real = os.path.realpath(root)
@@ -96,16 +97,16 @@ def measured(root, names, stats, directory=None):
             listing.fingerprints.update(kept[3])
         else:
             _take_over(listing, *kept[:3])
-    missing = np.flatnonzero(listing.headers[:, 0] < 0)
+    missing, refused = np.flatnonzero(listing.headers[:, 0] < 0), []
     if len(missing):
-        listing.fingerprints.clear()
         trusted = listing.headers[:, 0] >= 0
         # The oldest first: a file that was changed just now is read as late as possible.
         missing = missing[np.argsort(stats[missing, 1], kind="stable")]
         refused = _measure(listing, missing, trusted)
-        keep(listing, trusted)
-        refuse([(listing.names[index], why) for index, why in sorted(refused)], root)
-    return listing
+        if len(refused) < len(missing):  # else all is as it was: what was no image is none
+            listing.fingerprints.clear()
+            keep(listing, trusted)
+    return listing, dict(sorted(refused))
 
 
 def keep(listing, trusted=None):
@@ -157,26 +158,31 @@ def fresh(listing, when):
     return not len(listing.stats) or int(listing.stats[:, 1].max()) <= when - _CLOCK_STEP
 
 
-def refuse(bad, root):
+def refuse(listing, bad):
     """Raises ValueError for files that cannot be read, if there are any.
 
     Args:
-        bad: list of (path from the root, reason).
-        root: the folder.
+        listing: `Listing`.
+        bad: {index: why}.
     """
     if not bad:
         return
-    paths = [(os.path.join(root, name), why) for name, why in bad]
+    way_out = "or leave out what cannot be read: --skip-damaged, skip_damaged=True in Python"
+    paths = [
+        (os.path.join(listing.root, listing.names[index]), bad[index]) for index in sorted(bad)
+    ]
     if len(paths) == 1:
         path, why = paths[0]
-        raise ValueError(f'Cannot read the image "{path}": {why}. Replace or remove the file.')
+        raise ValueError(
+            f'Cannot read the image "{path}": {why}. Replace or remove the file, {way_out}.'
+        )
     lines = [f'  "{path}": {why}' for path, why in paths[:_REFUSED_SHOWN]]
     if len(paths) > _REFUSED_SHOWN:
-        lines.append(f"  and {len(paths) - _REFUSED_SHOWN} more")
+        lines.append(f"  and {len(paths) - _REFUSED_SHOWN} more (tfkd data names them all)")
     raise ValueError(
         f"Cannot read {len(paths)} images:\n"
         + "\n".join(lines)
-        + "\nReplace or remove these files."
+        + f"\nReplace or remove these files, {way_out}."
     )
 
 

@@ -1,16 +1,20 @@
 """`load`: one door to embedded, TFDS and folder data."""
 
+import importlib
 import os
 from pathlib import Path
 
 from tfkd._extras import installed, needs_extra
-from tfkd.data.images import parse_size
+from tfkd.data.resizing import STRETCH, check_rule, parse_size
 from tfkd.data.splits import Splits
+
+EMBEDDED = {"digits": "tfkd.data.digits", "rod_pump_cards": "tfkd.data.rod_pump_cards"}
+FOLDER = "folder"
 
 
 def names():
     """The names that `load` knows without any data directory or network."""
-    return ["digits"]
+    return list(EMBEDDED)
 
 
 def is_tfds_name(name, data_dir=None):
@@ -30,6 +34,8 @@ def load(
     seed=0,
     limit=None,
     image_size=None,
+    resize=STRETCH,
+    skip_damaged=False,
     download=False,
     cache_dir=None,
 ) -> Splits:
@@ -42,18 +48,24 @@ def load(
     labels checked as they are read).
 
     Args:
-        name: "digits" (scikit-learn's, no network); a TFDS name ("cifar10", "name/config",
-            "name:1.0.0"); a directory of prepared TFDS data; or a folder of images, one folder a
-            class, with or without split folders above (train, Training, seg_train, ...), its images
-            as a viewer shows them (`tfkd.data.images`). A TFDS name wins over a folder of the same
-            name; write "./name" for the folder.
+        name: "digits" (scikit-learn's, no network) or "rod_pump_cards" (simulated); a TFDS name
+            ("cifar10", "name/config", "name:1.0.0"); a directory of prepared TFDS data; or a folder
+            of images, one folder a class, with or without split folders above (train, Training,
+            seg_train, ...), its images as a viewer shows them (`tfkd.data.images`). A TFDS name
+            wins over a folder of the same name; write "./name" for the folder.
         data_dir: where TFDS data lies; default: the environment's TFDS_DATA_DIR, else TFDS's own
             default.
         validation_fraction: part of train that becomes validation where none is published.
         seed: of the validation cut and of `limit`.
         limit: at most so many training examples, each class in proportion.
-        image_size: resize every image: a number, or (height, width), bilinear as
-            `keras.layers.Resizing`. Needed where images differ in size.
+        image_size: resize every image: a number, or (height, width). Needed where images differ in
+            size.
+        resize: how: "stretch", bilinear without antialiasing, as `keras.layers.Resizing`;
+            "stretch_antialiased"; "crop", the largest middle part of the aspect of `image_size`; or
+            "pad", the whole image in the middle of black. The last two keep the aspect and are
+            antialiased.
+        skip_damaged: of a folder, leave out files that cannot be read, and classes without any
+            image, with a warning, instead of stopping.
         download: let TFDS download and prepare what is not there. By default nothing touches the
             network.
         cache_dir: where the listing of a folder (names, sizes, times and headers of its files) is
@@ -71,22 +83,36 @@ def load(
         ModuleNotFoundError: a TFDS set without the extra "data".
     """
     size = parse_size(image_size)
+    check_rule(resize)
     division = {"validation_fraction": validation_fraction, "seed": seed, "limit": limit}
+    text, found = find(name, data_dir, download)
+    if found in EMBEDDED:
+        return importlib.import_module(EMBEDDED[found]).load(size, resize, **division)
+    if found == FOLDER:
+        from tfkd.data import folder
+
+        return folder.load(text, size, resize, skip_damaged, cache_dir, **division)
+    from tfkd.data import tfds_source
+
+    return tfds_source.load(text, found, size, resize, download, **division)
+
+
+def find(name, data_dir=None, download=False):
+    """What a name given to `load` means: (its text, one of `EMBEDDED`, `FOLDER` or a TFDS builder).
+
+    Raises:
+        As `load`, for a name that means nothing.
+    """
     text = os.fspath(name)
-    if text == "digits":
-        from tfkd.data import digits
-
-        return digits.load(size, **division)
-
-    from tfkd.data import folder
-
+    if text in EMBEDDED:
+        return text, text
     path = Path(text).expanduser()
     if isinstance(name, os.PathLike) or text.startswith((".", "~")) or path.is_absolute():
         if not _is_folder(path):
             what = f'"{path}" is a file: unpack it' if path.exists() else f'No folder "{path}"'
             raise FileNotFoundError(f"{what} (from {Path.cwd()}). Give a folder of images.")
         if not _is_prepared(path):
-            return folder.load(text, size, cache_dir, **division)
+            return text, FOLDER
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or None
     if data_dir is not None:
         data_dir = os.path.abspath(os.path.expanduser(data_dir))
@@ -95,24 +121,22 @@ def load(
                 f'No directory "{data_dir}"; it was given as data_dir or TFDS_DATA_DIR.'
             )
     if text and not installed("data") and _is_folder(path) and not _is_prepared(path):
-        return folder.load(text, size, cache_dir, **division)
+        return text, FOLDER
     needs_extra("data", f'Reading "{text}", which is no folder of images here,')
     # Imported where needed: TFDS and its dependencies take their time.
     from tfkd.data import tfds_source
 
     builder = tfds_source.find_builder(text, data_dir)
     if builder is not None:
-        return tfds_source.load(text, builder, size, download, **division)
+        return text, builder
     if text and _is_folder(path):
-        return folder.load(text, size, cache_dir, **division)
+        return text, FOLDER
     near = tfds_source.near_names(text, data_dir)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
         f'No data set "{text}".{hint} Expected {", ".join(names())} (embedded), a name that '
-        f"TensorFlow Datasets knows "
-        f"or has prepared in {data_dir or 'its default directory'}, or a folder of images with one "
-        f"folder a class "
-        f'(there is no folder "{path}").'
+        f"TensorFlow Datasets knows or has prepared in {data_dir or 'its default directory'}, or a "
+        f'folder of images with one folder a class (there is no folder "{path}").'
     )
 
 

@@ -34,12 +34,13 @@ class Images:
     Args:
         listing: `tfkd.data.listing.Listing`.
         shape: (height, width, channels) of every image.
-        resized: whether images are resized to it.
+        rule: one of `tfkd.data.resizing.RULES`, by which images are resized to it; None where they
+            are to have it. Then height and width may be None, for images of their own sizes.
         kept: whether pixels, once read, stay in memory.
     """
 
-    def __init__(self, listing, shape, resized, kept):
-        self.listing, self.shape, self.resized = listing, tuple(shape), resized
+    def __init__(self, listing, shape, rule, kept):
+        self.listing, self.shape, self.rule = listing, tuple(shape), rule
         self._paths = tf.constant(listing.paths())
         self._pixels = self._present = None
         if kept:
@@ -67,32 +68,47 @@ class Images:
         )
         return tf.ensure_shape(images, (indices.shape[0], *self.shape))
 
-    def read_all(self):
-        """Reads all images into memory: uint8 array (n, height, width, channels).
+    def unreadable(self, indices):
+        """Decodes files, and says which of them cannot be; pixels stay where they are kept.
 
-        Raises:
-            ValueError: for files that cannot be read; all are named, 20 at most one by one.
+        Args:
+            indices: int64 array. Those whose pixels are in memory are not read again.
+
+        Returns:
+            {index: why}.
         """
-        dataset = self._decoded(self._paths).batch(_TOGETHER)
-        for numbers, images in dataset.as_numpy_iterator():
-            self._pixels[numbers], self._present[numbers] = images, True
-        self._refuse(np.flatnonzero(~self._present))
-        return self._pixels
+        if self._present is not None:
+            indices = indices[~self._present[indices]]
+        read = [numbers for numbers, _ in self.decoded(indices)]
+        return self.whys(np.delete(indices, np.concatenate(read)) if read else indices)
 
-    def refuse_unreadable(self, indices):
-        """Raises ValueError for those files among `indices` that cannot be decoded."""
-        dataset = self._decoded(tf.gather(self._paths, indices)).map(lambda number, _: number)
-        self._refuse(np.delete(indices, list(dataset.as_numpy_iterator())))
+    def decoded(self, indices):
+        """Decodes files, some at a time; pixels stay where they are kept.
+
+        Args:
+            indices: int64 array (n,).
+
+        Yields:
+            (positions in `indices` int64 array (some,), list of uint8 images) of those files that
+            can be read, in order.
+        """
+        dataset = self._decoded(tf.gather(self._paths, indices))
+        # One by one where sizes differ: no batch holds them.
+        together = _TOGETHER if None not in self.shape else 1
+        for numbers, images in dataset.batch(together).as_numpy_iterator():
+            if self._present is not None:
+                self._pixels[indices[numbers]], self._present[indices[numbers]] = images, True
+            yield numbers, images
 
     def pixels(self, indices):
-        """Images that `read_all` has read: uint8 array (batch, height, width, channels)."""
+        """Images that are in memory, by their numbers, or one of them by its number."""
         return self._pixels[indices]
 
     def _decoded(self, paths):
         """A dataset of (number int64, image) of those files that can be read, in order."""
 
         def one(number, path):
-            return number, decode(tf.io.read_file(path), self.shape, self.resized)
+            return number, decode(tf.io.read_file(path), self.shape, self.rule)
 
         numbered = tf.data.Dataset.from_tensor_slices(paths).enumerate()
         decoded = numbered.map(one, AT_ONCE, deterministic=True)
@@ -132,14 +148,13 @@ class Images:
     def _name_unreadable(self, indices, read):
         """Raises ValueError, whose text the graph's error shows, for a batch but for those
         positions of it that were read."""
-        self._refuse(np.delete(indices, read))
+        refuse(self.listing, self.whys(np.delete(indices, read)))
 
-    def _refuse(self, indices):
-        """Raises ValueError for files that could not be decoded."""
+    def whys(self, indices):
+        """{index: why it could not be decoded} of some files."""
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            reasons = list(threads.map(self._why_unreadable, self.listing.paths(indices)))
-        names = [self.listing.names[index] for index in indices]
-        refuse(list(zip(names, reasons, strict=True)), self.listing.root)
+            whys = threads.map(self._why_unreadable, self.listing.paths(indices))
+        return dict(zip(indices.tolist(), whys, strict=True))
 
     def _why_unreadable(self, path):
         """Why a file could not be decoded. Pillow says it in plainer words than TensorFlow."""
@@ -151,6 +166,7 @@ class Images:
             return error.strerror or str(error)
         except ValueError as error:
             return str(error)
-        if not self.resized and header[:2] != self.shape[:2]:
+        fixed = self.rule is None and None not in self.shape
+        if fixed and header[:2] != self.shape[:2]:
             return f"it is {header.height}x{header.width} pixels (height x width), as it was not"
         return "TensorFlow cannot decode it"

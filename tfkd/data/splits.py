@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfkd.data.resizing import STRETCH
+
 # Names under which data sets publish the three roles.
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -30,6 +32,8 @@ class DataInfo:
         sizes: {"train": n, "validation": n, "test": n}.
         fingerprint: "sha256:..." over order, pixels and labels of all three splits (of names, sizes
             and indices where pixels are streamed).
+        resize: the rule by which images of another size become such ones, see `load`.
+        findings: what was seen of a folder's images, a sentence each.
     """
 
     name: str
@@ -38,6 +42,8 @@ class DataInfo:
     label_names: tuple
     sizes: dict
     fingerprint: str
+    resize: str = STRETCH
+    findings: tuple = ()
 
 
 class Splits(NamedTuple):
@@ -159,7 +165,7 @@ def check_labels(labels, num_classes, split, name):
         raise ValueError(
             f'Example {wrong[0]} of the {split} split of "{name}" has label {labels[wrong[0]]}; '
             f"expected 0 to "
-            f"{num_classes - 1} ({len(wrong)} such labels). Mend the data, or, if the split is "
+            f"{num_classes - 1} ({len(wrong)} such labels). Correct the data, or, if the split is "
             f"published without "
             "labels (-1), leave it out."
         )
@@ -175,3 +181,14 @@ def fingerprint(*pieces):
         else:
             digest.update(f"{len(piece)}:{piece}".encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def described(shape, size, rule):
+    """How pixels that are streamed come about, for their fingerprint.
+
+    Args:
+        shape: (height, width, channels) of the images.
+        size: (height, width) to which they are resized, or None.
+        rule: of resizing.
+    """
+    return str(shape) if size is None or rule == STRETCH else f"{shape} {rule}"

@@ -12,7 +12,8 @@ from tensorflow_datasets.core import naming, read_only_builder
 from tfkd.data.assembly import splits_in_memory
 from tfkd.data.images import decode
 from tfkd.data.pipeline import MEMORY_LIMIT
-from tfkd.data.splits import DataInfo, Splits, divide, fingerprint, roles
+from tfkd.data.resizing import STRETCH
+from tfkd.data.splits import DataInfo, Splits, described, divide, fingerprint, roles
 
 _NUMBERS_SHOWN = 20
 NotFound = tfds.core.DatasetNotFoundError
@@ -65,13 +66,14 @@ def near_names(name, data_dir=None):
     return difflib.get_close_matches(name, sorted(names), n=3)
 
 
-def load(name, builder, size=None, download=False, **division):
+def load(name, builder, size=None, rule=STRETCH, download=False, **division):
     """Reads a data set through its builder.
 
     Args:
         name: as given to `tfkd.data.load`.
         builder: from `find_builder`.
         size: (height, width) to resize to; needed if the images differ in size.
+        rule: of resizing, see `tfkd.data.resizing`.
         download: whether to download and prepare what is not there.
         **division: validation_fraction, seed, limit, as `tfkd.data.load` takes them.
 
@@ -102,7 +104,7 @@ def load(name, builder, size=None, download=False, **division):
         )
 
     def decoded(example):
-        image = decode(example[image_key], shape, size is not None)
+        image = decode(example[image_key], shape, None if size is None else rule)
         return image, tf.cast(example[label_key], tf.int64)
 
     if sum(counts.values()) * np.prod(shape) <= MEMORY_LIMIT:
@@ -110,13 +112,13 @@ def load(name, builder, size=None, download=False, **division):
         for role, split in published.items():
             what = f'the {split} split of "{name}"'
             arrays[role] = _read(examples(split), decoded, counts[role], shape, what)
-        return splits_in_memory(name, arrays, label_names, **division)
+        return splits_in_memory(name, arrays, label_names, rule, **division)
 
     # Labels are not known before the files are read: cuts are seeded, but not by class.
     parts = divide(
         {role: np.zeros(count, np.int64) for role, count in counts.items()}, name, **division
     )
-    datasets, pieces = {}, [builder.info.full_name, str(shape)]
+    datasets, pieces = {}, [builder.info.full_name, described(shape, size, rule)]
     for role in ("train", "validation", "test"):
         split, indices = parts[role]
         chosen = np.zeros(counts[split], bool)
@@ -130,7 +132,8 @@ def load(name, builder, size=None, download=False, **division):
         pieces += [role, *(f"{path.name} {os.path.getsize(path)}" for path in paths), indices]
     sizes = {role: len(part.indices) for role, part in parts.items()}
     sizes = {role: sizes[role] for role in ("train", "validation", "test")}
-    info = DataInfo(name, shape, len(label_names), label_names, sizes, fingerprint(*pieces))
+    mark = fingerprint(*pieces)
+    info = DataInfo(name, shape, len(label_names), label_names, sizes, mark, rule)
     return Splits(datasets["train"], datasets["validation"], datasets["test"], info)
 
 

@@ -9,8 +9,8 @@ SUFFIXES = {
     ".apng", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
     ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 }  # fmt: skip
-# What goes along with images and is none: left out without a word.
-_NOTES = {
+# What goes along with images and is none: no warning speaks of it.
+NOTES = {
     ".cfg", ".csv", ".doc", ".docx", ".htm", ".html", ".ini", ".ipynb", ".json", ".jsonl", ".log",
     ".m", ".mat", ".md", ".names", ".npy", ".npz", ".ods", ".parquet", ".pdf", ".py", ".rst",
     ".sha256", ".sh", ".toml", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml",
@@ -24,6 +24,9 @@ _HIDDEN = {
 }  # fmt: skip
 
 
+HIDDEN = "hidden"
+
+
 class Folder(NamedTuple):
     """A folder and what it visibly holds.
 
@@ -34,7 +37,8 @@ class Folder(NamedTuple):
         sizes: list of their sizes in bytes, -1 for what is no file or a link to nowhere.
         times: list of their times of change in ns, -1 likewise.
         suffixes: Counter of suffixes of `files`.
-        others: Counter of suffixes of other visible files, notes left out.
+        left_out: {suffix of other files, or `HIDDEN`: [number, path of the first from the root]};
+            a hidden folder counts as one.
         images: number of image files at any depth.
     """
 
@@ -44,7 +48,7 @@ class Folder(NamedTuple):
     sizes: list
     times: list
     suffixes: Counter
-    others: Counter
+    left_out: dict
     images: int
 
 
@@ -63,7 +67,11 @@ def scan(root):
 
 
 def _scan(directory, path, above):
-    folders, files, sizes, times, suffixes, others = {}, [], [], [], Counter(), Counter()
+    folders, files, sizes, times, suffixes, left_out = {}, [], [], [], Counter(), {}
+
+    def leave_out(kind, name):
+        left_out.setdefault(kind, [0, f"{path}/{name}" if path else name])[0] += 1
+
     try:
         status = os.stat(directory)
         identity = (status.st_dev, status.st_ino)
@@ -77,6 +85,7 @@ def _scan(directory, path, above):
             for entry in entries:
                 name = entry.name
                 if hidden(name):
+                    leave_out(HIDDEN, name)
                     continue
                 if entry.is_dir():
                     folders[name] = entry.path
@@ -88,8 +97,8 @@ def _scan(directory, path, above):
                     sizes.append(size)
                     times.append(changed)
                     suffixes[suffix] += 1
-                elif suffix not in _NOTES:
-                    others[suffix] += 1
+                else:
+                    leave_out(suffix, name)
     except OSError as error:
         raise ValueError(
             f'Cannot read the folder "{directory}": {error.strerror or error}. Make it readable '
@@ -101,7 +110,7 @@ def _scan(directory, path, above):
         for name in sorted(folders)
     }
     images = len(files) + sum(folder.images for folder in inner.values())
-    return Folder(path, inner, files, sizes, times, suffixes, others, images)
+    return Folder(path, inner, files, sizes, times, suffixes, left_out, images)
 
 
 def _size_and_time(entry):

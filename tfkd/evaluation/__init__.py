@@ -10,13 +10,16 @@ from tfkd.evaluation.early_exit import (
     exit_probabilities,
     plot_early_exit,
 )
+from tfkd.evaluation.gains import plot_gains
 from tfkd.evaluation.multiply_adds import multiply_adds
+from tfkd.evaluation.own_model import Report, report
 from tfkd.evaluation.prediction import predict, prediction
 from tfkd.evaluation.scores import quality
 from tfkd.evaluation.tables import MEASURES, markdown, table
 
 __all__ = [
     "MEASURES",
+    "Report",
     "cost",
     "early_exit_curve",
     "exit_accuracies",
@@ -28,8 +31,10 @@ __all__ = [
     "multiply_adds",
     "plot_curves",
     "plot_early_exit",
+    "plot_gains",
     "predict",
     "prediction",
     "quality",
+    "report",
     "table",
 ]

@@ -34,32 +34,73 @@ MEASURES = {
     "seconds": Measure("training time (s)", 1, 0, True),
 }
 ABSENT = "–"
+GAP = 3  # spaces between columns
 
 
-def table(rows, title=None):
+def table(rows, title=None, models_down=False):
     """Lay figures out as a `rich` table, mean ± sample standard deviation over seeds.
 
     Args:
         rows: dict of model name to its figures, as `quality` and `cost` return them: a dict, or a
             list of dicts, one a seed. Keys not in `MEASURES` are left out.
         title: line above the table, or None.
+        models_down: one line a model however few there are.
 
     Returns:
-        `rich.table.Table`. The longer side goes down, so that three models with eight figures
-        fit in 80 columns, and twenty models with three figures too.
+        What a `rich` console prints as a table. The longer side goes down, so that three models
+        with eight figures fit in 80 columns, and twenty models with three figures too. Columns for
+        which the console is too narrow stand in a further table below.
 
     Raises:
         ValueError: no figure to show.
     """
-    headings, lines = _grid(rows)
-    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title)
-    result.add_column(headings[0])
-    for heading in headings[1:]:
-        # Cells are padded to equal width already; "right" would strip that padding.
-        result.add_column(heading, no_wrap=True)
-    for line in lines:
-        result.add_row(*line)
-    return result
+    return _Fitting(*_grid(rows, models_down), title)
+
+
+def parts(names, widths, width):
+    """The columns of a table, in parts that each fit beside the column of names.
+
+    Args:
+        names: width of the longest name; names are wrapped where they would take half of the width.
+        widths: of the other columns.
+        width: of the console.
+
+    Returns:
+        list of lists of positions, from 1; each has one or more.
+    """
+    room, found = width - min(names, width // 2), [[]]
+    for position, own in enumerate(widths, start=1):
+        taken = sum(widths[column - 1] + GAP for column in found[-1])
+        if found[-1] and taken + own + GAP > room:
+            found.append([])
+        found[-1].append(position)
+    return found
+
+
+class _Fitting:
+    """A grid as one table, or as several below each other in a console that is too narrow."""
+
+    def __init__(self, headings, lines, title):
+        self._headings, self._lines, self._title = headings, lines, title
+
+    def __rich_console__(self, console, options):
+        title = self._title
+        names, *widths = (
+            max(map(len, column)) for column in zip(self._headings, *self._lines, strict=True)
+        )
+        for columns in parts(names, widths, options.max_width):
+            yield self._table(columns, title)
+            title = None
+
+    def _table(self, columns, title):
+        result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title)
+        result.add_column(self._headings[0])
+        for column in columns:
+            # Cells are padded to equal width already; "right" would strip that padding.
+            result.add_column(self._headings[column], no_wrap=True)
+        for line in self._lines:
+            result.add_row(line[0], *(line[column] for column in columns))
+        return result
 
 
 def markdown(rows, models_down=False):

@@ -8,7 +8,8 @@ animated PNG it is the still image. Images are turned upright by their EXIF orie
 
 import tensorflow as tf
 
-from tfkd.data.images import pixels, resize
+from tfkd.data.images import pixels
+from tfkd.data.resizing import STRETCH, resize
 
 MAXIMUM_PIXELS = 25_000_000
 # A progressive JPEG may go over all its pixels again and again; encoders write about ten scans.
@@ -16,27 +17,28 @@ MAXIMUM_SCANS = 64
 _HEADER_BYTES = 32
 
 
-def decode_batch(image_bytes, shape, maximum_pixels=MAXIMUM_PIXELS):
+def decode_batch(image_bytes, shape, maximum_pixels=MAXIMUM_PIXELS, rule=STRETCH):
     """Decode, turn upright and resize.
 
     Args:
         image_bytes: string tensor, shape (batch,); each a JPEG, PNG or WebP file (no animation).
         shape: (height, width, channels) that the student takes.
         maximum_pixels: a larger image is refused before it is decoded.
+        rule: of resizing, see `tfkd.data.resizing`.
 
     Returns:
         uint8 tensor, shape (batch, height, width, channels). Bytes that are no such image, or too
         large an image, raise InvalidArgumentError, for the whole batch.
     """
     return tf.map_fn(
-        lambda encoded: _decode(encoded, shape, maximum_pixels),
+        lambda encoded: _decode(encoded, shape, maximum_pixels, rule),
         image_bytes,
         fn_output_signature=tf.TensorSpec(shape, tf.uint8),
         parallel_iterations=2,  # bounds the memory of large photographs
     )
 
 
-def _decode(encoded, shape, maximum_pixels):
+def _decode(encoded, shape, maximum_pixels, rule):
     header = tf.strings.substr(tf.strings.join([encoded, "\0" * _HEADER_BYTES]), 0, _HEADER_BYTES)
     is_jpeg = tf.strings.substr(header, 0, 3) == b"\xff\xd8\xff"
     is_png = tf.strings.substr(header, 0, 8) == b"\x89PNG\r\n\x1a\n"
@@ -62,7 +64,7 @@ def _decode(encoded, shape, maximum_pixels):
     )
     with tf.control_dependencies([acceptable, finite]):
         image = pixels(tf.identity(encoded), shape[-1])
-    return tf.ensure_shape(resize(image, shape[:2]), shape)
+    return tf.ensure_shape(resize(image, shape[:2], rule), shape)
 
 
 def _known(is_jpeg, is_png, is_webp):

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from tfkd.evaluation import quality
+from tfkd.evaluation.tables import parts
 from tfkd.export import accuracy
 from tfkd.export.errors import ExportCheckError
 from tfkd.export.student import examine
@@ -69,15 +71,29 @@ class Report:
 
     def table(self):
         """The rows as a `rich.table.Table`."""
+        headings, _ = self._cells()
+        result = self._table(range(1, len(headings)))
+        result.caption = Text("\n".join(self.notes)) if self.notes else None
+        return result
+
+    def tables(self, width):
+        """The same for a console of so many columns: what does not fit stands in tables below."""
+        headings, lines = self._cells()
+        headings = [max(heading.split(" "), key=len) for heading in headings]
+        names, *widths = (max(map(len, own)) for own in zip(headings, *lines, strict=True))
+        found = parts(names, widths, width)
+        if len(found) == 1:
+            return self.table()
+        return Group(*map(self._table, found), Text("\n".join(self.notes)))
+
+    def _table(self, columns):
         headings, lines = self._cells()
         result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        result.caption = Text("\n".join(self.notes)) if self.notes else None
-        for position, heading in enumerate(headings):
-            result.add_column(
-                heading.replace(" ", "\n"), justify="right" if position else "left", no_wrap=True
-            )
+        result.add_column(headings[0].replace(" ", "\n"))
+        for column in columns:
+            result.add_column(headings[column].replace(" ", "\n"), justify="right", no_wrap=True)
         for line in lines:
-            result.add_row(*line)
+            result.add_row(line[0], *(line[column] for column in columns))
         return result
 
     def markdown(self):
@@ -105,7 +121,15 @@ class Report:
 
 
 def report(
-    student, exports, dataset, *, teacher=None, plot=None, head=None, largest_drop=LARGEST_DROP
+    student,
+    exports,
+    dataset,
+    *,
+    teacher=None,
+    plot=None,
+    head=None,
+    largest_drop=LARGEST_DROP,
+    told=None,
 ):
     """Measure a student, its exports and its teacher on the same images, in turns, on one thread.
 
@@ -120,6 +144,7 @@ def report(
         head: what the student's numbers mean, as for `export_saved_model`.
         largest_drop: share by which an export may be less accurate than the Keras student; None for
             any. A loss of a point or more stands in the notes.
+        told: function of a text, told what is done next, or None.
 
     Returns:
         `Report`. A Keras model that another process cannot load (unregistered classes) is an error.
@@ -129,12 +154,14 @@ def report(
             student's classes.
         ExportCheckError: an export is less accurate than `largest_drop` allows.
     """
+    told = told or (lambda text: None)
     served = _examined(student, head)
     as_logits = {STUDENT: lambda own: np.asarray(served.head.logits(own))}
     beside = None if plot is None else Path(plot).parent
     with contextlib.ExitStack() as stack:
         opened, notes = {}, []
         if teacher is not None:
+            told("teacher as TFLite")
             as_logits[TEACHER] = _logits_behind(teacher)
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".tmp-", dir=beside))
             opened[TEACHER] = stack.enter_context(_keras(teacher, beside))
@@ -147,13 +174,16 @@ def report(
         opened[STUDENT] = stack.enter_context(_keras(student, beside))
         for name, path in exports.items():
             opened[name] = stack.enter_context(open_exported(path))
-        predictions = {name: model.predict(dataset) for name, model in opened.items()}
+        predictions = {}
+        for name, model in opened.items():
+            told(name)
+            predictions[name] = model.predict(dataset)
         for name, function in as_logits.items():
             predictions[name] = (function(predictions[name][0]), predictions[name][1])
         notes += _notes_on_accuracy(predictions, exports, opened, largest_drop)
         images = next(iter(dataset.as_numpy_iterator()))[0]
-        single = _latencies(opened, images[:1])
-        batch = _latencies(opened, np.resize(images, (BATCH, *images.shape[1:])))
+        single = _latencies(opened, images[:1], told)
+        batch = _latencies(opened, np.resize(images, (BATCH, *images.shape[1:])), told)
     reference = predictions[STUDENT][0]
     rows = []
     for name, model in opened.items():
@@ -265,12 +295,13 @@ def _keras(model, beside):
         ) from error
 
 
-def _latencies(models, images):
+def _latencies(models, images, told):
     """{name: milliseconds of every run}. In turns, because a machine's speed drifts."""
     times = {name: [] for name in models}
     for model in models.values():
         model.seconds(images, WARM_UP_RUNS)
-    for _ in range(TURNS):
+    for turn in range(1, TURNS + 1):
+        told(f"time of {len(images)} images, turn {turn} of {TURNS}")
         for name, model in models.items():
             # The first run of a turn finds the caches full of another model's weights.
             times[name] += [1e3 * seconds for seconds in model.seconds(images, RUNS_A_TURN + 1)[1:]]

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from tfkd.data.resizing import MEANINGS
 from tfkd.export import checks
 
 _CARD = """# {name}
@@ -36,8 +37,8 @@ _IMAGES = """Images are {values}. Over REST:
     {{"instances": [{{"image": [[[…]]]}}]}}"""
 
 _ENCODED = """Images are raw pixels 0..255; normalisation is inside the model. Encoded images may be
-JPEG, PNG or WebP of any size; they are resized bilinearly without antialiasing, as in training.
-Over REST:
+JPEG, PNG or WebP of any size; those of another size are {resized}, as in training
+(resize="{resize}"). Over REST:
 
     POST /v1/models/{name}:predict
     {{"signature_name": "serve_bytes", "instances": [{{"image_bytes": {{"b64": "…"}}}}]}}"""
@@ -70,6 +71,7 @@ def write(directory, served, functions, manifest=None, report=None):
             "parameters": served.model.count_params(),
             "head": served.head.name,
             "head_assumed": served.assumed,
+            "resize": served.resize,
             "signatures": {name: _describe(function) for name, function in functions.items()},
             "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
             "checks": report,
@@ -118,7 +120,9 @@ def _card(served, functions, report, calibration):
 
 def _inputs(served, functions):
     if "serve_bytes" in functions:
-        return _ENCODED.format(name=served.model.name)
+        return _ENCODED.format(
+            name=served.model.name, resized=MEANINGS[served.resize], resize=served.resize
+        )
     if served.image_shape is None:
         return "The inputs are those of the Keras model, as in training."
     values = "raw pixels, 0..255" if served.takes_pixels else "scaled before they are sent"

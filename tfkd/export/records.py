@@ -56,6 +56,8 @@ class Metadata(pydantic.BaseModel, strict=True):
         parameters: how many.
         quantization: "float32", "float16", "dynamic" or "int8".
         inputs: {name: `Input`}.
+        resize: the rule by which images of another size were resized in training; "stretch" where
+            an earlier version of tfkd wrote the file.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Metadata(pydantic.BaseModel, strict=True):
     parameters: int
     quantization: str
     inputs: dict[str, Input]
+    resize: str = "stretch"
 
 
 def manifest(path):

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from tfkd.data.resizing import STRETCH
 from tfkd.export import checks, model_card, model_inputs, suitability
 from tfkd.export.errors import on_disk
 from tfkd.export.images import MAXIMUM_PIXELS, decode_batch
@@ -24,6 +25,7 @@ def export_saved_model(
     output=None,
     head=None,
     maximum_pixels=MAXIMUM_PIXELS,
+    resize=STRETCH,
     manifest=None,
     examples=None,
     check=True,
@@ -62,6 +64,8 @@ def export_saved_model(
             the student's graph, its numbers and the loss it is compiled with; where these do not
             tell independent labels from classes, classes are assumed, and the model card says so.
         maximum_pixels: encoded images with more pixels are refused.
+        resize: the rule by which encoded images of another size are resized, that of the training
+            data: "stretch", "stretch_antialiased", "crop" or "pad", see `tfkd.data.load`.
         manifest: dict of facts about the run, stored in `assets.extra/manifest.json`; the model
             card says what stands under "calibration" in it, a sentence.
         examples: real inputs to check with, best ones that were not trained on: an array, {input
@@ -77,7 +81,7 @@ def export_saved_model(
         ExportCheckError: what was written does not do what the student does.
         DiskFullError: there is no space left for it. In each case nothing is published.
     """
-    served = examine(student, labels, output, features, image_dtype, head)
+    served = examine(student, labels, output, features, image_dtype, head, resize)
     sizes = _checked_batch_sizes(warmup_batch_sizes)
     given = suitability.examples(examples, served)
     with on_disk(directory, space(served)), new_version(directory, version, keep) as new:
@@ -110,7 +114,9 @@ def signature_functions(served, maximum_pixels=MAXIMUM_PIXELS):
     if served.takes_pixels and served.image_shape[-1] in (1, 3):
 
         def classify_bytes(feeds):
-            images = decode_batch(feeds["image_bytes"], served.image_shape, maximum_pixels)
+            images = decode_batch(
+                feeds["image_bytes"], served.image_shape, maximum_pixels, served.resize
+            )
             return classify({"image": tf.cast(images, specs["image"].dtype)})
 
         encoded = {"image_bytes": tf.TensorSpec((None,), tf.string, name="image_bytes")}

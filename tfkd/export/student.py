@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd import taps
+from tfkd.data.resizing import STRETCH, check_rule
 from tfkd.export import model_inputs, precision, served_head
 from tfkd.heads import Head, refined
 from tfkd.models import forks
@@ -33,6 +34,7 @@ class Served:
             number of a regression, () if these were not named.
         features: names of the taps to serve.
         reader: the traced `tfkd.taps.Taps` of the model.
+        resize: the rule by which images of another size become such as the model takes.
     """
 
     model: keras.Model
@@ -44,6 +46,7 @@ class Served:
     labels: tuple
     features: tuple
     reader: taps.Taps
+    resize: str = STRETCH
 
     @property
     def task(self):
@@ -125,7 +128,15 @@ class Served:
         return model_inputs.arranged(self.model, self.inputs, feeds)
 
 
-def examine(student, labels=None, output=None, features=None, input_dtype="float32", head=None):
+def examine(
+    student,
+    labels=None,
+    output=None,
+    features=None,
+    input_dtype="float32",
+    head=None,
+    resize=STRETCH,
+):
     """Looks at a student and says how it is to be served.
 
     Args:
@@ -137,6 +148,7 @@ def examine(student, labels=None, output=None, features=None, input_dtype="float
         head: name of a head (see `tfkd.heads.Head.get`) or a `Head`; default: what the student's
             graph, its numbers and the loss that it is compiled with tell. A `Head` of which only
             `labels` are known adds these to what is found.
+        resize: the rule by which images of another size become such as it takes.
 
     Raises:
         TypeError: not a plain Keras model.
@@ -144,6 +156,7 @@ def examine(student, labels=None, output=None, features=None, input_dtype="float
             message says how to fix it.
     """
     _require_plain_model(student)
+    check_rule(resize)
     if input_dtype not in ("float32", "uint8"):
         raise ValueError(f'image_dtype must be "float32" or "uint8"; given {input_dtype!r}.')
     given = None if head is None else Head.get(head)
@@ -169,7 +182,16 @@ def examine(student, labels=None, output=None, features=None, input_dtype="float
     )
     reader.output_heads = {output: head}
     served = Served(
-        model, inputs, output, head, shapes[output], assumed, (), tuple(features or ()), reader
+        model,
+        inputs,
+        output,
+        head,
+        shapes[output],
+        assumed,
+        (),
+        tuple(features or ()),
+        reader,
+        resize,
     )
     served_head.require_sense(served)
     return dataclasses.replace(served, labels=_checked_labels(labels, served))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tfkd.data.resizing import STRETCH
 from tfkd.export import calibration as calibrations
 from tfkd.export import records, suitability, tflite_checks
 from tfkd.export.errors import ExportCheckError, ExportWarning, is_disk_full, on_disk
@@ -31,6 +32,7 @@ def export_tflite(
     features=None,
     output=None,
     head=None,
+    resize=STRETCH,
     examples=None,
     check=True,
 ):
@@ -53,6 +55,8 @@ def export_tflite(
         features: names of taps to give in a second signature.
         output: name of the output to serve, for students of several outputs.
         head: what its numbers mean, as for `export_saved_model`.
+        resize: the rule by which images of another size were resized in training, as for
+            `export_saved_model`; `tfkd.json` says it to those who prepare the pixels.
         examples: real inputs to check with, best ones that were not trained on, as for
             `export_saved_model`; with labels the accuracy is compared too. Default: the calibration
             set, with a warning, for it cannot show that it is unlike the training data; made-up
@@ -73,7 +77,7 @@ def export_tflite(
     if path.suffix != ".tflite":
         raise ValueError(f'A TFLite file ends in ".tflite"; given {path.name!r}.')
     _check_types(quantization, io_dtype)
-    served = examine(student, labels, output, features, head=head)
+    served = examine(student, labels, output, features, head=head, resize=resize)
     given = suitability.examples(examples, served)
     images = calibrations.checked(calibration, served) if quantization == "int8" else None
     if images is not None:
@@ -199,6 +203,7 @@ def _add_metadata(path, served, quantization, io_dtype):
             )
             for name, spec in served.inputs.items()
         },
+        resize=served.resize,
     )
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(METADATA_FILE, metadata.model_dump_json())

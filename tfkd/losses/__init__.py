@@ -16,12 +16,14 @@ from tfkd.losses.foreign import get
 from tfkd.losses.logits import LogitsDistillation
 from tfkd.losses.multi_level import BatchRelationDistillation, ClassRelationDistillation
 from tfkd.losses.normalized import NormalizedDistillation
-from tfkd.losses.own import EnsembleDistillation, SelfDistillation
+from tfkd.losses.own import EnsembleDistillation, MutualDistillation, SelfDistillation
 from tfkd.losses.refined import RefinedDistillation
 from tfkd.losses.relational import RelationalDistillation
 from tfkd.losses.review import ReviewDistillation
+from tfkd.losses.scaled import GradientScaledDistillation
 from tfkd.losses.selectivity import NeuronSelectivityTransfer
 from tfkd.losses.similarity import ProbabilisticTransfer, SimilarityPreserving
+from tfkd.losses.teacher_free import TeacherFreeDistillation
 from tfkd.losses.transformed import TransformedTeacherMatching
 from tfkd.losses.variational import VariationalDistillation
 
@@ -41,8 +43,10 @@ __all__ = [
     "EnhancedTargetDistillation",
     "EnsembleDistillation",
     "FeatureDistillation",
+    "GradientScaledDistillation",
     "LogitsDistillation",
     "MaximumMeanDiscrepancy",
+    "MutualDistillation",
     "NeuronSelectivityTransfer",
     "NormalizedDistillation",
     "ProbabilisticTransfer",
@@ -51,6 +55,7 @@ __all__ = [
     "ReviewDistillation",
     "SelfDistillation",
     "SimilarityPreserving",
+    "TeacherFreeDistillation",
     "TransformedTeacherMatching",
     "VariationalDistillation",
     "get",

@@ -8,6 +8,7 @@ from keras import ops
 
 from tfkd import _keras
 from tfkd.coefficient import Coefficient
+from tfkd.losses.described import call_of
 
 
 class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
@@ -39,8 +40,8 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
 
     Args:
         teacher_layer_name: output or layer of the teacher to read; None for its only output. Layers
-            inside nested models are named by path, "backbone/conv5". A tuple of names makes
-            `teacher` a tuple of tensors.
+            inside nested models are named by path, "backbone/conv5"; a `keras.Layer` of the model
+            gets its path when the Distiller is made. A tuple of them makes `teacher` a tuple.
         student_layer_name: the same for the student.
         name: name of the loss's metric; by default the class's name in snake case.
 
@@ -65,8 +66,8 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
 
     def __init__(
         self,
-        teacher_layer_name: str | tuple | None = None,
-        student_layer_name: str | tuple | None = None,
+        teacher_layer_name: str | keras.Layer | tuple | None = None,
+        student_layer_name: str | keras.Layer | tuple | None = None,
         name: str | None = None,
     ):
         super().__init__(name=name or snake_case(type(self).__name__), dtype="float32")
@@ -74,6 +75,23 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
         names = (teacher_layer_name, student_layer_name)
         names = (tuple(name) if isinstance(name, list) else name for name in names)
         self.teacher_layer_name, self.student_layer_name = names
+
+    def __repr__(self):
+        return call_of(self, snake_case(type(self).__name__))
+
+    def name_layers(self, path):
+        """Puts its path in the place of every layer that was given as an object.
+
+        Args:
+            path: function of (this loss, the role of the model, a `keras.Layer`).
+        """
+        names = (self.teacher_layer_name, self.student_layer_name)
+        self.teacher_layer_name, self.student_layer_name = (
+            keras.tree.map_structure(
+                lambda own, role=role: path(self, role, own) if _is_layer(own) else own, name
+            )
+            for role, name in zip((self.taught_by, "student"), names, strict=True)
+        )
 
     def terms(self):
         """The comparisons that the loss is the sum of, as (loss, teacher's name, student's name).
@@ -111,6 +129,8 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
         """{name: layer, variable, or list or dict of them} that the loss owns."""
         found = {}
         for name, value in vars(self).items():
+            if name in ("teacher_layer_name", "student_layer_name"):
+                continue
             if isinstance(value, DistillationLoss):
                 found |= {f"{name}_{inner}": part for inner, part in value.parts().items()}
             elif _owned(value):
@@ -210,6 +230,13 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
         )
 
     def get_config(self):
+        names = (self.teacher_layer_name, self.student_layer_name)
+        if any(map(_is_layer, keras.tree.flatten(names))):
+            raise ValueError(
+                f"{self!r} reads a layer that was given as an object: its path is known once a "
+                "Distiller is made with the loss, and it cannot be saved or copied before. Give "
+                "the layer's path (tfkd layers MODEL lists them)."
+            )
         return {
             "teacher_layer_name": self.teacher_layer_name,
             "student_layer_name": self.student_layer_name,
@@ -272,6 +299,10 @@ _MISSING = {
         '{"index": numbers}), as tfkd.TeacherCache does.'
     ),
 }
+
+
+def _is_layer(name):
+    return isinstance(name, keras.Layer)
 
 
 def _owned(value):

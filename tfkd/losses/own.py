@@ -1,4 +1,5 @@
-"""The student as its own teacher: deep outputs teach shallow ones, groups teach their members."""
+"""The student as its own teacher: deep outputs teach shallow ones, groups their members, peers each
+other."""
 
 from collections.abc import Sequence
 
@@ -48,6 +49,11 @@ class SelfDistillation(DistillationLoss):
             loss.teacher_layer_name, loss.student_layer_name, name=name or f"self_{loss.name}"
         )
         self.loss = loss
+
+    def name_layers(self, path):
+        super().name_layers(path)
+        self.loss.teacher_layer_name = self.teacher_layer_name
+        self.loss.student_layer_name = self.student_layer_name
 
     @property
     def adapts(self):
@@ -106,15 +112,52 @@ def is_right(logits, classes):
     return ops.cast(ops.equal(ops.argmax(logits, axis=-1), classes), "float32")
 
 
+class _OfOutputs(Softened, DistillationLoss):
+    """A loss between several of the student's outputs, each of one class of many."""
+
+    taught_by = "student"
+    needs = ("heads",)
+
+    @property
+    def members(self):
+        return list(self.student_layer_name)
+
+    def check_shapes(self, teacher_shape, student_shape):
+        for shape in (*teacher_shape[1:], *student_shape):
+            super().check_shapes(teacher_shape[0], shape)
+
+    def check_tensors(self, teacher, student):
+        for tensor in (*teacher[1:], *student):
+            super().check_tensors(teacher[0], tensor)
+
+    def logits(self, teacher, student, heads):
+        """Logits of both tuples of tensors.
+
+        Raises:
+            ValueError: an output of independent labels, or one of which nobody knows what it means.
+        """
+        if heads is None:
+            return teacher, student
+        if any(head.labels == "independent" for side in heads for head in side):
+            raise ValueError(
+                f"{self.name} compares outputs that tell one class of many, but one of "
+                f"{[*self.teacher_layer_name, *self.student_layer_name]} holds independent "
+                "labels. Leave it out."
+            )
+        return known_logits(self, (teacher, student), heads)
+
+
 @keras.saving.register_keras_serializable(package="tfkd")
-class EnsembleDistillation(Softened, DistillationLoss):
+class EnsembleDistillation(_OfOutputs):
     """A group of the student's outputs teaches: the mean of its logits, to each of its learners.
 
     The value is the sum over the learners of `softened_kl` from the ensemble, no gradient into the
     ensemble. With the group as its own learners and no selection this is mutual learning by an
     ensemble (Guo et al. 2020, "KDCL", with the mean of the logits). Learners that are not in the
     group make it asymmetric; a group that chooses whom and what it teaches is that of Ye et al.
-    2024 (doi 10.1007/s11063-024-11606-z; the selection is our reconstruction).
+    2024 (doi 10.1007/s11063-024-11606-z; the selection is our reconstruction). A gated ensemble
+    (Lan et al. 2018, "ONE", arXiv:1806.04606) is an output by itself, the only one of its group:
+    `tfkd.models.with_branches(model, gate=True)` and `EnsembleDistillation(["ensemble"], members)`.
 
     Args:
         group: names of the student's outputs that teach, logits all.
@@ -129,8 +172,6 @@ class EnsembleDistillation(Softened, DistillationLoss):
         ValueError: no names, or a temperature that is not positive.
     """
 
-    taught_by = "student"
-
     def __init__(
         self,
         group: Sequence[str],
@@ -140,34 +181,23 @@ class EnsembleDistillation(Softened, DistillationLoss):
         learn_selectively: bool = False,
         name: str = "ensemble_distillation",
     ):
-        group, members = _names(group, "group"), _names(members or group, "members")
+        group, members = _names(self, group, "group"), _names(self, members or group, "members")
         super().__init__(group, members, name=name)
         self.temperature = temperature
         self.teach_selectively = bool(teach_selectively)
         self.learn_selectively = bool(learn_selectively)
 
     @property
+    def group(self):
+        return list(self.teacher_layer_name)
+
+    @property
     def needs(self):
         selects = self.teach_selectively or self.learn_selectively
         return ("heads", "labels") if selects else ("heads",)
 
-    def check_shapes(self, teacher_shape, student_shape):
-        for shape in (*teacher_shape[1:], *student_shape):
-            super().check_shapes(teacher_shape[0], shape)
-
-    def check_tensors(self, teacher, student):
-        for tensor in (*teacher[1:], *student):
-            super().check_tensors(teacher[0], tensor)
-
     def call(self, teacher, student, heads=None, labels=None):
-        if heads is not None:
-            if any(head.labels == "independent" for side in heads for head in side):
-                raise ValueError(
-                    f"{self.name} compares outputs that tell one class of many, but one of "
-                    f"{[*self.teacher_layer_name, *self.student_layer_name]} holds independent "
-                    "labels. Leave it out."
-                )
-            teacher, student = known_logits(self, (teacher, student), heads)
+        teacher, student = self.logits(teacher, student, heads)
         logits, right = ops.stack(teacher), None
         if labels is not None:
             classes = classes_of(labels)
@@ -183,8 +213,8 @@ class EnsembleDistillation(Softened, DistillationLoss):
 
     def get_config(self):
         return {
-            "group": list(self.teacher_layer_name),
-            "members": list(self.student_layer_name),
+            "group": self.group,
+            "members": self.members,
             "temperature": self.temperature,
             "teach_selectively": self.teach_selectively,
             "learn_selectively": self.learn_selectively,
@@ -192,10 +222,59 @@ class EnsembleDistillation(Softened, DistillationLoss):
         }
 
 
-def _names(names, role):
+@keras.saving.register_keras_serializable(package="tfkd")
+class MutualDistillation(_OfOutputs):
+    """Outputs of the student that teach each other (Zhang et al. 2018, "Deep Mutual Learning",
+    arXiv:1706.00384).
+
+    The value is the sum over the members of the mean of `softened_kl` from each of the others, no
+    gradient into the one that teaches. With `tfkd.models.cohort` the outputs are students of their
+    own, which all take their step at once, from the answers to one batch; the paper's take turns.
+
+    ```python
+    peers = tfkd.models.cohort(first, second)
+    loss = MutualDistillation(tfkd.models.exit_names(peers))
+    distiller = tfkd.Distiller(
+        None, peers, loss, student_loss_weight=1.0, independent_weights=True
+    )
+    ```
+
+    Args:
+        members: names of the student's outputs, logits all. Of one alone the value is 0.
+        temperature: T > 0, the paper's is 1. May be changed while training, without a retrace.
+        name: name of the loss's metric.
+
+    Raises:
+        ValueError: no names, or a temperature that is not positive.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[str],
+        temperature: float = 1.0,
+        name: str = "mutual_distillation",
+    ):
+        members = _names(self, members, "members")
+        super().__init__(members, members, name=name)
+        self.temperature = temperature
+
+    def call(self, teacher, student, heads=None):
+        teacher, student = self.logits(teacher, student, heads)
+        temperature, value = self.temperature_tensor, ops.zeros_like(student[0][..., 0])
+        for own, learner in enumerate(student):
+            peers = [*teacher[:own], *teacher[own + 1 :]]
+            for peer in peers:
+                value += softened_kl(peer, learner, temperature) / len(peers)
+        return value
+
+    def get_config(self):
+        return {"members": self.members, "temperature": self.temperature, "name": self.name}
+
+
+def _names(loss, names, role):
     if isinstance(names, str) or not names or len(set(names)) < len(names):
         raise ValueError(
-            f"EnsembleDistillation's {role} must be names of the student's outputs, each once, "
+            f"{type(loss).__name__}'s {role} must be names of the student's outputs, each once, "
             f'such as ["branch_1_1", "branch_1_2", "output"]; got {names!r}.'
         )
     return tuple(names)

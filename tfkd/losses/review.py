@@ -127,12 +127,18 @@ class ReviewDistillation(DistillationLoss):
             total += hierarchical_error(wanted, output)
         return total
 
+    @property
+    def teacher_layer_names(self):
+        return list(self.teacher_layer_name)
+
+    @property
+    def student_layer_names(self):
+        return list(self.student_layer_name)
+
     def get_config(self):
-        return {
-            "teacher_layer_names": list(self.teacher_layer_name),
-            "student_layer_names": list(self.student_layer_name),
-            "name": self.name,
-        }
+        config = super().get_config()
+        names = [list(config.pop(f"{side}_layer_name")) for side in ("teacher", "student")]
+        return {"teacher_layer_names": names[0], "student_layer_names": names[1], **config}
 
 
 def _map_shape(shape):

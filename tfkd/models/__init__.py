@@ -8,8 +8,8 @@
     ('exit_1', 'exit_2', 'exit_3', 'output')
 
 Every model is a functional `keras.Model` made of stock Keras layers, so its `.keras` file loads
-without tfkd. It takes raw pixels 0..255 (an input named "image"), normalises them inside and
-returns logits (a float32 Dense named "logits").
+without tfkd; a tree alone ends in a layer of tfkd's own. It takes raw pixels 0..255 (an input named
+"image"), normalises them inside and returns logits (a float32 Dense named "logits").
 
 This module imports no TensorFlow until a model is built, so that a command line can list and check
 names at once.
@@ -24,8 +24,10 @@ from tfkd import _lazy
 
 if TYPE_CHECKING:
     from tfkd.models.branches import with_branches
+    from tfkd.models.cohorts import cohort, members
     from tfkd.models.ensembles import averaged_over_views, ensemble, ensemble_members
     from tfkd.models.exits import exit_names, single_exit, trunk, vote, with_exits
+    from tfkd.models.hard_tree import HardTree
     from tfkd.models.linear_heads import (
         features_layer,
         pooled_layer,
@@ -33,15 +35,23 @@ if TYPE_CHECKING:
         with_teacher_head,
     )
     from tfkd.models.stage_heads import with_stage_heads
+    from tfkd.models.tree import ObliqueTree, hard_tree_model, harden, soft_tree_model
 
 _HOMES = {
+    "HardTree": "tfkd.models.hard_tree",
+    "ObliqueTree": "tfkd.models.tree",
     "averaged_over_views": "tfkd.models.ensembles",
+    "cohort": "tfkd.models.cohorts",
     "ensemble": "tfkd.models.ensembles",
     "ensemble_members": "tfkd.models.ensembles",
     "exit_names": "tfkd.models.exits",
     "features_layer": "tfkd.models.linear_heads",
+    "hard_tree_model": "tfkd.models.tree",
+    "harden": "tfkd.models.tree",
+    "members": "tfkd.models.cohorts",
     "pooled_layer": "tfkd.models.linear_heads",
     "single_exit": "tfkd.models.exits",
+    "soft_tree_model": "tfkd.models.tree",
     "trunk": "tfkd.models.exits",
     "vote": "tfkd.models.exits",
     "with_branches": "tfkd.models.branches",
@@ -52,16 +62,23 @@ _HOMES = {
 }
 
 __all__ = [
+    "HardTree",
+    "ObliqueTree",
     "averaged_over_views",
     "build",
     "check_name",
+    "cohort",
     "ensemble",
     "ensemble_members",
     "exit_names",
     "features_layer",
+    "hard_tree_model",
+    "harden",
+    "members",
     "names",
     "pooled_layer",
     "single_exit",
+    "soft_tree_model",
     "stages",
     "trunk",
     "vote",
@@ -81,6 +98,7 @@ _FAMILIES = {
     "streamlined_teacher": "tfkd.models.streamlined",
     "streamlined_student": "tfkd.models.streamlined",
     "vit": "tfkd.models.vit",
+    "oblique_tree": "tfkd.models.tree",
 }
 
 # Written out because asking keras.applications costs seconds; a test compares this with the
@@ -127,8 +145,9 @@ def build(name, input_shape, num_classes, **options):
         name: one of `names()`.
         input_shape: (height, width, channels), at least 8 x 8 pixels, without the batch dimension.
         num_classes: number of logits; 1 is a binary one-logit head.
-        **options: all models but vit take `batch_norm_momentum`; alexnet and modified_alexnet
-            `width`, `head`, `dropout`; resnet `depth`, `width`; streamlined_teacher `width`,
+        **options: all models but vit and oblique_tree take `batch_norm_momentum`; alexnet and
+            modified_alexnet `width`, `head`, `dropout`; oblique_tree `depth`, `first_scale`,
+            `last_scale`; resnet `depth`, `width`; streamlined_teacher `width`,
             streamlined_student `width`, `dropout`; vit `width`, `depth`, `heads`, `patch`,
             `dropout`; keras.applications `weights` and the
             network's own, such as `alpha`.

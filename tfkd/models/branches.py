@@ -3,14 +3,17 @@
 After Ye et al., "A Unified Asymmetric Knowledge Distillation Framework", Neural Processing Letters
 56 (2024): "multi-stage shallow-wide branch bifurcation". The paper's widths and depths are not
 public; this is a reconstruction. The branches teach the trunk and each other while training;
-`tfkd.models.trunk` strips them.
+`tfkd.models.trunk` strips them. The gate is that of Lan, Zhu and Gong, "Knowledge Distillation by
+On-the-Fly Native Ensemble" (ONE, 2018, arXiv:1806.04606).
 """
 
 import keras
+from keras import layers
 
 from tfkd.models import blocks, exits, forks
 
 FORKS = 2
+ENSEMBLE = "ensemble"
 
 
 def with_branches(
@@ -18,6 +21,7 @@ def with_branches(
     at=None,
     branches=2,
     width=1.5,
+    gate=False,
     *,
     batch_norm_momentum=blocks.BATCH_NORM_MOMENTUM,
 ):
@@ -35,12 +39,16 @@ def with_branches(
             default the last two of `tfkd.models.stages(model)` before the end.
         branches: how many at each fork.
         width: a branch's channels, as a multiple of the trunk's.
+        gate: whether the model also gives the sum of all outputs, branches and trunk, each weighed
+            for each image by a gate that looks at the shallowest fork. With the loss on the labels
+            of every output, "ensemble" among them, and `EnsembleDistillation(["ensemble"],
+            members, 3.0)` this is ONE; the gate learns from the ensemble's labels only.
         batch_norm_momentum: see `blocks.BATCH_NORM_MOMENTUM`.
 
     Returns:
         Functional `keras.Model` of stock layers with outputs {"branch_1_1": logits, "branch_1_2":
-        ..., "output": the model's own logits}, each float32 (batch, classes); the first number is
-        the fork's, from shallow to deep, the second the branch's.
+        ..., "output": the model's own logits}, and "ensemble" with a gate, each float32 (batch,
+        classes); the first number is the fork's, from shallow to deep, the second the branch's.
 
     Raises:
         TypeError, ValueError: no such classifier, no stages, an unknown layer (near matches are
@@ -64,7 +72,30 @@ def with_branches(
                 filters = blocks.scaled(channels, width)
                 x = exits.separable(x, filters, stride, batch_norm_momentum, f"{name}_block{block}")
             outputs[name] = exits.head(x, logits.shape[-1], name)
-    return keras.Model(inputs, {**outputs, forks.OUTPUT: logits}, name=model.name)
+    outputs[forks.OUTPUT] = logits
+    if gate:
+        outputs[ENSEMBLE] = _gated(maps[paths[0]], list(outputs.values()), batch_norm_momentum)
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+def _gated(shared, logits, momentum):
+    """Float32 logits, the sum of several weighed by a softmax over them.
+
+    Args:
+        shared: map that all of them are made of.
+        logits: list of tensors, shape (batch, classes).
+        momentum: of the gate's BatchNormalization.
+    """
+    count, classes = len(logits), logits[0].shape[-1]
+    x = layers.GlobalAveragePooling2D(name="gate_features")(shared)
+    x = layers.Dense(count, use_bias=False, name="gate")(x)
+    x = layers.ReLU(name="gate_relu")(
+        layers.BatchNormalization(momentum=momentum, name="gate_bn")(x)
+    )
+    weights = layers.Softmax(dtype="float32", name="gate_weights")(x)
+    together = layers.Concatenate(dtype="float32", name="gate_logits")(logits)
+    rows = layers.Reshape((count, classes), dtype="float32", name="gate_rows")(together)
+    return layers.Dot(axes=1, dtype="float32", name=ENSEMBLE)([weights, rows])
 
 
 def _plan(model, path, paths):

@@ -27,6 +27,11 @@ _NAMES = (
     "li2024",
     "hossain2024",
     "feng2021",
+    "tu2022",
+    "si2026",
+    "mao2025",
+    "belinga2024",
+    "wulandari2024",
 )
 
 

@@ -81,28 +81,49 @@ class System(NamedTuple):
         return None if own else self.label_weights
 
 
+class Finished(NamedTuple):
+    """A run whose students are trained and measured, as a recipe's study sees it.
+
+    Attributes:
+        rows: list of `tfkd.runs.rows.Row`.
+        record: `tfkd.runs.record.Record`, with all figures.
+        splits: list of `tfkd.data.Splits`, in the order of `record.data`.
+        directory: of the run.
+        network: function of a row's name, by default the recipe's, -> its trained network of the
+            first seed.
+    """
+
+    rows: list
+    record: Any
+    splits: list
+    directory: Any
+    network: Callable
+
+
 def itself(student):
     """A student without anything to strip is deployed as it is."""
     return {"": student}
 
 
 class Recipe(NamedTuple):
-    """A paper as a recipe.
+    """A paper as a recipe: a way to train a student, or a comparison of students or data sets.
 
     Attributes:
         name: such as "xu2022".
         paper: citation.
         task: what the paper is about.
         reconstruction: what of it is not the paper's own.
-        settings: class of its settings, a `RecipeSettings`.
+        settings: class of its settings: a `RecipeSettings`; of a comparison a `CompareSettings`,
+            which says its rows.
         build: function (settings, teacher, student) -> `System`; the system's student is the one
-            given, or starts from a copy of its weights.
-        ablations: function of settings -> {row: settings}, the paper's own comparison.
+            given, or starts from a copy of its weights. None for a comparison.
+        ablations: function of settings -> {row: settings}, the paper's own comparison; of a
+            comparison those whose rows are added.
         deployed: function of the trained student -> {name: single-output `keras.Model`}, what one
             would deploy; the recipe is judged by the first.
         notes: function (settings, image_shape, num_classes) -> lines to print below the table.
-        study: function (trained student of the first seed, splits, directory) -> (dict of figures
-            for the record, lines to print), which may write pictures into the directory.
+        study: function of a `Finished` run -> (dict of figures for the record, texts to print),
+            which may write files into its directory.
     """
 
     name: str
@@ -110,11 +131,16 @@ class Recipe(NamedTuple):
     task: str
     reconstruction: str
     settings: type
-    build: Callable
+    build: Callable | None
     ablations: Callable
     deployed: Callable = itself
     notes: Callable | None = None
     study: Callable | None = None
+
+    @property
+    def compares(self):
+        """Whether it is a comparison, and no way to train one student."""
+        return self.build is None
 
 
 def plain(student):

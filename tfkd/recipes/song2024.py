@@ -1,10 +1,9 @@
-"""Song et al., "Efficient knowledge distillation for remote sensing image classification: a CNN
-and a ViT teach a CNN" (HMKD-Net), IET Cyber-Systems and Robotics (2024), doi 10.1049/csy2.12120.
+"""Song et al., HMKD-Net, IET Cyber-Systems and Robotics (2024), doi 10.1049/csy2.12120.
 
-From the abstract: an ensemble of a CNN and a Vision Transformer teaches a CNN; scenes seen from
-above are few, which limits distillation across architectures; "a simple method to handle variances
-during the KD phase"; three data sets of remote sensing, up to 22.8 % ahead of other methods, with
-80 % less time for distillation.
+From the abstract: an ensemble of a CNN and a Vision Transformer teaches a CNN; images of remote
+sensing are few, which limits distillation across architectures; a "simple method to handle
+variances during the KD phase"; three data sets of remote sensing, up to 22.8 % ahead of other
+methods, with 80 % less time for distillation.
 
 Reconstruction: formulas, networks, data sets, weights, temperature and the simple method itself are
 not told there. As read here,

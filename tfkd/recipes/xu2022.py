@@ -141,11 +141,12 @@ def deployed(student):
     return votes | {exit: tfkd.models.single_exit(student, exit) for exit in exits}
 
 
-def study(student, splits, directory):
+def study(finished):
     """Early exit: accuracy over cost, and the cheapest threshold that is as good as the last exit.
 
     The threshold is chosen on validation, the curve is that of the test split.
     """
+    student, (splits, *_) = finished.network(), finished.splits
     costs = tfkd.evaluation.exit_costs(student)
     curves = {
         role: tfkd.evaluation.early_exit_curve(
@@ -153,7 +154,9 @@ def study(student, splits, directory):
         )
         for role, split in (("validation", splits.validation), ("test", splits.test))
     }
-    tfkd.evaluation.plot_early_exit({"xu2022": curves["test"]}, directory / "early_exit.png")
+    tfkd.evaluation.plot_early_exit(
+        {"xu2022": curves["test"]}, finished.directory / "early_exit.png"
+    )
     validation, test = curves["validation"], curves["test"]
     enough = validation["accuracy"] >= validation["exits"][DEEPEST][0]
     chosen = min(enough.nonzero()[0], key=lambda index: validation["cost"][index])

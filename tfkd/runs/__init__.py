@@ -5,7 +5,7 @@ Nothing here imports TensorFlow before settings, files and directory have been c
 
 import os
 
-from tfkd import recipes
+from tfkd import recipes, terminal
 from tfkd._extras import needs_extra
 from tfkd.export.errors import ExportCheckError
 from tfkd.runs import exports
@@ -21,6 +21,8 @@ from tfkd.settings import (
     Settings,
     SettingsError,
 )
+from tfkd.settings.base import is_path
+from tfkd.settings.training import check_keras_file, check_model
 
 __all__ = [
     "ChainSettings",
@@ -36,6 +38,8 @@ __all__ = [
     "distill",
     "evaluate_run",
     "export_run",
+    "inspect_data",
+    "layers",
     "predict",
     "run_recipe",
     "serve_runs",
@@ -149,6 +153,8 @@ def chain(settings, out, overwrite=False, resume=False):
 def _run(table, out, overwrite, resume):
     """(`Record`, `RunDirectory`) of a table's run."""
     table.settings.check_files()
+    if table.settings.tensorboard:
+        needs_extra("tune", "--tensorboard")
     directory = RunDirectory(out)
     directory.check_free(table.settings, overwrite=overwrite, resume=resume)
     import_tensorflow()
@@ -222,7 +228,8 @@ def evaluate_run(path, data=(), data_dir=None):
     from tfkd.runs.finished import load_run_data
     from tfkd.runs.measuring import measure
 
-    splits = load_run_data(directory, record, data, data_dir)
+    with terminal.step("Reading the data"):
+        splits = load_run_data(directory, record, data, data_dir)
     if exported:
         from tfkd.runs.exporting import evaluate_exported
 
@@ -265,7 +272,44 @@ def export_run(run, settings, out=None, check=True, row=None, data=(), data_dir=
     return exported.record
 
 
-def predict(model, paths, row=None, top=1, csv=None):
+def layers(model, input_shape=None, classes=None, options=None):
+    """The layers of a model that can be tapped, with their shapes; prints a table.
+
+    Args:
+        model: a `.keras` file; or, built for images of `input_shape` and so many `classes`, the
+            name of a model of `tfkd.models.names()` or "package.module:function".
+        input_shape: (height, width, channels).
+        classes: number of classes.
+        options: dict, of the model that is built.
+
+    Returns:
+        list of (path, kind, shape, parameters, reason): the shape with the batch, or None and the
+        reason why the layer cannot be tapped.
+
+    Raises:
+        SettingsError: an unknown model, or one to build without shape and classes.
+        FileNotFoundError: no such file. ValueError: a model that cannot be loaded.
+    """
+    check_model("model", model, options or {})
+    if is_path(model):
+        check_keras_file(model)
+        if input_shape or classes:
+            raise SettingsError(
+                f'"{model}" has an input shape and classes of its own: leave --input-shape and '
+                "--classes out."
+            )
+    elif not (input_shape and classes):
+        raise SettingsError(
+            f'"{model}" is built for images: say for which, such as --input-shape 32,32,3 '
+            "--classes 10."
+        )
+    import_tensorflow()
+    from tfkd.runs.layer_table import show
+
+    return show(model, input_shape, classes, options or {})
+
+
+def predict(model, paths, row=None, top=1, csv=None, skip_damaged=False):
     """Labels of image files, with probabilities, by a model of a run or an export; prints a table.
 
     Args:
@@ -274,6 +318,7 @@ def predict(model, paths, row=None, top=1, csv=None):
         row: of a run, the row whose student answers; by default `student.keras`.
         top: how many labels for each image.
         csv: file to write instead of a table.
+        skip_damaged: leave files out that cannot be read, with a warning, instead of stopping.
 
     Returns:
         list of dicts {"file", "label", "probability"}, the likeliest label of a file first.
@@ -285,7 +330,28 @@ def predict(model, paths, row=None, top=1, csv=None):
 
     question = predicting.look(model, paths, row)
     import_tensorflow()
-    return predicting.answer(question, top, csv)
+    return predicting.answer(question, top, csv, skip_damaged)
+
+
+def inspect_data(name, settings, sheet=None):
+    """Looks at a data set before training and prints what is there and what is wrong with it.
+
+    Args:
+        name: as for `tfkd.data.load`.
+        settings: `tfkd.settings.DataSettings`.
+        sheet: PNG file to draw some images of each class on, as training sees them; or None.
+
+    Returns:
+        `tfkd.data.Inspection`.
+
+    Raises:
+        As `tfkd.data.inspect`.
+    """
+    settings.check_files()
+    import_tensorflow()
+    from tfkd.runs import inspecting
+
+    return inspecting.look(name, settings, sheet)
 
 
 def serve_runs(paths, files=None, host="127.0.0.1", rest_port=8501, grpc_port=8500, trust=False):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
+import tfkd
 from tfkd.files import written
 
 # Writing takes at most about this share of the time.
@@ -110,8 +111,10 @@ class Checkpoint:
 
 
 def variables(model):
-    """All that training moves: weights, states of random layers, the optimizer's variables."""
-    own = {id(v): v for v in [*model.variables, *model.optimizer.variables]}
+    """All that training moves: weights, states of random layers, the optimizer's variables, and
+    those of a teacher that learns."""
+    of_source = model.source.variables if isinstance(model, tfkd.Distiller) else ()
+    own = {id(v): v for v in [*model.variables, *model.optimizer.variables, *of_source]}
     return list(own.values())
 
 

@@ -11,18 +11,17 @@ import zipfile
 from pathlib import Path
 
 import keras
-from rich.console import Console
 
-from tfkd import evaluation, fingerprints
+from tfkd import fingerprints, terminal
 from tfkd import models as networks
 from tfkd.files import write_json, write_text, written
-from tfkd.runs import knowledge, models, report, teacher_check
-from tfkd.runs.checkpoints import Checkpoint, Progress
-from tfkd.runs.directory import SEEDS, SETTINGS, WORK
+from tfkd.runs import knowledge, models, report, teacher_check, tensorboard
+from tfkd.runs.checkpoints import Checkpoint
+from tfkd.runs.directory import SEEDS, SETTINGS, TENSORBOARD, WORK
 from tfkd.runs.record import Begun, Outcome, Training
 from tfkd.runs.rows import part_name
 from tfkd.runs.tasks import Prepared, with_folders
-from tfkd.runs.teachers import sha256_of, validation_answers
+from tfkd.runs.teachers import sha256_of, validation_figures
 from tfkd.runs.temporary import temporary_files_in
 from tfkd.runs.training import BOTH, STUDENT, TEACHER, examples, train
 
@@ -60,7 +59,8 @@ def opened(table, directory, overwrite=False, resume=False):
     rows = [row._replace(settings=with_folders(row.settings)) for row in table.rows]
     table = table._replace(settings=with_folders(table.settings), rows=rows)
     with temporary_files_in(directory.path):
-        prepared = Prepared(table)
+        with terminal.step("Reading the data, looking at the models"):
+            prepared = Prepared(table)
         with directory.locked():
             # Once more, now that nobody else can write here.
             directory.check_free(table.settings, overwrite=overwrite, resume=resume)
@@ -83,7 +83,7 @@ class Trainings:
 
     def __init__(self, directory, prepared):
         self.directory, self.prepared, self.table = directory, prepared, prepared.table
-        self.settings, self.console = self.table.settings, Console()
+        self.settings = self.table.settings
         self.outcomes, self._stores, self._teachers, self.findings = {}, {}, {}, []
 
     def see(self, findings):
@@ -93,8 +93,8 @@ class Trainings:
                 self.say(f"Note: {text}")
                 self.findings.append(text)
 
-    def say(self, text):
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+    def say(self, text, style=None):
+        terminal.say(text, style)
 
     def finished_before(self):
         """The record of a run that is finished with all these rows; None where something is left.
@@ -191,7 +191,10 @@ class Trainings:
         for teacher in self.prepared.teachers:
             if teacher.part in self.outcomes:
                 continue
-            self._part(teacher.part, teacher.part, lambda own=teacher: self._train_teacher(own))
+            name = "Teacher" if len(self.prepared.teachers) == 1 else f"Teacher {teacher.name}"
+            about = f": {teacher.name}, {self.settings.teacher_epochs} epochs"
+            about = about if teacher.given is None else f": {teacher.name}, as given"
+            self._part(teacher.part, name, about, lambda own=teacher: self._train_teacher(own))
             accuracy = self.outcomes[teacher.part].training.accuracy
             if teacher.given is None:
                 info = teacher.splits.info
@@ -203,29 +206,29 @@ class Trainings:
         for task in self.prepared.tasks:
             for own in task.plans:
                 self.say(_sentence(own))
-        seeds = self.settings.all_seeds
-        for number, seed in enumerate(seeds, start=1):
-            for row in self.table.rows:
-                title = f"{row.name}, seed {seed} ({number} of {len(seeds)})"
-                part = part_name(seed, row.name)
-                self._part(part, title, lambda own=row, s=seed: self._train_student(own, s))
-                gc.collect()  # models and their compiled steps are full of circles
+        students = [(seed, row) for seed in self.settings.all_seeds for row in self.table.rows]
+        for number, (seed, row) in enumerate(students, start=1):
+            name = f"Student {number} of {len(students)}"
+            about = f": {row.name}, seed {seed}, {row.settings.epochs} epochs"
+            part = part_name(seed, row.name)
+            self._part(part, name, about, lambda own=row, s=seed: self._train_student(own, s))
+            gc.collect()  # models and their compiled steps are full of circles
 
     def model(self, part):
         """A trained model, from its file."""
         return models.load_model(self.directory.model_path(part))
 
-    def _part(self, part, title, work):
+    def _part(self, part, name, about, work):
         """Finds a training on disk, or does it: `work()` gives (`Training`, history, model)."""
         path = self.directory.model_path(part)
         result = path.with_suffix(".json")
         outcome = self._whole(part)
         if outcome is not None:
-            self.console.rule(f"{title}: done before")
+            self.say(f"{name}{about}: done before", style="bold")
         else:
             if result.exists():
                 self.say(f'"{path}" or the record beside it is damaged or missing: trained again.')
-            self.console.rule(title)
+            self.say(f"{name}{about}", style="bold")
             training, history, model = work()
             with written(path) as partial:
                 model.save(partial)
@@ -234,19 +237,23 @@ class Trainings:
             self._checkpoint(part, None).drop()
         self.outcomes[part] = outcome
         own = outcome.training
-        kept = f"epoch {own.epoch} kept, {own.seconds:.0f} s" if own.epoch else "as given"
-        self.say(f"{title}: validation accuracy {100 * own.accuracy:.2f} % ({kept})")
+        kept = f" (epoch {own.epoch} kept, {own.seconds:.0f} s)" if own.epoch else ""
+        self.say(f"{name}: validation accuracy {100 * own.accuracy:.2f} %{kept}")
 
     def _checkpoint(self, part, start):
         return Checkpoint(self.directory / WORK / f"{part.replace('/', '-')}.npz", start)
 
+    def _logs(self, part):
+        """The directory of a training's TensorBoard logs; None where there are to be none."""
+        return self.directory / TENSORBOARD / part if tensorboard.wanted(self.settings) else None
+
     def _train_teacher(self, teacher):
         settings = teacher.settings
         if teacher.given is not None:
-            return _untrained(teacher.figures), {}, teacher.given
+            return Training.given(teacher.figures), {}, teacher.given
         if teacher.members:
             model = teacher.together([self.model(own.part) for own in teacher.members])
-            return _untrained(_figures(model, teacher.splits)), {}, model
+            return Training.given(validation_figures(model, teacher.splits)), {}, model
         keras.utils.set_random_seed(settings.seed)
         model = models.build("teacher", settings, teacher.splits.info)
         start = fingerprints.of_weights(model)
@@ -256,13 +263,14 @@ class Trainings:
         progress = train(
             *(model, model, batches, teacher.splits.validation, settings, epochs, settings.seed),
             self._checkpoint(teacher.part, start),
+            logs=self._logs(teacher.part),
             weights=1.0,
             smoothing=0.0,
             classes=None,
         )
         bare = models.build("teacher", settings, teacher.splits.info)
         bare.set_weights(progress.best_weights)
-        return _training(progress, start, start), progress.history, bare
+        return Training.done(progress, start, start), progress.history, bare
 
     def teacher(self, task, seed=None):
         """A task's teacher, always from its file: a resumed run sees what another one sees.
@@ -281,7 +289,7 @@ class Trainings:
         task, settings = self.prepared.task(row), row.settings
         if row.members:
             model = networks.ensemble([self.model(part_name(seed, own)) for own in row.members])
-            return _untrained(_figures(model, task.splits)), {}, model
+            return Training.given(validation_figures(model, task.splits)), {}, model
         teacher = self.teacher(task, seed)
         stored = self.store(task, row, seed)
         # Nothing is loaded or built from here to the first step but the student and its losses.
@@ -300,6 +308,7 @@ class Trainings:
             *(model, system.student, batches, task.validation),
             *(settings, settings.epochs, seed),
             self._checkpoint(part_name(seed, row.name), start),
+            logs=self._logs(part_name(seed, row.name)),
             weights=system.loss_weights,
             smoothing=settings.label_smoothing,
             classes=task.class_weights,
@@ -308,7 +317,7 @@ class Trainings:
         keras.utils.set_random_seed(seed)
         bare = row.system(teacher, models.build("student", settings, task.info)).student
         bare.set_weights(progress.best_weights)
-        return _training(progress, student_start, start), progress.history, bare
+        return Training.done(progress, student_start, start), progress.history, bare
 
     def store(self, task, row, seed=None):
         """The `TeacherCache` that a row learns from; None where it has none."""
@@ -327,7 +336,6 @@ class Trainings:
             asking = system.distiller(system.source or task.teacher.source(teacher))
             kept = self.settings.cache
             folder = Path(kept) if kept else self.directory / WORK / "knowledge"
-            self.say(f"The teacher is asked about {own.views} views of each image.")
             self._stores[key] = knowledge.build(own, folder, asking, task, self.settings)
         return self._stores[key]
 
@@ -336,36 +344,7 @@ class Trainings:
         task = self.prepared.task(row)
         if row.name in task.needs:
             return "stored" if task.plans[0].stored else "live"
-        return "labels"
-
-
-def _figures(model, splits):
-    """A model's figures on the validation split."""
-    return evaluation.quality(*validation_answers(model, splits))
-
-
-def _untrained(figures):
-    """The `Training` of what was not trained here."""
-    kept = {name: figures[name] for name in ("accuracy", "cross_entropy")}
-    return Training(epoch=0, seconds=0, **kept)
-
-
-def _training(progress: Progress, student_start, start):
-    accuracy, negative = progress.best_score
-    history, kept = progress.history, progress.best_epoch - 1
-    labels = history.get("student_loss", history.get("output_loss", history["loss"]))
-    before = history["val_accuracy"][: max(1, progress.epochs * 3 // 4)]
-    return Training(
-        epoch=progress.best_epoch,
-        accuracy=accuracy,
-        cross_entropy=-negative,
-        seconds=round(progress.seconds, 3),
-        student_start=student_start,
-        start=start,
-        epochs=progress.epochs,
-        training_cross_entropy=labels[kept],
-        late_gain=accuracy - max(before),
-    )
+        return "live" if row.name in task.live else "labels"
 
 
 def _sentence(own):

@@ -16,11 +16,10 @@ from typing import NamedTuple
 import keras
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 import tfkd
-from tfkd import evaluation
+from tfkd import evaluation, terminal
 from tfkd.data import batches
 from tfkd.export import (
     calibrated,
@@ -83,7 +82,8 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
     if out.exists() and not out.is_dir():
         raise FileExistsError(f'"{out}" is a file; expected a directory for the exports.')
     own = record.row(row)
-    splits = load_run_data(directory, record, data, data_dir)[own.data]
+    with terminal.step("Reading the data"):
+        splits = load_run_data(directory, record, data, data_dir)[own.data]
     student, _ = student_of(directory, record, row)
     calibration = None
     if options.calibrate:
@@ -100,10 +100,10 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
             if calibration is not None:
                 manifest["calibration"] = calibration
                 notes.append(calibration)
-                Console().print(calibration, highlight=False, markup=False, soft_wrap=True)
+                terminal.say(calibration)
             staged = _write(student, splits, options, stage, manifest, check, notes)
             test = batches(splits.test, EVALUATION_BATCH)
-            with silenced():
+            with terminal.step("Measuring") as step, silenced():
                 measured = measure.report(
                     student,
                     staged,
@@ -112,6 +112,7 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
                     plot=stage / EXPORT_PICTURE,
                     head=HEAD,
                     largest_drop=measure.LARGEST_DROP if check else None,
+                    told=lambda text: step.show(f"Measuring: {text}"),
                 )
             files = _publish(staged, out, options.keep)
             os.replace(stage / EXPORT_PICTURE, out / EXPORT_PICTURE)
@@ -132,18 +133,15 @@ def _emptied(out):
             out.rmdir()
 
 
-def show(exported, console=None, steps=False):
+def show(exported, steps=False):
     """Prints the table, with `steps` the loss of accuracy from each step too, and where it lies."""
-    console = console or Console()
-    record = exported.record
+    console, record = terminal.console(), exported.record
     title = f"{record['data']['name']}: {record['data']['test_images']} test images, one thread"
-    table = exported.report.table()
-    table.title = title
-    console.print(table)
+    terminal.say(title)
+    console.print(exported.report.tables(console.width))
     if steps:
         console.print(_steps_table(record["steps"]))
-    line = f"Written to {exported.path}, with {EXPORT_RECORD} and {EXPORT_PICTURE}."
-    console.print(line, highlight=False, soft_wrap=True, markup=False)
+    terminal.say(f"Written to {exported.path}, with {EXPORT_RECORD} and {EXPORT_PICTURE}.")
 
 
 def evaluate_exported(path, directory, record, splits):
@@ -154,11 +152,12 @@ def evaluate_exported(path, directory, record, splits):
     student, student_file = student_of(directory, record)
     files = {"teacher": teacher_path(directory, record, record.row()), "student": student_file}
     models = {"teacher": load_model(files["teacher"]), "student": student}
-    predicted = {
-        name: evaluation.predict(Logits(model, images), test) for name, model in models.items()
-    }
+    with terminal.step("Measuring teacher and student"):
+        predicted = {
+            name: evaluation.predict(Logits(model, images), test) for name, model in models.items()
+        }
     try:
-        with silenced(), open_exported(path) as exported:
+        with terminal.step("Measuring the export"), silenced(), open_exported(path) as exported:
             labels, size = exported.labels, exported.bytes
             predicted[path.name] = exported.predict(test)
     except (ValueError, LookupError, RuntimeError) as error:
@@ -170,7 +169,7 @@ def evaluate_exported(path, directory, record, splits):
         rows[name] = evaluation.quality(logits, classes, taught)
         rows[name]["file_bytes"] = os.path.getsize(files[name]) if name in models else size
     title = f"{splits.info.name}: {splits.info.sizes['test']} test images"
-    Console().print(evaluation.table(rows, title=title))
+    terminal.console().print(evaluation.table(rows, title=title))
     return rows
 
 
@@ -200,7 +199,12 @@ def _calibrated(student, splits):
 
 def _write(student, splits, options, stage, manifest, check, notes):
     """Writes and checks everything below `stage`; {row name: path}. `notes` gets what was odd."""
-    common = {"labels": splits.info.label_names, "check": check, "head": HEAD}
+    common = {
+        "labels": splits.info.label_names,
+        "check": check,
+        "head": HEAD,
+        "resize": splits.info.resize,
+    }
     if check:
         pairs = list(splits.validation.take(CHECK_IMAGES).as_numpy_iterator())
         common["examples"] = tuple(np.stack(parts) for parts in zip(*pairs, strict=True))
@@ -229,14 +233,14 @@ def _write(student, splits, options, stage, manifest, check, notes):
 def _told(name, check, notes):
     """Says how long an export took, and what was odd about it, which goes into `notes` too."""
     start = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, terminal.step(f"Writing {name}"):
         warnings.simplefilter("always")
         yield
     seconds = time.perf_counter() - start
     line = f"{name}: written, {'checks green' if check else 'not checked'} ({seconds:.1f} s)"
     said = [str(one.message) for one in caught if issubclass(one.category, ExportWarning)]
     for text in (line, *(f"Warning: {one}" for one in said)):
-        Console().print(text, highlight=False, markup=False, soft_wrap=True)
+        terminal.say(text)
     notes += [f"{name}: {one}" for one in said]
 
 

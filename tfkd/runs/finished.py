@@ -6,7 +6,7 @@ from pathlib import Path
 from tfkd.runs.models import load_model
 from tfkd.runs.rows import deployed
 from tfkd.runs.tasks import load_data
-from tfkd.settings import DistillSettings
+from tfkd.settings import DataSettings, DistillSettings
 from tfkd.settings.base import absolute, read_toml
 
 
@@ -31,7 +31,8 @@ def load_run_data(directory, record, moved=(), data_dir=None):
             f"The run has {len(record.data)} data sets; given are {len(moved)}. Give one --data "
             "for each, in the run's order."
         )
-    kept = {name: settings.get(name) for name in ("image_size", "limit")}
+    kept = {name: own for name, own in settings.items() if name in DataSettings.model_fields}
+    kept.pop("data_dir", None)
     folder = data_dir or settings.get("data_dir")
     splits = []
     for name, known in zip(moved or names, record.data, strict=True):

@@ -3,12 +3,11 @@
 import os
 import statistics
 
-from tfkd import data, evaluation
+from tfkd import data, evaluation, terminal
 from tfkd.runs.models import Logits, load_model
 from tfkd.runs.rows import deployed
 from tfkd.runs.training import EVALUATION_BATCH
 
-TEACHER = "teacher"
 FEW = 4  # rows of a table that shows every figure
 
 
@@ -30,7 +29,23 @@ def measure(directory, record, splits):
         "<row>: <model>"; "gain" is the accuracy over that of its baseline of the same seed. Latency
         is taken of the kept seed's models, in turns, of a run of few rows.
     """
+    count = len(record.teachers) + len(record.rows) * len(record.seeds)
+    with terminal.step("Measuring the models on the test split", total=count) as step:
+        figures, timed = _measured(directory, record, splits, step.advance)
+    if len(timed) <= FEW:
+        shape = splits[0].info.image_shape
+        with terminal.step("Timing the models on one image"):
+            times = evaluation.latencies({line: own for line, (own, _) in timed.items()}, shape)
+        for line, own in times.items():
+            position = record.seeds.index(record.kept_seed) if len(figures[line]) > 1 else 0
+            figures[line][position].update(own)
+    return figures
+
+
+def _measured(directory, record, splits, advance):
+    """(figures without latency, {line: (model, its image shape)} of those that may be timed)."""
     figures, first, timed, said = {}, {}, {}, {}
+    teachers = record.teacher_lines()
     for number, own in enumerate(splits):
         # One pass over both splits: a second one would compile every model anew.
         images = data.batches(own.validation.concatenate(own.test), EVALUATION_BATCH)
@@ -41,15 +56,14 @@ def measure(directory, record, splits):
         teaching |= {part for own in teaching for part in record.teachers[own].members}
         for position, teacher in enumerate(record.teachers):
             if position in teaching:
-                name = TEACHER if len(record.teachers) == 1 else f"{TEACHER} {teacher.name}"
-                name = name if name not in figures else f"{name} ({own.info.name})"
-                name = name if name not in figures else f"{name} {position + 1}"
+                name = teachers[position]
                 model = load_model(directory / teacher.file)
                 answers[position], labels = evaluation.predict(Logits(model, sample), images)
                 training = record.trainings[teacher.file.removesuffix(".keras")]
                 scored = (answers[position], labels, cut, None)
                 figures[name] = [_figures(model, scored, training, directory / teacher.file)]
                 timed[name] = (model, own.info.image_shape)
+                advance()
         for row in (row for row in record.rows if row.data == number):
             for seed in record.seeds:
                 path = directory.model_path(part_of(seed, row))
@@ -67,13 +81,8 @@ def measure(directory, record, splits):
                     figures.setdefault(line, []).append(measured)
                     if seed == record.kept_seed:
                         timed[line] = (model, own.info.image_shape)
-    if len(timed) <= FEW:
-        shape = splits[0].info.image_shape
-        times = evaluation.latencies({line: model for line, (model, _) in timed.items()}, shape)
-        for line, own in times.items():
-            position = record.seeds.index(record.kept_seed) if len(figures[line]) > 1 else 0
-            figures[line][position].update(own)
-    return figures
+                advance()
+    return figures, timed
 
 
 def _figures(model, scored, training, path):

@@ -34,7 +34,7 @@ def _losses(name, settings, teacher, student):
         return [kind(settings.temperature or published.TEMPERATURE, name=name)]
     if name == "standardized":
         return [kind(2.0, standardize=True, name=name)]
-    if method.reads in (published.LOGITS, published.LABELS):
+    if method.reads in (published.LOGITS, published.LABELS, published.NO_TEACHER):
         return [kind(name=name)]
     if method.reads == published.POOLED:
         layers = (_pooled(name, side) for side in (teacher, student))

@@ -1,13 +1,14 @@
 """What images show: a run's student or an export, asked about files."""
 
 import csv as csv_format
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from tfkd import terminal
 from tfkd.files import written
 from tfkd.runs import exports
 from tfkd.runs.directory import RunDirectory
@@ -67,7 +68,7 @@ def _images(path):
     return found
 
 
-def answer(question, top=1, csv=None):
+def answer(question, top=1, csv=None, skip_damaged=False):
     """See `tfkd.runs.predict`."""
     import numpy as np
 
@@ -77,7 +78,7 @@ def answer(question, top=1, csv=None):
 
     record, row = question.record, question.record.row(question.row)
     data = record.data[row.data]
-    images = _pixels(question.files, data.image_shape)
+    files, images = _pixels(question.files, data.image_shape, data.resize, skip_damaged)
     if question.export is not None:
         with open_exported(question.export) as exported:
             names = exported.labels or data.label_names
@@ -86,7 +87,7 @@ def answer(question, top=1, csv=None):
         names, (model, _) = data.label_names, student_of(question.directory, record, question.row)
         asked = Logits(model, images[:BATCH])
         logits = np.concatenate([np.asarray(asked(part)) for part in _batches(images)])
-    return _told(question.files, softmax(logits), names, top, csv)
+    return _told(files, softmax(logits), names, top, csv)
 
 
 def softmax(logits):
@@ -101,26 +102,47 @@ def _batches(images):
     return (images[start : start + BATCH] for start in range(0, len(images), BATCH))
 
 
-def _pixels(files, shape):
-    """The images as the model was trained on them: uint8 (n, height, width, channels).
+def _pixels(files, shape, rule, skip_damaged):
+    """The images as the model was trained on them.
+
+    Args:
+        files: their paths.
+        shape: (height, width, channels) that the model takes.
+        rule: by which its training images were resized.
+        skip_damaged: whether files that cannot be read are left out.
+
+    Returns:
+        (paths of the files that were read, uint8 (n, height, width, channels)).
 
     Raises:
-        ValueError: files that cannot be read, all of them named.
+        ValueError: files that cannot be read, all of them named; or none that can.
     """
     import numpy as np
     import tensorflow as tf
 
     from tfkd.data.images import decode
 
-    images, bad = np.empty((len(files), *shape), "uint8"), []
-    for index, path in enumerate(files):
-        try:
-            images[index] = decode(tf.io.read_file(str(path)), tuple(shape), True)
-        except (tf.errors.OpError, ValueError) as error:
-            bad.append(f'"{path}" ({str(error).split("[Op:")[0].strip().splitlines()[0]})')
+    images, read, bad = np.empty((len(files), *shape), "uint8"), [], []
+    with terminal.step("Reading the images", total=len(files)) as step:
+        for path in files:
+            try:
+                images[len(read)] = decode(tf.io.read_file(str(path)), tuple(shape), rule)
+                read.append(path)
+            except (tf.errors.OpError, ValueError) as error:
+                why = str(error).split("[Op:")[0].split("}} ")[-1].strip().splitlines()[0]
+                bad.append(f'"{path}" ({why})')
+            step.advance()
+    if bad and not (skip_damaged and read):
+        raise ValueError(
+            f"Cannot read {len(bad)} of {len(files)} images: {'; '.join(bad)}. Replace or remove "
+            "these files, or leave them out (--skip-damaged) where others can be read."
+        )
     if bad:
-        raise ValueError(f"Cannot read {len(bad)} of {len(files)} images: {'; '.join(bad)}.")
-    return images
+        warnings.warn(
+            f"{len(bad)} of {len(files)} images cannot be read and are left out: {'; '.join(bad)}.",
+            stacklevel=4,
+        )
+    return read, images[: len(read)]
 
 
 def _told(files, probabilities, names, top, csv):
@@ -141,5 +163,5 @@ def _told(files, probabilities, names, top, csv):
         table.add_column(name, justify=justify, overflow="fold")
     for line in lines:
         table.add_row(line["file"], line["label"], f"{100 * line['probability']:.1f}")
-    Console().print(table)
+    terminal.console().print(table)
     return lines

@@ -35,13 +35,15 @@ class Part(BaseModel):
 
 
 class Data(Part):
-    """A data set: its name, what it is, and the fingerprint of its pixels and labels."""
+    """A data set: its name, what it is, the fingerprint of its pixels and labels, and the rule by
+    which images of another size are resized to its shape."""
 
     name: str
     image_shape: list[int]
     label_names: list[str]
     sizes: dict[str, int]
     fingerprint: str
+    resize: str = "stretch"
 
 
 class Teacher(Part):
@@ -143,6 +145,31 @@ class Training(Part):
     training_cross_entropy: float | None = None
     late_gain: float | None = None
 
+    @classmethod
+    def given(cls, figures):
+        """Of what was not trained here, from its figures on the validation split."""
+        kept = {name: figures[name] for name in ("accuracy", "cross_entropy")}
+        return cls(epoch=0, seconds=0, **kept)
+
+    @classmethod
+    def done(cls, progress, student_start, start):
+        """Of a training that ended, from its `tfkd.runs.checkpoints.Progress`."""
+        accuracy, negative = progress.best_score
+        history, kept = progress.history, progress.best_epoch - 1
+        labels = history.get("student_loss", history.get("output_loss", history["loss"]))
+        before = history["val_accuracy"][: max(1, progress.epochs * 3 // 4)]
+        return cls(
+            epoch=progress.best_epoch,
+            accuracy=accuracy,
+            cross_entropy=-negative,
+            seconds=round(progress.seconds, 3),
+            student_start=student_start,
+            start=start,
+            epochs=progress.epochs,
+            training_cross_entropy=labels[kept],
+            late_gain=accuracy - max(before),
+        )
+
 
 class Record(Part):
     """The content of run.json."""
@@ -187,6 +214,19 @@ class Record(Part):
     def content(self):
         """The record as plain values, as they stand in run.json."""
         return self.model_dump(exclude_none=True)
+
+    def teacher_lines(self):
+        """{position of a teacher of a row, or of a member: its line among the figures}."""
+        lines, alone = {}, len(self.teachers) == 1
+        places = {row.teacher: row.data for row in self.rows if row.teacher is not None}
+        for position, data in list(places.items()):
+            places |= dict.fromkeys(self.teachers[position].members, data)
+        for position, data in sorted(places.items(), key=lambda own: (own[1], own[0])):
+            name = "teacher" if alone else f"teacher {self.teachers[position].name}"
+            name = name if name not in lines.values() else f"{name} ({self.data[data].name})"
+            name = name if name not in lines.values() else f"{name} {position + 1}"
+            lines[position] = name
+        return lines
 
     def row(self, name=None):
         """The `RowRecord` of a name; by default the main row.

@@ -9,11 +9,11 @@ import statistics
 from importlib.metadata import version
 
 import tensorflow as tf
-from rich.console import Console
 
 import tfkd
-from tfkd import evaluation
+from tfkd import evaluation, terminal
 from tfkd.files import copy, write_text, written
+from tfkd.recipes.base import Finished
 from tfkd.runs.advice import advice
 from tfkd.runs.directory import RECORD
 from tfkd.runs.measuring import FEW, best_seed, gains, measure, part_of, summary
@@ -24,7 +24,7 @@ from tfkd.runs.rows import deployed, file_name
 LIBRARIES = ("keras", "tensorflow", "numpy")
 # What a table of many rows shows; run.json and figures.csv hold everything.
 SHOWN = (
-    *("accuracy", "gain", "validation_accuracy", "agreement"),
+    *("accuracy", "gain", "validation_accuracy", "cross_entropy", "agreement"),
     *("parameters", "multiply_adds", "seconds"),
 )
 
@@ -80,16 +80,11 @@ def write(directory, trainings):
     record = Record(**record)
     _write_student(directory, record)
     figures = measure(directory, record, prepared.data)
-    notes, study = _of_recipe(table.recipe, trainings, record, directory)
     record = record.model_copy(
-        update={
-            "figures": figures,
-            "summary": summary(figures),
-            "gains": gains(figures),
-            "notes": notes,
-            "study": study,
-        }
+        update={"figures": figures, "summary": summary(figures), "gains": gains(figures)}
     )
+    notes, study = _of_recipe(table.recipe, trainings, record, directory)
+    record = record.model_copy(update={"notes": notes, "study": study})
     _write_histories(directory, record, trainings.outcomes)
     write_text(directory / "figures.csv", _figures_csv(record))
     write_text(directory / "table.md", markdown(record))
@@ -131,21 +126,19 @@ def _first_lines(record):
 
 def show(record, directory, first=None):
     """Prints the table and what it says; returns the record."""
-    console = Console()
-    figures = shown(record)
-    lines = [first] if first else []
-    if len(record.figures) <= FEW:
-        console.print(evaluation.table(figures, title=_caption(record)))
-    else:
-        lines += [_caption(record), evaluation.markdown(figures, models_down=True)]
-    lines += [
+    lines = [
         *_said(record),
         *filter(None, [advice(record, directory.path)]),
         f"student.keras is {record.main}, seed {record.kept_seed}, chosen on the validation split.",
     ]
     lines.append(f"Run: {directory.path}")
+    if first:
+        terminal.say(first)
+    terminal.say(_caption(record))
+    many = len(record.figures) > FEW
+    terminal.console().print(evaluation.table(shown(record), models_down=many))
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        terminal.say(line)
     return record
 
 
@@ -242,14 +235,17 @@ def _of_recipe(recipe, trainings, record, directory):
     """(notes, study) of a recipe's run."""
     if recipe is None:
         return [], None
-    splits, settings = trainings.prepared.data[0], trainings.settings
-    info, notes = splits.info, []
+    settings, info, notes = trainings.settings, trainings.prepared.data[0].info, []
     if recipe.notes:
         notes += recipe.notes(settings, info.image_shape, info.num_classes)
     if not recipe.study:
         return notes, None
-    network = trainings.model(part_of(settings.seed, record.row(recipe.name)))
-    study, said = recipe.study(network, splits, directory)
+
+    def network(row=recipe.name):
+        return trainings.model(part_of(settings.seed, record.row(row)))
+
+    rows, data = trainings.table.rows, trainings.prepared.data
+    study, said = recipe.study(Finished(rows, record, data, directory, network))
     return [*notes, *said], study
 
 
@@ -312,6 +308,7 @@ def _data_record(info):
         label_names=list(info.label_names),
         sizes=info.sizes,
         fingerprint=info.fingerprint,
+        resize=info.resize,
     )
 
 

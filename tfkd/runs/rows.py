@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tfkd
-from tfkd import recipes
+from tfkd import defaults, recipes
 from tfkd.recipes import base, hints
 from tfkd.runs import methods
 from tfkd.settings import SettingsError, TrainingSettings
@@ -14,6 +14,7 @@ from tfkd.settings.distill import NONE, plain
 ALONE, DISTILLED = "alone", "distilled"
 THROUGH, TOGETHER = "through assistants", "generations together"
 SEARCHED, DEFAULTS = "searched", "defaults"
+SMOOTHED = "label smoothing"
 
 
 class Row(NamedTuple):
@@ -133,19 +134,55 @@ def recipe_row(settings, name, baseline):
 
 def _recipe(name):
     try:
-        return recipes.get(name)
+        recipe = recipes.get(name)
     except ValueError as error:
         raise SettingsError(f"recipe: {error}") from None
+    if recipe.compares:
+        raise SettingsError(
+            f'recipe: "{name}" is a comparison, and no way to train one student. It is run by '
+            f"itself: tfkd recipes run {name}."
+        )
+    return recipe
+
+
+def teacher_free_rows(settings, wanted, where=()):
+    """Whether it needs a teacher at all: the student alone with smoothed labels, a list of one row.
+
+    Args:
+        settings: of the student alone, over which its gain is counted.
+        wanted: whether there is to be one.
+        where: what is in front of the names of both rows.
+
+    Raises:
+        SettingsError: all labels are smoothed already.
+    """
+    if not wanted:
+        return []
+    if settings.label_smoothing:
+        raise SettingsError(
+            "teacher_free adds a student with smoothed labels, but label_smoothing "
+            f"({settings.label_smoothing:g}) smooths those of all students. Give one of them."
+        )
+    alone, smoothed = (", ".join([*where, name]) for name in (ALONE, SMOOTHED))
+    own = settings.replace(label_smoothing=defaults.LABEL_SMOOTHING)
+    return [Row(smoothed, own, baseline=alone)]
 
 
 def distill_table(settings):
-    """The rows of `tfkd distill`: the student alone, and distilled."""
-    rows = [Row(ALONE, settings), recipe_row(settings, DISTILLED, ALONE)]
+    """The rows of `tfkd distill`: the student alone, and distilled; perhaps smoothed labels."""
+    rows = [Row(ALONE, settings), *teacher_free_rows(settings, settings.teacher_free)]
+    rows.append(recipe_row(settings, DISTILLED, ALONE))
     return Table("distill", settings, rows, DISTILLED, command=_command("distill", settings))
 
 
 def recipe_table(recipe, settings, ablate=False):
-    """The rows of a recipe: the student alone, distilled by the defaults, the recipe, ablations."""
+    """The rows of a recipe: the student alone, distilled by the defaults, the recipe, ablations
+    and smoothed labels; of a comparison those of its settings, and what its ablations add."""
+    command = _command(f"recipes run {recipe.name}", settings) + " --ablate" * ablate
+    if recipe.compares:
+        every = [settings, *(recipe.ablations(settings).values() if ablate else ())]
+        rows = {row.name: row for own in every for row in compared_rows(own)}
+        return Table("compare", settings, list(rows.values()), None, recipe, command)
     rows = [
         Row(ALONE, settings),
         Row(DISTILLED, settings, lambda _, __, student: base.plain(student), baseline=ALONE),
@@ -157,14 +194,15 @@ def recipe_table(recipe, settings, ablate=False):
             for name, variant in recipe.ablations(settings).items()
             if variant != settings
         ]
-    command = _command(f"recipes run {recipe.name}", settings) + " --ablate" * ablate
+    rows += teacher_free_rows(settings, ablate and not settings.label_smoothing)
     return Table("recipe", settings, rows, recipe.name, recipe, command)
 
 
 def search_table(settings):
     """The rows of `tfkd search` before it has found anything: those of `tfkd distill`."""
     own = settings.distillation
-    rows = [Row(ALONE, own), Row(DEFAULTS, own, distilled, baseline=ALONE)]
+    rows = [Row(ALONE, own), *teacher_free_rows(own, own.teacher_free)]
+    rows.append(Row(DEFAULTS, own, distilled, baseline=ALONE))
     return Table("search", settings, rows, DEFAULTS, command=_command("search", settings))
 
 
@@ -184,7 +222,13 @@ def searched_rows(settings, trial, values):
 
 
 def compare_table(settings):
-    """The rows of `tfkd compare`: every student on every data set and fraction, in every way."""
+    """The rows of `tfkd compare`."""
+    rows = compared_rows(settings)
+    return Table("compare", settings, rows, None, command=_command("compare", settings))
+
+
+def compared_rows(settings):
+    """Every student on every data set and fraction, in every way: list of `Row`."""
     rows = []
     names = {text: plain(text) for text in settings.data}
     if len(set(names.values())) < len(names):  # folders of one name
@@ -196,13 +240,16 @@ def compare_table(settings):
                 where += [f"{100 * fraction:g} %"] * (len(settings.fraction) > 1)
                 where += [student] * (len(settings.student) > 1)
                 alone = ", ".join([*where, ALONE])
-                rows.append(Row(alone, settings.row(data, student), fraction=fraction))
+                own = settings.row(data, student)
+                rows.append(Row(alone, own, fraction=fraction))
+                free = teacher_free_rows(own, settings.teacher_free, where)
+                rows += [row._replace(fraction=fraction) for row in free]
                 for losses in settings.distillations():
                     row = recipe_row(
                         settings.row(data, student, losses), ", ".join([*where, losses[0]]), alone
                     )
                     rows.append(row._replace(fraction=fraction))
-    return Table("compare", settings, rows, None, command=_command("compare", settings))
+    return rows
 
 
 def chain_table(settings):

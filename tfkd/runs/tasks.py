@@ -13,6 +13,7 @@ from tfkd.runs.knowledge import tensors_of
 from tfkd.runs.rows import check_names, short_words
 from tfkd.runs.teachers import SeveralTeachers, StudentAsTeacher, Teacher
 from tfkd.runs.training import BOTH, augmentation_of, balanced_weights
+from tfkd.settings import DataSettings
 
 # The cut into train and validation is the same for every seed: a teacher from another run must not
 # have been trained on what is validation here.
@@ -28,6 +29,7 @@ class Task:
         rows: list of `Row`, as far as they were checked.
         needs: {row: {tensor: shape}} of rows that learn from answers that may be stored.
         sources: {row: name of what it asks}, "" for the task's teacher.
+        live: names of rows that a source of their own teaches live, such as a teacher that learns.
         plans: list of `Knowledge`, once it is planned.
     """
 
@@ -36,7 +38,7 @@ class Task:
         self.splits, self.teacher, self.settings = splits, teacher, settings
         self.train, self.validation, self.info = splits.train, splits.validation, splits.info
         self.sizes, self.fingerprint = splits.info.sizes, splits.info.fingerprint
-        self.rows, self.needs, self.sources, self.plans = [], {}, {}, []
+        self.rows, self.needs, self.sources, self.live, self.plans = [], {}, {}, set(), []
         self.class_weights = None
         if settings.class_weight == "balanced":
             self.class_weights = balanced_weights(_labels(self.train), self.info.num_classes)
@@ -69,7 +71,10 @@ class Task:
         self.rows.append(row)
         if system.losses:
             distiller = system.distiller(system.source or self.teacher.source(self.teacher.model))
-            if system.asks_teacher and (system.source is None or system.source_name):
+            own = system.source is not None and not system.source_name
+            if system.asks_teacher and own:
+                self.live.add(row.name)
+            elif system.asks_teacher:
                 augment = augmentation_of(self.settings, BOTH)
                 self.needs[row.name] = tensors_of(distiller, self.info.image_shape, augment)
                 self.sources[row.name] = system.source_name
@@ -102,7 +107,8 @@ class Prepared:
 
     def _task(self, row):
         settings = row.settings
-        data_key = (settings.data, settings.data_dir, settings.image_size, settings.limit)
+        read = {name: getattr(settings, name) for name in DataSettings.model_fields}
+        data_key = (settings.data, *read.values())
         number = self._once(self.data, data_key, lambda: _checked_data(settings))
         splits = self.data[number]
         if row.taught_by is None:
@@ -115,7 +121,7 @@ class Prepared:
         seen = json.dumps(settings.augmentation, sort_keys=True)
 
         def made():
-            part = splits if row.fraction == 1 else load_data(settings, row.fraction, splits)
+            part = splits if row.fraction == 1 else _checked_fraction(settings, row, splits)
             return Task(len(self.tasks), *key, part, teacher, settings)
 
         return self.tasks[self._once(self.tasks, (*key, seen), made)]
@@ -156,7 +162,8 @@ class Prepared:
     @property
     def findings(self):
         """What is seen before training, list of str."""
-        return list(dict.fromkeys(text for own in self.teachers for text in own.findings))
+        seen = [*(own.info for own in self.data), *self.teachers]
+        return list(dict.fromkeys(text for own in seen for text in own.findings))
 
     @property
     def inputs(self):
@@ -175,14 +182,36 @@ def load_data(settings, fraction=1.0, splits=None):
     limit = settings.limit
     if splits is not None:
         limit = max(1, round(fraction * splits.info.sizes["train"]))
-    size = settings.image_size
-    return data.load(settings.data, settings.data_dir, seed=DATA_SEED, limit=limit, image_size=size)
+    return data.load(
+        settings.data,
+        settings.data_dir,
+        seed=DATA_SEED,
+        limit=limit,
+        image_size=settings.image_size,
+        resize=settings.resize,
+        skip_damaged=settings.skip_damaged,
+    )
 
 
 def _checked_data(settings):
     splits = load_data(settings)
     teacher_check.require_classes(splits)
     return splits
+
+
+def _checked_fraction(settings, row, splits):
+    """A fraction of a data set, which leaves no class without an image."""
+    part, info = load_data(settings, row.fraction, splits), splits.info
+    kept = set(_labels(part.train).tolist())
+    lost = [f'"{name}"' for label, name in enumerate(info.label_names) if label not in kept]
+    if lost:
+        many = len(lost) > 1
+        raise ValueError(
+            f'{100 * row.fraction:g} % of the training images of "{info.name}" are '
+            f"{part.info.sizes['train']}, and leave the class{'es' * many} {', '.join(lost)} "
+            "without an image. Give a larger fraction, or more images (limit, if there is one)."
+        )
+    return part
 
 
 def with_folders(settings):

@@ -92,7 +92,8 @@ class SeveralTeachers:
         self.splits, self.weights = members[0].splits, settings.weights_of_teachers()
         texts = [plain(own.settings.teacher) for own in members]
         self._names = _distinct(re.sub(r"[^\w.-]", "-", text) for text in texts)
-        self.name = " + ".join(self._names)
+        weights = settings.teacher_weights
+        self.name = " + ".join(self._names) + (f" ({weights})" if weights else "")
         self.model = self.together([own.model for own in members])
 
     def together(self, given):
@@ -143,6 +144,11 @@ def validation_answers(model, splits):
     batches = data.batches(splits.validation, EVALUATION_BATCH)
     images, _ = next(iter(batches))
     return evaluation.predict(models.Logits(model, images[:64]), batches)
+
+
+def validation_figures(model, splits):
+    """Figures of a model on the validation split."""
+    return evaluation.quality(*validation_answers(model, splits))
 
 
 def file_fingerprint(path):

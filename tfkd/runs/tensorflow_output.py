@@ -7,6 +7,8 @@ import os
 import sys
 import tempfile
 
+from tfkd import terminal
+
 
 def import_tensorflow():
     """Imports TensorFlow; what it says on the way is shown only if the import fails.
@@ -19,7 +21,7 @@ def import_tensorflow():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Its Python side warns of retracing where several models are measured one after the other.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    with tempfile.TemporaryFile() as said:
+    with terminal.step("Loading TensorFlow"), tempfile.TemporaryFile() as said:
         try:
             with _stderr_into(said):
                 importlib.import_module("tensorflow")

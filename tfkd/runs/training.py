@@ -1,16 +1,16 @@
 """One training: the same budget and the same choice of epoch for teacher and students."""
 
 import math
-import sys
 import time
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd import data, evaluation, fused
+from tfkd import data, evaluation, fused, schedules
 from tfkd.batches import own_inputs
 from tfkd.data.pipeline import batches_of
+from tfkd.runs import progress_line, tensorboard
 from tfkd.runs.models import Logits, referred
 
 EVALUATION_BATCH = 256
@@ -158,7 +158,9 @@ def examples(dataset, settings, seed, views, stored=None, role=STUDENT):
     return batches_of(dataset, settings.batch_size, augmented, shuffle=True, seed=seed)
 
 
-def train(model, student, batches, validation, settings, epochs, seed, checkpoint, **labels):
+def train(
+    model, student, batches, validation, settings, epochs, seed, checkpoint, logs=None, **labels
+):
     """Trains a model and chooses its best epoch on the validation split.
 
     Args:
@@ -170,6 +172,7 @@ def train(model, student, batches, validation, settings, epochs, seed, checkpoin
         epochs: number of epochs.
         seed: of dropout and the like.
         checkpoint: `Checkpoint` to go on from and to write.
+        logs: directory for TensorBoard's logs, or None.
         **labels: `weights`, the weight of the loss on the labels (of a model with several outputs
             {output: weight}, and the output named "output" chooses the epoch); `smoothing` of the
             labels; `classes`, a weight for each class, or None.
@@ -204,15 +207,19 @@ def train(model, student, batches, validation, settings, epochs, seed, checkpoin
         batches = weighted(batches, labels["classes"])
     if several and model is student:  # a distiller gives every output the labels by itself
         batches = _for_each_output(batches, weights)
-    with fused.active():
+    scalars = [] if logs is None else [tensorboard.Scalars(logs)]
+    own = callbacks_of(settings)
+    if model is student:  # a distiller does it by itself
+        own.append(schedules.Anneal())
+    with fused.active(), progress_line.training() as shown:
         model.fit(
             batches.repeat(),
             steps_per_epoch=steps,
             initial_epoch=progress.epochs,
             epochs=epochs,
-            callbacks=[epoch_ends, *callbacks_of(settings), Saver(checkpoint, progress)],
+            callbacks=[epoch_ends, shown, *scalars, *own, Saver(checkpoint, progress)],
             shuffle=False,  # the batches are shuffled already, and Keras would warn of that
-            verbose=1 if sys.stdout.isatty() else 0,
+            verbose=0,
         )
     return progress
 

@@ -7,11 +7,12 @@ from tfkd.settings.distill import DistillSettings
 from tfkd.settings.export import ExportSettings
 from tfkd.settings.recipe import RecipeSettings
 from tfkd.settings.search import SearchSettings
-from tfkd.settings.training import TrainingSettings
+from tfkd.settings.training import DataSettings, TrainingSettings
 
 __all__ = [
     "ChainSettings",
     "CompareSettings",
+    "DataSettings",
     "DistillSettings",
     "ExportSettings",
     "RecipeSettings",

@@ -32,7 +32,8 @@ class CompareSettings(BudgetSettings):
     code: ClassVar = (*BudgetSettings.code, "teacher", "student")
 
     data: Texts = ("digits",)
-    """Data sets: "digits" (built in), TFDS names, or folders of images (repeatable)."""
+    """Data sets: "digits" or "rod_pump_cards" (built in), TFDS names, or folders of images
+    (repeatable)."""
     fraction: Numbers = (FULL,)
     """Fractions of the training data, of above 0 to 1 (repeatable)."""
     teacher: Texts = ("resnet",)
@@ -45,6 +46,8 @@ class CompareSettings(BudgetSettings):
     unless told the defaults of tfkd distill, and none where there are recipes."""
     recipe: Texts = ()
     """Recipes to distil by, "NAME OPTION=VALUE" (repeatable)."""
+    teacher_free: bool = False
+    """Train every student alone with smoothed labels, too: what can be had without a teacher."""
 
     def check(self):
         super().check()

@@ -59,6 +59,8 @@ class DistillSettings(TrainingSettings):
     """Distil by the losses (and the exits or branches) of a recipe, see tfkd recipes."""
     recipe_options: options("--recipe-option")
     """Settings of the recipe, such as temperature=3 (repeatable)."""
+    teacher_free: bool = False
+    """Train the student alone with smoothed labels, too: what can be had without a teacher."""
     export: Names = NONE
     """Export the student at the end: none, saved_model, float32, float16, dynamic, int8."""
     calibrate: bool = False

@@ -2,7 +2,7 @@
 
 import math
 
-from tfkd.published import LABELS, LOGITS, METHODS
+from tfkd.published import LABELS, LOGITS, METHODS, NO_TEACHER
 from tfkd.settings.base import SettingsError, near
 
 # Settings that a named loss takes: setting → loss.
@@ -53,7 +53,7 @@ def check(settings, others):
         raise SettingsError(
             f'loss and recipe "{settings.recipe}" both say what is distilled. Give one of them.'
         )
-    layers = [n for n in names if METHODS[n].reads not in (LOGITS, LABELS)]
+    layers = [n for n in names if METHODS[n].reads not in (LOGITS, LABELS, NO_TEACHER)]
     if layers and settings.several_teachers:
         raise SettingsError(
             f"loss names {' and '.join(layers)}, which read the layers of one teacher, but there "

@@ -5,6 +5,7 @@ import os
 import zipfile
 from typing import Annotated, ClassVar, Literal
 
+from cyclopts import Parameter
 from pydantic import BeforeValidator, Field
 
 from tfkd.models import check_name
@@ -21,8 +22,9 @@ from tfkd.settings.base import (
     words,
 )
 
-# tfkd.data knows them, but imports TensorFlow; a test compares the two.
+# tfkd.data knows these two, but imports TensorFlow; a test compares both.
 Augmentation = Literal["none", "shift", "crop", "flip", "crop_flip", "jda"]
+Resize = Literal["stretch", "stretch_antialiased", "crop", "pad"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "lion", "adafactor"]
 
 
@@ -41,18 +43,41 @@ def _one_or_several(value):
 Teachers = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)]
 
 
-class BudgetSettings(Settings):
-    """How everything of a run is trained, whatever the models and the data."""
+class DataSettings(Settings):
+    """How data is read, whatever becomes of it."""
 
-    paths: ClassVar = ("data_dir", "cache")
-    code: ClassVar = ("callback",)
+    paths: ClassVar = ("data_dir",)
 
     data_dir: str | None = None
     """Where TFDS data lies."""
     image_size: Annotated[int | None, Field(ge=8)] = None
     """Resize images to this many pixels a side."""
+    resize: Resize = "stretch"
+    """How images become that size: stretch, as keras.layers.Resizing does (photos far larger lose
+    detail to aliasing); stretch_antialiased; crop, the middle part; pad, the whole on black. crop
+    and pad keep the aspect and are antialiased. Predictions and exports resize alike."""
+    skip_damaged: bool = False
+    """Leave out a folder's files that cannot be read, and classes without any image, instead of
+    stopping."""
     limit: Annotated[int | None, Field(ge=1)] = None
     """Use at most so many training examples."""
+
+    def check_files(self):
+        """What files can tell in no time.
+
+        Raises:
+            FileNotFoundError: data_dir is not there.
+        """
+        if self.data_dir is not None and not os.path.isdir(self.data_dir):
+            raise FileNotFoundError(f'No directory "{self.data_dir}", given as data_dir.')
+
+
+class BudgetSettings(DataSettings):
+    """How everything of a run is trained, whatever the models and the data."""
+
+    paths: ClassVar = (*DataSettings.paths, "cache")
+    code: ClassVar = ("callback",)
+
     augment: Augmentation = "shift"
     """Augmentation."""
     epochs: Count = 30
@@ -88,6 +113,8 @@ class BudgetSettings(Settings):
     """Keep the teacher's stored answers in this folder, for other runs."""
     train_teacher: bool = False
     """Train a teacher from a file or a function, too, instead of taking it as it is."""
+    tensorboard: Annotated[bool | None, Parameter(negative="--no-tensorboard")] = None
+    """Write TensorBoard's logs of every training; unless told where TensorBoard is installed."""
     any_teacher: bool = False
     """Take a teacher that knows no more than chance, or names the classes in another order."""
 
@@ -130,8 +157,7 @@ class BudgetSettings(Settings):
             FileNotFoundError: data_dir or a model's file is not there.
             ValueError: a model's file is no whole .keras file.
         """
-        if self.data_dir is not None and not os.path.isdir(self.data_dir):
-            raise FileNotFoundError(f'No directory "{self.data_dir}", given as data_dir.')
+        super().check_files()
         for role in ("teacher", "student"):
             for text in filter(is_path, self.models(role)):
                 check_keras_file(text, role)
@@ -144,7 +170,7 @@ class TrainingSettings(BudgetSettings):
     code: ClassVar = (*BudgetSettings.code, "teacher", "student")
 
     data: Annotated[str, Field(min_length=1)] = "digits"
-    """"digits" (built in), a TFDS name, or a folder of images."""
+    """"digits" or "rod_pump_cards" (built in), a TFDS name, or a folder of images."""
     teacher: Teachers = "resnet"
     """Model to train as teacher; or a trained one: a .keras file, or package.module:function.
     Several (repeatable) teach together, each "NAME OPTION=VALUE"."""

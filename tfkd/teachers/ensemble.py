@@ -10,11 +10,17 @@ import tensorflow as tf
 
 from tfkd import validation
 from tfkd.batches import weights_name
-from tfkd.heads import Head
 from tfkd.matching import of_output
 from tfkd.taps import OUTPUT
 from tfkd.teachers import source as sources
 from tfkd.teachers import weighing
+from tfkd.teachers.members import (
+    check,
+    named,
+    shared_head,
+    shared_outputs,
+    shared_signature,
+)
 
 
 @keras.saving.register_keras_serializable(package="tfkd")
@@ -58,20 +64,19 @@ class Ensemble(sources.Source):
         members: Sequence | Mapping,
         weights: str | Sequence[float] | None = None,
     ):
-        self.members = {name: sources.get(member) for name, member in _named(members).items()}
+        self.members = {name: sources.get(member) for name, member in named(members).items()}
         for name, member in self.members.items():
-            if isinstance(member, Ensemble) or not (member.live or member.storable):
+            if isinstance(member, Ensemble) or not member.storable:
                 raise ValueError(
                     f'The member "{name}" of the Ensemble is {type(member).__name__}. Give models, '
-                    "functions or sources that answer by themselves; members of another ensemble "
-                    "one by one."
+                    "functions or sources whose answers stay the same while students train; the "
+                    "members of another ensemble one by one."
                 )
         self.weights = weighing.checked(weights, self.members)
         needs = {need for member in self._all for need in member.needs}
         self.needs = tuple(
             sorted(needs | ({"labels"} if self.weights in weighing.OF_LABELS else set()))
         )
-        self.storable = all(member.storable for member in self._all)
         self.live = all(member.live for member in self._all)
         self._traced = set()
 
@@ -84,19 +89,17 @@ class Ensemble(sources.Source):
         return not self.live or super().ready
 
     @property
-    def metrics(self):
-        return [metric for member in self._all for metric in member.metrics]
-
-    @property
     def output_names(self):
         """Outputs that every member gives, and each member's own."""
         own = [f"{name}/{o}" for name, member in self.members.items() for o in member.output_names]
-        return (*self._outputs(), *own)
+        return (*shared_outputs(self.members), *own)
 
     @property
     def heads(self):
         """{name: `tfkd.heads.Head`}, of an output what its members say of it together."""
-        shared = {output: self._head(output) for output in self._outputs()}
+        shared = {
+            output: shared_head(self.members, output) for output in shared_outputs(self.members)
+        }
         own = {
             f"{name}/{tensor}": head
             for name, member in self.members.items()
@@ -121,16 +124,7 @@ class Ensemble(sources.Source):
     def signature(self):
         found = {name: member.signature() for name, member in self.members.items()}
         known = {name: own for name, own in found.items() if own is not None}
-        merged = next(iter(known.values()), None)
-        for name, own in known.items():
-            try:
-                merged = keras.tree.map_structure(_merged, merged, own)
-            except (ValueError, TypeError):
-                raise ValueError(
-                    "The members of an Ensemble are given the same inputs, but take different "
-                    f"ones: {_listed(known)}. Put a keras.layers.Resizing (or another layer that "
-                    f'maps the data to what the member takes) in front of "{name}".'
-                ) from None
+        merged = shared_signature(known)
         return merged if len(known) == len(found) or not self.live else None
 
     def trace(self, signature):
@@ -140,25 +134,22 @@ class Ensemble(sources.Source):
         if None in shapes.values():
             return None
         self._traced = set(shapes)
-        self._check(shapes)
+        check(self.members, shapes, self.weights)
         found = {}
-        for output in self._outputs():
+        for output in shared_outputs(self.members):
             shape = next(iter(shapes.values()))[output]
             found[output] = (shape[0], len(shapes), *shape[1:])
-        found |= {weights_name(output): (None, len(shapes)) for output in self._outputs()}
+        found |= {
+            weights_name(output): (None, len(shapes)) for output in shared_outputs(self.members)
+        }
         for name, own in shapes.items():
             found |= {f"{name}/{tensor}": shape for tensor, shape in own.items()}
         return found
 
     def call(self, x, labels=None):
         answers = {
-            name: member.call(x, **member.needed(labels)) for name, member in self.members.items()
-        }
-        return self._together(answers, labels)
-
-    def learn(self, x, labels, sample_weight):
-        answers = {
-            name: member.learn(x, labels, sample_weight) for name, member in self.members.items()
+            name: member.call(x, labels) if "labels" in member.needs else member.call(x)
+            for name, member in self.members.items()
         }
         return self._together(answers, labels)
 
@@ -168,7 +159,7 @@ class Ensemble(sources.Source):
         Raises:
             ValueError: a member's answer is no array, not finite, or of other classes.
         """
-        self.needed(labels)
+        self._needed(labels)
         answers = {}
         for name, member in self.members.items():
             if not member.live:
@@ -178,7 +169,8 @@ class Ensemble(sources.Source):
                 member.trace(keras.tree.map_structure(_spec, x))
                 self._traced.add(name)
             answers[name] = member(x, labels)
-        self._check({n: {t: tuple(v.shape) for t, v in own.items()} for n, own in answers.items()})
+        shapes = {n: {t: v.shape for t, v in own.items()} for n, own in answers.items()}
+        check(self.members, shapes, self.weights)
         with validation.explained():
             return {name: np.asarray(t) for name, t in self._together(answers, labels).items()}
 
@@ -223,61 +215,9 @@ class Ensemble(sources.Source):
     def _folders(self, directory):
         return [os.path.join(directory, f"member_{i}") for i in range(len(self.members))]
 
-    def _outputs(self):
-        """Names of the outputs that all members give."""
-        first, *others = [member.output_names for member in self._all]
-        return [name for name in first if all(name in other for other in others)]
-
-    def _head(self, output):
-        """What the members say of an output; ValueError where they do not say the same."""
-        heads = {name: member.heads.get(output, Head()) for name, member in self.members.items()}
-        kinds = {head.kind for head in heads.values()}
-        labels = {head.labels for head in heads.values()} - {None}
-        if len(kinds) > 1 or len(labels) > 1:
-            found = ", ".join(f'"{name}" {head.name or head}' for name, head in heads.items())
-            raise ValueError(
-                f'The "{output}" of an Ensemble\'s members means different things: {found}. Say '
-                'what it is where that was not found out: tfkd.teachers.LiveTeacher(model, head="'
-                'probabilities") or CallableTeacher(function, head=...) as member.'
-            )
-        return Head(kinds.pop(), labels.pop() if labels else None)
-
-    def _check(self, shapes):
-        """Raises ValueError unless the members give outputs of one shape each, some in common."""
-        outputs = self._outputs()
-        if not outputs:
-            raise ValueError(
-                f"The members of an Ensemble have no output in common: "
-                f"{ {name: member.output_names for name, member in self.members.items()} }. Give "
-                "models with the same outputs."
-            )
-        for output in outputs:
-            found = {name: own[output] for name, own in shapes.items() if output in own}
-            if len(found) < len(shapes):
-                raise ValueError(
-                    f'Not all members of the Ensemble gave "{output}": '
-                    f"{ {name: sorted(own) for name, own in shapes.items()} }."
-                )
-            if len({tuple(shape)[1:] for shape in found.values()}) > 1:
-                raise ValueError(
-                    f'The members of an Ensemble give "{output}" in different shapes: '
-                    f"{_listed(found)}. All must know the same classes, in the same order."
-                )
-            self._check_weighing(output, next(iter(found.values())))
-
-    def _check_weighing(self, output, shape):
-        head = self._head(output)
-        one_of_many = len(shape) == 2 and shape[-1] > 1 and head.kind != "numbers"
-        if isinstance(self.weights, str) and not (one_of_many and head.labels != "independent"):
-            raise ValueError(
-                f'weights="{self.weights}" compares members by what they say of one class of '
-                f'many, but "{output}" has the shape {tuple(shape)} and holds {head.name}. Give a '
-                "number for each member, or leave weights out."
-            )
-
     def _together(self, answers, labels):
         """{name: tensor} of all: outputs stacked on axis 1, their weights, and members' own."""
-        outputs, found = self._outputs(), {}
+        outputs, found = shared_outputs(self.members), {}
         given = {
             f"{output} of the member {name}": own[output]
             for name, own in answers.items()
@@ -305,44 +245,9 @@ class Ensemble(sources.Source):
         )
 
 
-def _named(members):
-    if isinstance(members, Mapping):
-        named = dict(members)
-    elif isinstance(members, list | tuple):
-        named = {str(number): member for number, member in enumerate(members)}
-    else:
-        raise ValueError(
-            "An Ensemble takes a list of teachers, or {name: teacher}; got "
-            f"{type(members).__name__}."
-        )
-    if not named:
-        raise ValueError("An Ensemble needs a teacher or more, but the list is empty.")
-    for name in named:
-        if not isinstance(name, str) or not name or "/" in name:
-            raise ValueError(
-                f'Members of an Ensemble are called by texts without "/", got {name!r}: their '
-                'layers are read as "name/layer".'
-            )
-    return named
-
-
 def _tensors(given):
     return {name: tf.convert_to_tensor(values) for name, values in given.items()}
 
 
 def _spec(part):
     return tf.TensorSpec((None, *part.shape[1:]), part.dtype)
-
-
-def _merged(first, second):
-    return tf.TensorSpec(tf.TensorShape(first.shape).merge_with(second.shape), first.dtype)
-
-
-def _listed(shapes):
-    def text(shape):
-        return keras.tree.map_structure(lambda s: tuple(getattr(s, "shape", s)), shape)
-
-    return ", ".join(
-        f'"{name}" {shape if isinstance(shape, tuple) else text(shape)}'
-        for name, shape in shapes.items()
-    )

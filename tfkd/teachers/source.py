@@ -27,7 +27,10 @@ class Source:
         output_names: which of its tensors are outputs, of which the largest logits may be stored
             alone.
         heads: {name: `tfkd.heads.Head`} of what it gives, as far as that is known.
-        metrics: list of `keras.metrics.Metric` that the Distiller reports and resets.
+        metrics: list of `keras.metrics.Metric` that the Distiller reports and resets; those of a
+            source that learns only while it trains.
+        optimizer: of a source that learns, which no student may share; else None.
+        variables: of a source that learns, all that its steps change, for checkpoints.
     """
 
     needs = ()
@@ -36,6 +39,8 @@ class Source:
     output_names = (taps.OUTPUT,)
     heads = {}
     metrics = ()
+    optimizer = None
+    variables = ()
 
     @property
     def given(self):
@@ -61,22 +66,26 @@ class Source:
         raise NotImplementedError
 
     def learn(self, x, labels, sample_weight):
-        """What `call` gives, in a train step: a source that learns takes its own step here.
+        """What `call` gives, in a train step, and the step that a source that learns then takes.
 
-        It gives the tensors from before that step, so that a learning rate of 0 gives those of a
-        fixed teacher. `labels` and `sample_weight` are None where there are none.
+        `labels` and `sample_weight` are None where there are none.
+
+        Returns:
+            ({name: tensor}, step): None for the step of a source that does not learn; else a
+            function of the student's {name: tensor}, no gradient into them, that trains the source.
+            The Distiller calls it once the student has answered and nothing was found wrong with
+            the batch: what the source gives is from before its step, so that a learning rate of 0
+            gives that of a fixed teacher.
         """
-        return self.call(x, **self.needed(labels))
+        return self.call(x, **self._needed(labels)), None
 
-    def __call__(self, x, labels=None, sample_weight=None, training=False):
+    def __call__(self, x, labels=None):
         """The tensors for one batch, no gradient into them.
 
         Raises:
             ValueError: it needs labels, and there are none.
         """
-        needed = self.needed(labels)
-        tensors = self.learn(x, labels, sample_weight) if training else self.call(x, **needed)
-        return {name: tf.stop_gradient(tensor) for name, tensor in tensors.items()}
+        return _constant(self.call(x, **self._needed(labels)))
 
     def answer_to(self, x, batch, names, training):
         """What is known of a batch: as stored with it, else what the source says to `x`.
@@ -88,16 +97,19 @@ class Source:
             training: whether this is a train step.
 
         Returns:
-            {name: tensor}, None where nothing is known.
+            ({name: tensor}, None where nothing is known; the source's own step, see `learn`).
         """
-        stored = batch.knowledge
+        stored, step = batch.knowledge, None
         if self.live and not names <= set(stored or {}):
-            tensors = self(x, batch.y, batch.sample_weight, training)
-            return {**(stored or {}), **{n: t for n, t in tensors.items() if n in names}}
-        return {} if stored is None and not names else stored
+            if training:
+                tensors, step = self.learn(x, batch.y, batch.sample_weight)
+            else:
+                tensors = self.call(x, **self._needed(batch.y))
+            read = {name: tensor for name, tensor in tensors.items() if name in names}
+            return {**(stored or {}), **_constant(read)}, step
+        return {} if stored is None and not names else stored, step
 
-    def needed(self, labels):
-        """What `call` gets by keyword beside the inputs; ValueError where there is none."""
+    def _needed(self, labels):
         unknown = set(self.needs) - {"labels"}
         if unknown:
             raise ValueError(
@@ -193,6 +205,9 @@ class LiveTeacher(Source):
 
     def tap(self, names):
         self.model.trainable = False
+        self._read(names)
+
+    def _read(self, names):
         self._names = sorted({*self._names, *names})
         self._taps = taps.Taps(self.model, self._names, "teacher", self._head, self._fused)
 
@@ -368,6 +383,10 @@ def get(teacher, head=None, fused_kernels=None):
         "tfkd.teachers, a function from a batch of inputs to arrays, or None where the data brings "
         f"the teacher's outputs; got {type(teacher).__name__} {teacher!r}."
     )
+
+
+def _constant(tensors):
+    return {name: tf.stop_gradient(tensor) for name, tensor in tensors.items()}
 
 
 def _untrained(config):

@@ -18,7 +18,7 @@ def confidence(logits, targets):
     """The less a member errs on the label, the more: (1 - softmax of the losses) / (members - 1).
 
     Zhang et al. 2022, "Confidence-Aware Multi-Teacher Knowledge Distillation" (CA-MKD),
-    arXiv:2201.00007, eq. 2; the softmax over the members is that of their cross-entropies.
+    arXiv:2201.00007; the softmax over the members is that of their cross-entropies.
 
     Args:
         logits: see above.

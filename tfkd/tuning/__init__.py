@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tfkd.spaces import Choice, Range
     from tfkd.tuning.hypermodel import DistillationHyperModel
     from tfkd.tuning.objectives import objective
+    from tfkd.tuning.picture import plot
     from tfkd.tuning.results import mean_and_std, pareto, trials
     from tfkd.tuning.spaces import weight_range
     from tfkd.tuning.tuners import (
@@ -53,6 +54,7 @@ _HOMES = {
     "mean_and_std": "tfkd.tuning.results",
     "objective": "tfkd.tuning.objectives",
     "pareto": "tfkd.tuning.results",
+    "plot": "tfkd.tuning.picture",
     "trials": "tfkd.tuning.results",
     "weight_range": "tfkd.tuning.spaces",
 }
@@ -69,6 +71,7 @@ __all__ = [
     "mean_and_std",
     "objective",
     "pareto",
+    "plot",
     "trials",
     "weight_range",
 ]

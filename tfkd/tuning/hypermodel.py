@@ -96,6 +96,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
                 "student must be a function that returns a new model, `student()` or "
                 f"`student(hp)`, as every trial needs a new one; got {type(student).__name__}."
             )
+        validation.same_in_every_trial(teacher)
         spaces.STUDENT_LOSS_WEIGHT.check(student_loss_weight)
         spaces.LEARNING_RATE.check(learning_rate)
         self._coefficients = {"temperature": temperature, "softness": softness}

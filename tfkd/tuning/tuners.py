@@ -3,6 +3,7 @@
 Names of KerasTuner that it does not document as public stand here and in `tfkd.tuning.oracles`.
 """
 
+import contextlib
 import inspect
 import time
 from concurrent import futures
@@ -27,7 +28,8 @@ class _Tuner(keras_tuner.Tuner):
 
     Attributes:
         worker_timeout: seconds that a worker waits for its chief's answer.
-        watcher: object with `epoch(trial, epoch)` and `update(now)`, told what happens; or None.
+        watcher: object with `update(now)`, told what happens, and `training(trial)`, a context
+            that gives a list of callbacks for one training; or None.
     """
 
     oracle_class, watcher = None, None
@@ -59,11 +61,6 @@ class _Tuner(keras_tuner.Tuner):
         if self._is_worker():
             time.sleep(IDLE_SECONDS)  # KerasTuner asks without a pause while the chief has nothing
 
-    def on_epoch_end(self, trial, model, epoch, logs=None):
-        super().on_epoch_end(trial, model, epoch, logs)
-        if self.watcher is not None:
-            self.watcher.epoch(trial.trial_id, epoch + 1)
-
     def on_trial_end(self, trial):
         super().on_trial_end(trial)
         if self.watcher is not None:
@@ -88,13 +85,18 @@ class _Tuner(keras_tuner.Tuner):
                 own = self._deepcopy_callbacks(list(callbacks))
                 self._configure_tensorboard_dir(own, trial, execution)
                 own += [tuner_utils.TunerCallback(self, trial), *([keeper] * self.keeps_best)]
-                fitted = self.hypermodel.fit(hp, model, *arguments, callbacks=own, **settings)
+                with self._watched(trial.trial_id) as shown:
+                    own += shown
+                    fitted = self.hypermodel.fit(hp, model, *arguments, callbacks=own, **settings)
                 histories.append(fitted)
             if not self.keeps_best:
                 checkpoints.write_weights(model, keeper.path)
         except OSError as error:
             raise keras_tuner.errors.FatalError(str(error)) from error
         return histories
+
+    def _watched(self, name):
+        return contextlib.nullcontext([]) if self.watcher is None else self.watcher.training(name)
 
     def load_model(self, trial):
         """The trial's model with the weights of its best epoch (of a race, its last one).

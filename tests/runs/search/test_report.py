@@ -6,6 +6,7 @@ import io
 import keras
 import pytest
 from matplotlib.image import imread
+from rich.console import Console
 
 from tfkd.runs import SearchSettings
 from tfkd.runs.search import report
@@ -148,6 +149,18 @@ def test_latencies_are_measured_once_for_each_architecture():
     assert rows[0]["latency_ms"] == rows[2]["latency_ms"] > 0
     assert front[-1]["trial"] == "1" or front == [rows[1]]
     keras.backend.clear_session()
+
+
+@pytest.mark.parametrize(("width", "values"), [(80, True), (40, False)])
+def test_a_narrow_terminal_gets_the_trials_without_what_moved(width, values, monkeypatch):
+    own = Console(width=width, file=io.StringIO())
+    monkeypatch.setattr(report.terminal, "console", lambda: own)
+    moved = {"student_loss_weight": 0.3, "softness": 0.8, "hint_weight": 0.1}
+    rows = [{**row(name, 0.9, 0.8), "values": moved} for name in ("0000", "0001")]
+    report._print(rows, SearchSettings(hints="auto"))
+    lines = own.file.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines) and "…" not in own.file.getvalue()
+    assert any("softness" in line for line in lines) == values and "0.8500 ± 0.0100" in lines[-1]
 
 
 def test_the_picture_has_a_panel_for_race_finalists_each_value_and_the_front(settings, tmp_path):

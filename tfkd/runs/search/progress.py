@@ -1,14 +1,15 @@
-"""What a search shows while it runs, and keeps up to date on the way: table, CSV, TensorBoard."""
+"""What a search shows while it runs, and keeps up to date on the way: CSV, TensorBoard."""
 
+import contextlib
 import shutil
 import time
 
 import tensorflow as tf
-from rich.console import Console, Group
-from rich.live import Live
 from tensorboard.plugins.hparams import api as hparams
 
+from tfkd import terminal
 from tfkd.files import write_text
+from tfkd.runs import progress_line, tensorboard
 from tfkd.runs.directory import TENSORBOARD, TRIALS
 from tfkd.runs.search import report
 from tfkd.settings.search import SIGNS
@@ -16,11 +17,10 @@ from tfkd.tuning import trials
 from tfkd.tuning.race import RUNNING, joined
 
 SECONDS = 1.0  # between looks at the trials' files
-SHOWN = 30  # of the newest trials, on a screen
 
 
 class Progress:
-    """A live table on a terminal, a line for each finished training elsewhere.
+    """A line for each finished training; on a terminal, how far they are, too.
 
     Args:
         directory: `RunDirectory`.
@@ -31,32 +31,27 @@ class Progress:
     """
 
     def __init__(self, directory, settings):
-        self.directory, self.settings, self.console = directory, settings, Console()
-        terminal = self.console.is_terminal
-        self._live = Live(console=self.console, auto_refresh=False) if terminal else None
-        self._ended, self._looked, self._running = set(), 0.0, ""
+        self.directory, self.settings = directory, settings
+        self._ended, self._looked, self._step = set(), 0.0, None
         self.rows = []
 
-    def __enter__(self):
-        if self._live is not None:
-            self._live.start()
+    @contextlib.contextmanager
+    def shown(self):
+        """Shows the trials meanwhile."""
         self._look(said=False)
         if self._ended:
-            self.say(f"Continued: {len(self._ended)} trainings are done.")
-        return self
-
-    def __exit__(self, *raised):
+            terminal.say(f"Continued: {len(self._ended)} trainings are done.")
+        with terminal.step("trials", counted=False, clock=False) as self._step:
+            self._look()
+            yield self
+        self._step = None
         self._look()
-        if self._live is not None:
-            self._live.stop()
 
-    def say(self, text):
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-    def epoch(self, training, epoch):
-        """A training of this process has finished an epoch."""
-        self._running = f"; training {training}: epoch {epoch}"
-        self._show()
+    @contextlib.contextmanager
+    def training(self, name):
+        """Gives callbacks for a training of this process."""
+        with progress_line.training(f"training {name}") as shown:
+            yield [shown]
 
     def update(self, now=False):
         """Looks at the trials, unless it has done so just now."""
@@ -73,18 +68,14 @@ class Progress:
             self._ended.add(row["trial"])
             if not (self.directory / TENSORBOARD / row["trial"]).exists():
                 log(row, self.directory / TENSORBOARD, objective)
-            if said and self._live is None:
-                self.say(report.line(row, self.settings))
+            if said:
+                terminal.say(report.line(row, self.settings))
         if new:
             write_text(self.directory / "results.csv", report.results_csv(self.rows, self.settings))
-        self._show()
-
-    def _show(self):
-        if self._live is None:
-            return
-        table = report.table(self.rows[-SHOWN:], self.settings)
-        state = f"{len(self.rows)} of {self.settings.trials} trials begun{self._running}"
-        self._live.update(Group(table, state), refresh=True)
+        if self._step is not None:
+            running = [row["trial"] for row in rows if row["status"] == RUNNING]
+            state = f"{len(self.rows)} of {self.settings.trials} trials begun"
+            self._step.show(state, parts=[f"training {', '.join(running)}"] * bool(running))
 
 
 def log(row, directory, objective):
@@ -107,7 +98,6 @@ def log(row, directory, objective):
             hparams.hparams(row["values"], trial_id=row["trial"])
             for name, values in execution["history"].items():
                 for epoch, value in enumerate(values, start=row["begin"] + 1):
-                    if value is not None:
-                        tf.summary.scalar(name, value, step=epoch)
+                    tensorboard.write({name: value}, epoch)
     if partial.exists():
         partial.rename(directory / row["trial"])

@@ -8,24 +8,25 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 import tfkd
-from tfkd import evaluation
+from tfkd import evaluation, terminal
 from tfkd.files import write_json, write_text
 from tfkd.runs import models
 from tfkd.runs.directory import FRONT
 from tfkd.runs.record import Part, validated
-from tfkd.runs.search.picture import SIZES, names_of, plot_search
+from tfkd.runs.search.picture import SIZES, plot_search
 from tfkd.settings.search import SIGNS
 from tfkd.tuning import pareto
+from tfkd.tuning.picture import names_of
 from tfkd.tuning.race import COMPLETED, standard_error
 
 # A difference of means counts beyond so many of its standard errors: by chance alone, of three
 # seeds, it is so in one search of twenty.
 ERRORS = 3
 FILE = "search.json"
+WIDEST = 1000  # columns of a table
 
 Name = Annotated[str, Field(pattern=r"^[0-9]+$")]
 
@@ -183,13 +184,14 @@ def _taken(first, kept):
     return "the defaults are kept." if kept is first else f"trial {kept['trial']} is taken."
 
 
-def table(rows, settings, bold=None):
+def table(rows, settings, bold=None, values=True):
     """The trials as a `rich` table: settings, epochs, seeds, mean ± standard error."""
-    names = names_of(rows)
+    names = names_of(rows) if values else []
     sizes = ["parameters"] if settings.student_choices else []
     sizes += ["latency_ms"] if settings.pareto == "latency" else []
     result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in ("trial", *names, "epochs", "seeds", settings.objective, *sizes, ""):
+    states = [""] * any(row["status"] != COMPLETED for row in rows)
+    for heading in ("trial", *names, "epochs", "seeds", settings.objective, *sizes, *states):
         justify = "left" if heading in ("trial", "") else "right"
         unbroken = heading == settings.objective
         result.add_column(heading.replace("_", " "), justify=justify, no_wrap=unbroken)
@@ -197,7 +199,7 @@ def table(rows, settings, bold=None):
         cells = [row["trial"], *(_short(row["values"].get(name)) for name in names)]
         cells += [str(row["epochs"]), str(len(row["seeds"])), _figure(row, settings)]
         cells += [_short(row.get(size)) for size in sizes]
-        cells.append(row["status"].lower() if row["status"] != COMPLETED else "")
+        cells += ["" if row["status"] == COMPLETED else row["status"].lower()] * len(states)
         result.add_row(*cells, style="bold" if row["trial"] == bold else None)
     return result
 
@@ -251,7 +253,8 @@ def front_of(rows, settings, info):
         return []
     if settings.pareto == "latency":
         students = _students(rows, settings, info)
-        times = evaluation.latencies(students, info.image_shape)
+        with terminal.step("Timing the students on one image"):
+            times = evaluation.latencies(students, info.image_shape)
         for row in rows:
             row["latency_ms"] = times[_key(row, settings)]["latency_ms"]
     full, sign = max(row["epochs"] for row in rows), SIGNS[settings.objective]
@@ -304,13 +307,22 @@ def write(directory, setup, rows):
 
 def show(found, settings):
     """Prints the trials, the Pareto front, and which trial is kept."""
-    console, rows = Console(), [row.model_dump() for row in found.trials]
-    console.print(table(rows, settings, found.kept))
+    rows = [row.model_dump() for row in found.trials]
+    _print(rows, settings, found.kept)
     if found.pareto:
         front = [row for name in found.pareto for row in rows if row["trial"] == name]
-        console.print(f"Best {settings.objective} for its {settings.pareto}, smallest first:")
-        console.print(table(front, settings))
-    console.print(found.said, highlight=False, soft_wrap=True, markup=False)
+        terminal.say(f"Best {settings.objective} for its {settings.pareto}, smallest first:")
+        _print(front, settings)
+    terminal.say(found.said)
+
+
+def _print(rows, settings, bold=None):
+    """The trials as a table; where it is too wide for the terminal, without what moved."""
+    console, whole = terminal.console(), table(rows, settings, bold)
+    unbounded = console.options.update(width=WIDEST)
+    if console.measure(whole, options=unbounded).minimum > console.width:
+        whole = table(rows, settings, bold, values=False)
+    console.print(whole)
 
 
 def _key(row, settings):

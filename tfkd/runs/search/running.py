@@ -4,6 +4,7 @@ import math
 
 import grpc
 
+from tfkd import terminal
 from tfkd.files import full_disk_named, write_text
 from tfkd.runs import engine
 from tfkd.runs import report as run_report
@@ -47,7 +48,7 @@ def _search(trainings, directory, chief):
     trainings.begin()
     write_text(directory / SETTINGS, settings.to_toml())  # perhaps of more trials than before
     trainings.train_teachers()
-    trainings.console.rule("trials")
+    trainings.say(f"Trials: {settings.trials}, {settings.objective} decides", style="bold")
     setup = trials.prepare(settings, trainings)
     rows = train_trials(setup, directory, chief)
     found = report.write(directory, setup, rows)
@@ -82,7 +83,7 @@ def train_trials(setup, directory, chief=False):
         list of all trials' rows, see `tfkd.tuning.race.joined`.
     """
     settings = setup.settings
-    with Progress(directory, settings) as progress:
+    with Progress(directory, settings).shown() as progress:
         tuner = trials.tuner(setup, directory, progress)
         spent = sum(row["seconds"] for row in trials_of(directory / TRIALS))
         spent /= settings.workers or 1
@@ -90,7 +91,7 @@ def train_trials(setup, directory, chief=False):
         oracle.verbose = 0
         oracle.limit(settings.trials, (settings.time_budget or math.inf) - spent)
         for note in oracle.notes:
-            progress.say(note)
+            terminal.say(note)
         told = len(oracle.notes)
         if chief:
             workers.serve(oracle, progress)
@@ -99,7 +100,7 @@ def train_trials(setup, directory, chief=False):
         elif not oracle.over:
             trials.run(tuner, setup)
         for note in oracle.notes[told:]:
-            progress.say(note)
+            terminal.say(note)
     return [row for row in progress.rows if row["trial"] in oracle.trials]
 
 

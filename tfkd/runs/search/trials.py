@@ -146,7 +146,7 @@ def tuner(setup, directory, watcher=None):
     Args:
         setup: `TrialSetup`.
         directory: `RunDirectory`.
-        watcher: object with `epoch(trial, epoch)` and `update(now)`, or None.
+        watcher: as the tuner's, or None.
     """
     settings = setup.settings
     raced = {"max_epochs": settings.epochs} if settings.method in ("halving", "hyperband") else {}

@@ -14,6 +14,7 @@ import time
 
 import grpc
 
+from tfkd import terminal
 from tfkd.runs.directory import SETTINGS, WORK
 from tfkd.tuning import tuners
 
@@ -52,7 +53,7 @@ def serve(oracle, progress):
     if oracle.over:
         return
     with _served(oracle, ip, port) as (_, all_left):
-        progress.say(f"Waiting for workers at {ip}:{port}.")
+        terminal.say(f"Waiting for workers at {ip}:{port}.")
         while not all_left():
             time.sleep(POLL)
             progress.update()
@@ -90,7 +91,7 @@ def supervise(oracle, progress, directory, workers):
                 ended = len(oracle.end_order)
                 if deaths > MOST_DEATHS:
                     raise ChildProcessError(_last_words(name, process, logs))
-                progress.say(f"Worker {name} died (exit code {process.returncode}); restarted.")
+                terminal.say(f"Worker {name} died (exit code {process.returncode}); restarted.")
                 team[name] = _start(name, port, directory, logs)
 
 

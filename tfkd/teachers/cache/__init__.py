@@ -18,7 +18,7 @@ from tfkd.batches import INDEX
 from tfkd.data.pipeline import augmented_labels, batches_of
 from tfkd.data.seeds import view_seed
 from tfkd.heads import Head
-from tfkd.teachers.cache import building, examples, identity, manifest
+from tfkd.teachers.cache import building, disk, examples, identity, manifest
 from tfkd.teachers.cache.layout import Layout
 from tfkd.teachers.cache.records import Records
 
@@ -120,7 +120,8 @@ class TeacherCache:
             temperature: at which the probabilities of the top k are the teacher's own: give the
                 loss's.
             augment_name: what to call an augmentation that is no function at the top of a module.
-            verbose: 0 for no progress bar; there is one on a terminal only.
+            verbose: 0 to say nothing; else a line on a terminal shows how far it is, and a log
+                is told once a minute.
 
         Returns:
             `TeacherCache`.
@@ -142,6 +143,17 @@ class TeacherCache:
             directory, distiller, dataset, augment, views, batch_size, verbose, **options
         )
         return cls(directory)
+
+    def __repr__(self):
+        own = self.manifest
+        tensors = ", ".join(
+            f"{name} {tuple(tensor['shape'])}" for name, tensor in own["knowledge"].items()
+        )
+        size = sum((self.directory / shard["file"]).stat().st_size for shard in own["shards"])
+        return (
+            f'TeacherCache("{self.directory}": {own["examples"]:,} examples, {own["views"]} views '
+            f"of {tensors}; {disk.readable(size)})"
+        )
 
     @property
     def knowledge_shapes(self):

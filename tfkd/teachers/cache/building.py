@@ -13,11 +13,9 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import rich.console
-import rich.progress
 import tensorflow as tf
 
-from tfkd import validation
+from tfkd import terminal, validation
 from tfkd.data.seeds import view_seed
 from tfkd.teachers.cache import asking, disk, examples, identity, manifest
 from tfkd.teachers.cache.layout import Layout
@@ -173,7 +171,7 @@ def _build_missing(directory, state, dataset, asked, verbose):
     )
     with (
         disk.full_explained(directory, progress),
-        _progress(directory, count, state, example_bytes, verbose) as advance,
+        _shown(count, state["views"], verbose) as advance,
     ):
         state.pop("data", None)
         manifest.write(directory, manifest.BUILDING, state)
@@ -222,17 +220,11 @@ def _runs(ranges):
 
 
 @contextlib.contextmanager
-def _progress(directory, count, state, example_bytes, verbose):
-    """A bar with the time that is left, on a terminal only; gives the function to advance it."""
-    console = rich.console.Console(stderr=True)
-    shown = bool(verbose) and console.is_terminal
-    if shown:
-        console.print(
-            f"Teacher cache: {count:,} examples of {example_bytes:,} bytes ({state['views']} "
-            f"views), {disk.readable(count * example_bytes)}, in {directory}"
-        )
-    columns = rich.progress.Progress.get_default_columns()
-    counted = rich.progress.MofNCompleteColumn()
-    with rich.progress.Progress(*columns, counted, console=console, disable=not shown) as bar:
-        task = bar.add_task("Teacher", total=count)
-        yield lambda done: bar.advance(task, done)
+def _shown(count, views, verbose):
+    """How many examples are done and the time that is left; gives the function to advance it."""
+    if not verbose:
+        yield lambda done: None
+        return
+    what = "The teacher answers" if views == 1 else f"The teacher answers, {views} views of each"
+    with terminal.step(what, total=count) as step:
+        yield step.advance
