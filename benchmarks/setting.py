@@ -11,7 +11,7 @@ from keras import layers
 
 from benchmarks.constants import BLOCKS, CLASSES, HINT_CHANNELS, IMAGE, STEM, TEACHER_WIDTHS
 from tfkd.data.pipeline import from_arrays
-from tfkd.evaluation.multiply_adds import multiply_adds
+from tfkd.evaluation import multiply_adds
 
 
 def student(activation="relu"):

@@ -10,7 +10,7 @@ from benchmarks import record, timing
 from benchmarks.constants import BATCH, HINTS, TEACHER_WIDTHS
 from benchmarks.setting import examples, student, teacher_of
 from benchmarks.ways import WAYS
-from tfkd.evaluation.multiply_adds import multiply_adds
+from tfkd.evaluation import multiply_adds
 
 EXAMPLES = 16 * BATCH
 

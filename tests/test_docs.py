@@ -85,6 +85,9 @@ def test_a_command_of_a_page_is_understood(where, command, monkeypatch):
     monkeypatch.setattr(runs, "inspect_data", lambda *given: begun.append(given) or usable)
     monkeypatch.setattr(runs, "serve_runs", lambda *given, **named: begun.append(given))
     monkeypatch.setattr(training, "run_search", lambda *given, **named: begun.append(given))
+    report = Path("report.html")
+    monkeypatch.setattr(runs, "report_run", lambda *given, **named: begun.append(given) or report)
+    monkeypatch.setattr("webbrowser.open", lambda address: None)
     words = shlex.split(command, comments=True)[1:]
     if "--config" in words:  # a file of a run that is not here
         place = words.index("--config")

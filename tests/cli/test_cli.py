@@ -77,6 +77,8 @@ def tfkd(*arguments):
         (["compare", "--help"], 0, "tfkd compare --student"),
         (["compare", "--student", "resnet", "--student", "resnet"], 2, "rows of one name"),
         (["compare", "--setting", "temperatur=2"], 2, 'Did you mean "temperature"'),
+        (["report", "--help"], 0, "tfkd report saved_models/digits --open"),
+        (["report", "/no/run"], 1, "holds no run"),
         (["predict", "--help"], 0, "tfkd predict saved_models"),
         (["predict", "/no/run", "image.png"], 1, "holds no run"),
         (["predict", "/no/student.tflite", "image.png"], 1, 'No file "/no/student.tflite"'),
@@ -212,7 +214,7 @@ def test_exports_and_predictions(monkeypatch):
     assert values == ("RUN", ExportSettings(format="tflite", keep=3), None)
     assert named == {"check": False, "row": "alone", "data": ["./moved"], "data_dir": None}
     values, named = called(monkeypatch, "predict", "predict", "RUN", "a.png", "b", "--top", "3")
-    assert values == ("RUN", ["a.png", "b"], None, 3, None)
+    assert values == ("RUN", ["a.png", "b"], None, 3, None, False)
 
 
 def test_what_moves_reaches_the_search(monkeypatch):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfkd.evaluation import quality
+from tfkd.evaluation import quality, reliability
 
 
 def from_probabilities(first):
@@ -73,3 +73,13 @@ def test_bad_input_is_named(logits, labels, message):
 def test_a_teacher_of_other_classes_is_refused():
     with pytest.raises(ValueError, match="2 classes, teacher_logits of 3"):
         quality(np.zeros((4, 2)), np.zeros(4, int), np.zeros((4, 3)))
+
+
+def test_the_bins_of_a_reliability_diagram():
+    # As above: one example in (7/15, 8/15], two in (9/15, 10/15], two in (14/15, 1].
+    logits = from_probabilities([0.95, 0.95, 0.62, 0.64, 0.52])
+    bins = reliability(logits, np.array([0, 1, 0, 1, 0]))
+    assert bins["count"] == [0] * 7 + [1, 0, 2, 0, 0, 0, 0, 2]
+    assert [bins["accuracy"][n] for n in (7, 9, 14)] == [1.0, 0.5, 0.5]
+    assert [bins["confidence"][n] for n in (7, 9, 14)] == pytest.approx([0.52, 0.63, 0.95])
+    assert bins["accuracy"][0] == bins["confidence"][0] == 0.0

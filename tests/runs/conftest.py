@@ -5,17 +5,17 @@ import os
 import pytest
 from small_runs import SMALL
 
-from tfkd import evaluation
+from tfkd.evaluation import costs
 from tfkd.runs import DistillSettings, distill
 
 
 @pytest.fixture(scope="session", autouse=True)
 def short_timing():
     """Latencies are no subject here."""
-    kept = evaluation.costs.SECONDS_PER_MODEL
-    evaluation.costs.SECONDS_PER_MODEL = 0.0
+    kept = costs.SECONDS_PER_MODEL
+    costs.SECONDS_PER_MODEL = 0.0
     yield
-    evaluation.costs.SECONDS_PER_MODEL = kept
+    costs.SECONDS_PER_MODEL = kept
 
 
 @pytest.fixture(scope="session")

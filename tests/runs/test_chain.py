@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from page_reader import Page
 from small_runs import exact, net
 
 from tfkd import data
@@ -45,6 +46,18 @@ def generations(teachers, tmp_path_factory):
     """(directory, record) of two generations, the first taught by two teachers."""
     out = tmp_path_factory.mktemp("run") / "run"
     return out, chain(ChainSettings(**teachers), out)
+
+
+def test_the_page_compares_the_last_generation_with_the_one_that_taught_it(generations):
+    out, record = generations
+    kept = json.loads((out / "report.json").read_text())
+    assert (kept["row"], kept["teacher"]["part"]) == ("generation 2", "3/generation-1")
+    for role, row in (("teacher", "generation 1"), ("student", "generation 2")):
+        right = record["figures"][row][0]["accuracy"] * sum(kept["images"])
+        assert sum(kept[role]["right"]) == pytest.approx(right)
+    page = Page((out / "report.html").read_text("utf-8")).check()
+    assert "tfkd chain --config run.toml --trust --out again" in page.text
+    assert len(page.table("generation 1: rows are classes")) == 11
 
 
 def softmax(values):

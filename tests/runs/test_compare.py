@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from page_reader import Page
 from PIL import Image
 from small_runs import exact, read_record
 
@@ -102,3 +103,18 @@ def test_a_finished_comparison_stays_and_another_is_refused(compared):
     assert compare(settings, out, resume=True) == record == read_record(out)
     with pytest.raises(ValueError, match="other settings: epochs"):
         compare(settings.replace(epochs=2), out, resume=True)
+
+
+def test_its_page_has_a_matrix_of_all_gains(compared):
+    out, record, _ = compared
+    page = Page((out / "report.html").read_text("utf-8")).check()
+    headings, line = page.table("Gain over the same student alone")
+    assert headings[1:] == [f"{name}, {own}" for name in ("digits", "photos") for own in STUDENTS]
+    assert line[0] == "hints=none"
+    for where, cell in zip(headings[1:], line[1:], strict=True):
+        row = f"{where}, hints=none"
+        gain, accuracy = (100 * record["figures"][row][0][key] for key in ("gain", "accuracy"))
+        assert cell == f"{gain:+.2f} {accuracy:.1f} %"
+    assert page.headings[0] == (1, "compare on digits, photos")
+    assert "4 gains over the same student alone, of one seed each" in page.text
+    assert f"The student that the run kept is {record['main']}" in page.text

@@ -22,6 +22,7 @@ def test_a_run_directory_holds_what_it_promises(finished, small):
     assert {name for name in names if not name.startswith("tensorboard/")} == {
         *("run.toml", "run.json", "history.csv", "figures.csv", "table.md", "curves.png"),
         *("teacher.keras", "teacher.json", "student.keras", "seeds/begun.json"),
+        *("report.html", "report.json"),
         *("seeds/3/alone.keras", "seeds/3/alone.json"),
         *("seeds/3/distilled.keras", "seeds/3/distilled.json"),
     }

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from page_reader import Page
 from PIL import Image
 
 from tfkd import data
@@ -95,7 +96,8 @@ def test_a_failed_export_does_not_take_the_run_with_it(ended):
     assert f"tfkd export {ended.out} tries again" in ended.message
     assert ended.failed["export_failed"] == "int8 says something else."
     assert ended.files_after_failure == [
-        *("curves.png", "figures.csv", "history.csv", "run.json", "run.toml", "seeds"),
+        *("curves.png", "figures.csv", "history.csv", "report.html", "report.json", "run.json"),
+        *("run.toml", "seeds"),
         *("student.keras", "table.md", "teacher.json", "teacher.keras"),
     ]
     assert "export_failed" not in ended.record
@@ -116,6 +118,14 @@ def test_a_run_that_ends_in_an_export_holds_it_and_is_written_last(ended):
     assert settings.exports == ("saved_model", "int8")
     manifest = json.loads((out / "saved_model/1/assets.extra/manifest.json").read_text())
     assert manifest["run"]["data"] == ended.record["data"]
+
+
+def test_the_page_has_the_exports(ended):
+    page = Page((ended.out / "report.html").read_text("utf-8")).check()
+    lines = page.table("Exports of distilled")[1:]
+    figures = ended.exported["figures"]
+    assert [line[0] for line in lines] == [own["name"] for own in figures]
+    assert [line[2] for line in lines] == [f"{100 * own['accuracy']:.2f}" for own in figures]
 
 
 def test_the_figures_are_those_of_the_run_and_of_the_files(ended):

@@ -47,6 +47,7 @@ def test_a_run_leaves_what_it_promises(swept):
     assert {path.name for path in out.iterdir()} == {
         *("run.toml", "run.json", "table.md", "figures.csv", "history.csv", "curves.png"),
         *("teacher.keras", "teacher.json", "student.keras", "seeds"),
+        *("report.html", "report.json", "tensorboard"),
     }
     assert json.loads((out / "run.json").read_text()) == record
     assert recipes.get("umirzakova2024").settings.from_toml(out / "run.toml") == settings

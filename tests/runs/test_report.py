@@ -9,7 +9,8 @@ from tfkd.runs import RunDirectory
 from tfkd.runs.advice import advice
 from tfkd.runs.measuring import best_seed, gains, summary
 from tfkd.runs.record import Record, Training
-from tfkd.runs.report import gain_line, show, without_paths
+from tfkd.runs.report import show
+from tfkd.runs.wording import gain_line, without_paths
 
 
 def figures(alone, distilled):

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tfkd.runs import tensorboard
@@ -15,7 +16,9 @@ def test_every_training_has_its_curves(finished):
         log.Reload()
         names = log.Tags()["tensors"]
         assert {"loss", "val_accuracy", "val_cross_entropy"} <= set(names)
-        values = [float(event.tensor_proto.float_val[0]) for event in log.Tensors("val_accuracy")]
+        values = [
+            float(tf.make_ndarray(event.tensor_proto)) for event in log.Tensors("val_accuracy")
+        ]
         assert len(values) == own["epochs"]
         assert values[own["epoch"] - 1] == pytest.approx(own["accuracy"], rel=1e-6)
         assert [event.step for event in log.Tensors("loss")] == list(range(1, len(values) + 1))

@@ -38,7 +38,13 @@ for _command in (
     data.data,
 ):
     app.command(_command)
-for _command in (finished.evaluate, finished.predict, finished.export, finished.serve):
+for _command in (
+    finished.evaluate,
+    finished.report,
+    finished.predict,
+    finished.export,
+    finished.serve,
+):
     app.command(_command)
 
 

@@ -1,5 +1,6 @@
-"""The commands that take what was trained: evaluate, predict, export, serve."""
+"""The commands that take what was trained: evaluate, report, predict, export, serve."""
 
+import webbrowser
 from typing import Annotated
 
 from cyclopts import Parameter, validators
@@ -94,6 +95,28 @@ def export(
     settings = ExportSettings(**given_of(flags, ExportSettings))
     moved = {"data": data or (), "data_dir": data_dir}
     runs.export_run(run, settings, out, check=not no_check, row=row, **moved)
+
+
+def report(
+    run: Annotated[str, Parameter(help="Run directory, finished or not.")],
+    /,
+    *,
+    out: Annotated[str | None, Parameter(help="File to write. [default: RUN/report.html]")] = None,
+    open: Annotated[bool, Parameter(help="Show the page in the browser.")] = False,
+):
+    """Write a run's page, report.html, and print where it is.
+
+    A run writes it at its end; this writes it again, from what stands in its directory: no data is
+    read, no model is run. Of a run that is not finished it shows what is there.
+
+    For example:
+
+        tfkd report saved_models/digits --open
+    """
+    path = runs.report_run(run, out)
+    print(path)
+    if open:
+        webbrowser.open(path.resolve().as_uri())
 
 
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))]

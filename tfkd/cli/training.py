@@ -52,8 +52,9 @@ def distill(
 ):
     """Train a teacher, then a student alone and distilled, and compare them.
 
-    The run directory holds the models, `run.toml` (its settings; `--config` reruns them to the same
-    figures), `run.json` (every figure), `history.csv` and `curves.png`.
+    The run directory holds the models, `report.html` (everything on one page), `run.toml` (its
+    settings; `--config` reruns them to the same figures), `run.json` (every figure), `history.csv`
+    and `curves.png`.
 
     For example:
 
@@ -203,7 +204,7 @@ def _recipe_command(recipe):
 
     Trains {trained}
     compares them. The run directory holds the trained models, `run.toml`, `run.json` (every
-    figure), `table.md`, `figures.csv`, `history.csv` and `curves.png`.
+    figure), `report.html`, `table.md`, `figures.csv`, `history.csv` and `curves.png`.
 
     For example:
 

@@ -7,8 +7,8 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 from scipy.special import softmax
 
 from tfkd.evaluation.curves import STYLES
-from tfkd.evaluation.multiply_adds import multiply_adds
-from tfkd.evaluation.prediction import predict
+from tfkd.evaluation.operations import multiply_adds
+from tfkd.evaluation.predictions import predict
 from tfkd.files import written
 from tfkd.models import exits
 

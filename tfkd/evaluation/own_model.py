@@ -11,8 +11,8 @@ from rich.table import Table
 from scipy.special import softmax
 
 from tfkd.evaluation.costs import cost
-from tfkd.evaluation.multiply_adds import multiply_adds
-from tfkd.evaluation.prediction import predict
+from tfkd.evaluation.operations import multiply_adds
+from tfkd.evaluation.predictions import predict
 from tfkd.evaluation.scores import checked, quality
 from tfkd.evaluation.tables import table
 from tfkd.taps import Taps, input_signature

@@ -45,6 +45,31 @@ def quality(logits, labels, teacher_logits=None):
     return figures
 
 
+def reliability(logits, labels):
+    """How often a classifier is right where it is so sure: the bins of a reliability diagram.
+
+    The bins are those of `quality`'s `calibration_error`, which is the mean distance of confidence
+    and accuracy over them, weighted by their counts (Guo et al. 2017, figure 1).
+
+    Args:
+        logits, labels: as for `quality`.
+
+    Returns:
+        dict of lists, one value a bin of width 1/15: `count` (examples), `confidence` and
+        `accuracy` (means from 0 to 1; 0 where there is no example).
+
+    Raises:
+        ValueError: as `quality`.
+    """
+    logits, labels = checked(logits, labels)
+    confidence = np.exp(_log_softmax(logits).max(axis=1))
+    bins, correct = _bins(confidence), logits.argmax(axis=1) == labels
+    count = np.bincount(bins, minlength=CALIBRATION_BINS)
+    sums = (np.bincount(bins, own, CALIBRATION_BINS) for own in (confidence, correct))
+    confidence, accuracy = ((own / np.maximum(count, 1)).tolist() for own in sums)
+    return {"count": count.tolist(), "confidence": confidence, "accuracy": accuracy}
+
+
 def checked(logits, labels):
     """Logits in float64 with two columns or more, and their labels.
 
@@ -97,8 +122,12 @@ def _log_softmax(logits):
 
 def _calibration_error(confidence, correct):
     """Mean gap between confidence and accuracy over bins ((m-1)/15, m/15], by their counts."""
-    edges = np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS
-    bins = np.digitize(confidence, edges, right=True)
     # |sum of correct - sum of confidence| of a bin is its count times its gap.
-    gaps = np.bincount(bins, weights=correct - confidence)
+    gaps = np.bincount(_bins(confidence), weights=correct - confidence)
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _bins(confidence):
+    """The bin, from 0, of each confidence."""
+    edges = np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS
+    return np.digitize(confidence, edges, right=True)

@@ -54,7 +54,7 @@ def table(rows, title=None, models_down=False):
     Raises:
         ValueError: no figure to show.
     """
-    return _Fitting(*_grid(rows, models_down), title)
+    return _Fitting(*grid(rows, models_down), title)
 
 
 def parts(names, widths, width):
@@ -116,7 +116,7 @@ def markdown(rows, models_down=False):
     Raises:
         ValueError: no figure to show.
     """
-    headings, lines = _grid(rows, models_down)
+    headings, lines = grid(rows, models_down)
     widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
 
     def row(cells):
@@ -127,8 +127,18 @@ def markdown(rows, models_down=False):
     return row(headings) + rule + "".join(row(line) for line in lines)
 
 
-def _grid(rows, models_down=False):
-    """Headings (the corner first) and lines of strings, the cells of a column equally wide."""
+def grid(rows, models_down=False):
+    """The cells of the table, for whoever lays it out.
+
+    Args:
+        rows, models_down: as for `markdown`.
+
+    Returns:
+        (headings, the corner first; list of lines of strings, the cells of a column equally wide).
+
+    Raises:
+        ValueError: no figure to show.
+    """
     rows = {name: [row] if isinstance(row, dict) else list(row) for name, row in rows.items()}
     seeds = [figures for row in rows.values() for figures in row]
     shown = [key for key in MEASURES if any(key in figures for figures in seeds)]

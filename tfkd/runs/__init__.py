@@ -41,6 +41,7 @@ __all__ = [
     "inspect_data",
     "layers",
     "predict",
+    "report_run",
     "run_recipe",
     "serve_runs",
 ]
@@ -179,7 +180,7 @@ def exported(record, directory, settings):
     """
     if not settings.exports or (directory / EXPORT / EXPORT_RECORD).exists():
         return record
-    from tfkd.runs import exporting
+    from tfkd.runs import exporting, report
 
     try:
         options = ExportSettings.of(settings.exports, settings.calibrate)
@@ -194,6 +195,7 @@ def exported(record, directory, settings):
     if record.export_failed:  # of an earlier attempt
         record = record.model_copy(update={"export_failed": None})
         record.write(directory / RECORD)
+    report.write_page(directory)
     exporting.show(made, steps=True)
     return record
 
@@ -264,12 +266,39 @@ def export_run(run, settings, out=None, check=True, row=None, data=(), data_dir=
     record = directory.record()
     record.row(row)
     import_tensorflow()
-    from tfkd.runs import exporting
+    from tfkd.runs import exporting, report
 
     given = {"row": row, "data": data, "data_dir": data_dir}
     exported = exporting.export(directory, record, settings, out, check, **given)
+    if out is None:
+        report.write_page(directory)
     exporting.show(exported)
     return exported.record
+
+
+def report_run(run, out=None):
+    """Writes the page of a run, finished or not, from what stands in its directory.
+
+    Neither data nor models are read, and nothing is trained: of a run of this version the page
+    shows what was kept when it was measured.
+
+    Args:
+        run: the run directory.
+        out: file to write; default `report.html` in the run.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        FileNotFoundError: no run there. ValueError: its record is damaged, or of another version.
+        OSError: the page cannot be written.
+    """
+    directory = RunDirectory(run)
+    if not directory.begun:
+        directory.record()  # says that there is none
+    from tfkd.runs import page
+
+    return page.write(directory, out)
 
 
 def layers(model, input_shape=None, classes=None, options=None):

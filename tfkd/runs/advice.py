@@ -261,7 +261,7 @@ def _too_few(own):
 def _command(own, flags, run):
     """What to run next: the same settings with a change, or a search where none suggests itself."""
     kind, settings = own.record.kind, own.settings
-    trust = " --trust" if _names_code(own.record.settings) else ""
+    trust = " --trust" if names_code(own.record.settings) else ""
     if flags is None and kind == "search":  # the same search goes on
         more = 2 * settings.get("trials", 12)
         return f"tfkd search --config {run}/run.toml{trust} --trials {more} --out {run}"
@@ -290,7 +290,8 @@ def _same_models(settings):
     return flags
 
 
-def _names_code(settings):
+def names_code(settings):
+    """Whether settings name functions, which a TOML file may only do with --trust."""
     texts = [settings.get(name) for name in ("teacher", "student", "callback")]
     texts = [t for own in texts for t in (own if isinstance(own, list | tuple) else [own])]
     words = [str(text).split(" ")[0] for text in texts if text]

@@ -16,10 +16,12 @@ from tfkd.settings import DistillSettings, SettingsError
 from tfkd.settings.base import is_path
 
 RECORD, SETTINGS = "run.json", "run.toml"
+# The page, and what it needs of data and models.
+PAGE, KEPT = "report.html", "report.json"
 # Everything that a run writes; --overwrite removes these and nothing else.
 RUN_FILES = (
     *(RECORD, SETTINGS, "student.keras", "history.csv", "figures.csv", "table.md"),
-    *("curves.png", "early_exit.png"),
+    *("curves.png", "early_exit.png", PAGE, KEPT),
     *("search.json", "results.csv", "search.png", "best.toml"),
 )
 SEEDS, WORK = "seeds", ".work"

@@ -7,8 +7,7 @@ from tfkd import data, evaluation, terminal
 from tfkd.runs.models import Logits, load_model
 from tfkd.runs.rows import deployed
 from tfkd.runs.training import EVALUATION_BATCH
-
-FEW = 4  # rows of a table that shows every figure
+from tfkd.runs.wording import FEW
 
 
 def best_seed(trainings):
@@ -16,13 +15,14 @@ def best_seed(trainings):
     return max(trainings, key=lambda s: (trainings[s].accuracy, -trainings[s].cross_entropy))
 
 
-def measure(directory, record, splits):
+def measure(directory, record, splits, keep=lambda *answers: None):
     """Figures of what each row would deploy, on the test split.
 
     Args:
         directory: `RunDirectory`.
         record: `Record`, as far as rows, seeds and trainings.
         splits: list of `tfkd.data.Splits`, one for each of `record.data`.
+        keep: is given every model's answers, see `tfkd.runs.page.collecting.Collector`.
 
     Returns:
         {line: list of dicts, one a seed}. A row that deploys several models has one line a model,
@@ -31,7 +31,7 @@ def measure(directory, record, splits):
     """
     count = len(record.teachers) + len(record.rows) * len(record.seeds)
     with terminal.step("Measuring the models on the test split", total=count) as step:
-        figures, timed = _measured(directory, record, splits, step.advance)
+        figures, timed = _measured(directory, record, splits, keep, step.advance)
     if len(timed) <= FEW:
         shape = splits[0].info.image_shape
         with terminal.step("Timing the models on one image"):
@@ -42,7 +42,7 @@ def measure(directory, record, splits):
     return figures
 
 
-def _measured(directory, record, splits, advance):
+def _measured(directory, record, splits, keep, advance):
     """(figures without latency, {line: (model, its image shape)} of those that may be timed)."""
     figures, first, timed, said = {}, {}, {}, {}
     teachers = record.teacher_lines()
@@ -59,15 +59,18 @@ def _measured(directory, record, splits, advance):
                 name = teachers[position]
                 model = load_model(directory / teacher.file)
                 answers[position], labels = evaluation.predict(Logits(model, sample), images)
-                training = record.trainings[teacher.file.removesuffix(".keras")]
+                part = teacher.file.removesuffix(".keras")
                 scored = (answers[position], labels, cut, None)
-                figures[name] = [_figures(model, scored, training, directory / teacher.file)]
+                path = directory / teacher.file
+                measured = _figures(model, scored, record.trainings[part], path)
+                keep(number, part, answers[position][cut:], labels[cut:], measured["temperature"])
+                figures[name] = [measured]
                 timed[name] = (model, own.info.image_shape)
                 advance()
         for row in (row for row in record.rows if row.data == number):
             for seed in record.seeds:
-                path = directory.model_path(part_of(seed, row))
-                training = record.trainings[part_of(seed, row)]
+                part = part_of(seed, row)
+                path, training = directory.model_path(part), record.trainings[part]
                 taught = answers.get(row.teacher, said.get((row.taught_by, seed)))
                 for name, model in deployed(row.recipe, load_model(path)).items():
                     logits, labels = evaluation.predict(Logits(model, sample), images)
@@ -75,6 +78,7 @@ def _measured(directory, record, splits, advance):
                     scored = (logits, labels, cut, taught)
                     line = ": ".join(filter(None, (row.name, name)))
                     measured = _figures(model, scored, training, path)
+                    keep(number, part, logits[cut:], labels[cut:], measured["temperature"])
                     first.setdefault((row.name, seed), measured["accuracy"])
                     if row.baseline is not None:
                         measured["gain"] = measured["accuracy"] - first[row.baseline, seed]

@@ -1,5 +1,6 @@
 """What a run leaves behind: figures, table, history, picture, record; and what it says."""
 
+import contextlib
 import csv
 import datetime
 import io
@@ -12,21 +13,19 @@ import tensorflow as tf
 
 import tfkd
 from tfkd import evaluation, terminal
-from tfkd.files import copy, write_text, written
+from tfkd.files import copy, write_json, write_text, written
 from tfkd.recipes.base import Finished
+from tfkd.runs import page
 from tfkd.runs.advice import advice
-from tfkd.runs.directory import RECORD
-from tfkd.runs.measuring import FEW, best_seed, gains, measure, part_of, summary
+from tfkd.runs.directory import KEPT, RECORD
+from tfkd.runs.measuring import best_seed, gains, measure, part_of, summary
 from tfkd.runs.models import load_model
+from tfkd.runs.page.collecting import Collector
 from tfkd.runs.record import Data, Record, RowRecord, Teacher
 from tfkd.runs.rows import deployed, file_name
+from tfkd.runs.wording import FEW, caption, said, shown, without_paths
 
 LIBRARIES = ("keras", "tensorflow", "numpy")
-# What a table of many rows shows; run.json and figures.csv hold everything.
-SHOWN = (
-    *("accuracy", "gain", "validation_accuracy", "cross_entropy", "agreement"),
-    *("parameters", "multiply_adds", "seconds"),
-)
 
 
 def write(directory, trainings):
@@ -79,7 +78,8 @@ def write(directory, trainings):
     }
     record = Record(**record)
     _write_student(directory, record)
-    figures = measure(directory, record, prepared.data)
+    collector = Collector(record)
+    figures = measure(directory, record, prepared.data, collector)
     record = record.model_copy(
         update={"figures": figures, "summary": summary(figures), "gains": gains(figures)}
     )
@@ -88,53 +88,49 @@ def write(directory, trainings):
     _write_histories(directory, record, trainings.outcomes)
     write_text(directory / "figures.csv", _figures_csv(record))
     write_text(directory / "table.md", markdown(record))
+    with attempted("What the page needs of the data was not kept"):
+        _keep(directory, collector, trainings)
     record.write(directory / RECORD)
+    write_page(directory)
     return show(record, directory)
 
 
-def gain_line(line, gain, baseline):
-    """The sentence about a row against its baseline, whichever way it came out."""
-    points = [f"{100 * value:+.2f}" for value in gain["accuracy"]]
-    if len(points) == 1:
-        spread = "one seed: no spread to judge it by"
-        return f"{line} minus {baseline}: {points[0]} points of accuracy ({spread})."
-    mean = f"{100 * gain['mean']:+.2f} ± {100 * gain['std']:.2f} points of accuracy"
-    return f"{line} minus {baseline}, paired by seed: {mean} ({', '.join(points)})."
+def write_page(directory):
+    """Writes report.html; a run whose page cannot be written is finished all the same."""
+    with attempted("The page was not written"):
+        page.write(directory)
 
 
-def shown(record):
-    """The figures that stand in the table: of many rows only what they are judged by."""
-    few = len(record.figures) <= FEW
-    lines = record.figures if few else _first_lines(record)
-    names = evaluation.MEASURES if few else SHOWN
-    return {
-        line: [{key: own[key] for key in names if key in own} for own in record.figures[line]]
-        for line in lines
-    }
+@contextlib.contextmanager
+def attempted(failed):
+    """Says what failed instead of raising: a page is no reason to lose a run."""
+    try:
+        yield
+    except Exception as error:
+        terminal.say(f"{failed}: {error} The run itself is whole.")
 
 
-def _first_lines(record):
-    """All lines of the main row, and the first of every other."""
-    lines, seen = [], set()
-    for line in record.figures:
-        row = max((r.name for r in record.rows if line.startswith(r.name)), key=len, default=line)
-        if row == record.main or row not in seen:
-            lines.append(line)
-        seen.add(row)
-    return lines
+def _keep(directory, collector, trainings):
+    """Writes report.json, where there is a teacher to compare the student with."""
+    prepared, main = trainings.prepared, collector.row
+    if "teacher" not in collector.parts:
+        return
+    row = next(own for own in trainings.table.rows if own.name == main.name)
+    kept = collector.kept(prepared.data[main.data], prepared.task(row), row.settings)
+    write_json(directory / KEPT, kept.model_dump(exclude_none=True))
 
 
 def show(record, directory, first=None):
     """Prints the table and what it says; returns the record."""
     lines = [
-        *_said(record),
+        *said(record),
         *filter(None, [advice(record, directory.path)]),
         f"student.keras is {record.main}, seed {record.kept_seed}, chosen on the validation split.",
     ]
     lines.append(f"Run: {directory.path}")
     if first:
         terminal.say(first)
-    terminal.say(_caption(record))
+    terminal.say(caption(record))
     many = len(record.figures) > FEW
     terminal.console().print(evaluation.table(shown(record), models_down=many))
     for line in lines:
@@ -149,48 +145,12 @@ def markdown(record):
     sections = [
         f"### {title} on {names}",
         f"```\n{record.command}\n```",
-        _caption(record) + ".",
+        caption(record) + ".",
         evaluation.markdown(shown(record), models_down=True).rstrip(),
-        *_said(record, "- "),
+        *said(record, "- "),
         *filter(None, [advice(record)]),
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def _caption(record):
-    spread = "mean ± standard deviation" if len(record.seeds) > 1 else ""
-    seeds = f"{len(record.seeds)} seeds, {spread}" if spread else "1 seed"
-    counts = []
-    for own in record.data:
-        sizes = own.sizes
-        count = f"{own.name}: {sizes['train']:,} training, {sizes['validation']:,} validation and "
-        counts.append(count + f"{sizes['test']:,} test images")
-    return f"{'; '.join(counts)}; {seeds}"
-
-
-def _said(record, bullet=""):
-    """Sentences: the gain of every line in points, seed by seed; the notes; the time."""
-    baselines = {row.name: row.baseline for row in record.rows}
-    lines = []
-    for line in shown(record):
-        if line in record.gains:
-            row = max((name for name in baselines if line.startswith(name)), key=len)
-            lines.append(bullet + gain_line(line, record.gains[line], baselines[row]))
-    temperatures = _temperatures(record)
-    time = f"Trainings took {record.seconds / 60:.1f} minutes on "
-    time += f"{record.machine['processors']} processors."
-    return ["\n".join(lines), *temperatures, *record.notes, time]
-
-
-def _temperatures(record):
-    """What "calibrated" means in a table of few rows."""
-    means = [
-        f"{line} {statistics.fmean(own['temperature'] for own in seeds):.2f}"
-        for line, seeds in record.figures.items()
-        if len(record.figures) <= FEW and all("temperature" in own for own in seeds)
-    ]
-    text = "Calibrated: with logits divided by one temperature, fitted on the validation split "
-    return [f"{text}({', '.join(means)})."] if means else []
 
 
 def _row_record(row, trainings):
@@ -286,19 +246,6 @@ def _figures_csv(record):
         for seed, values in zip(record.seeds, own, strict=False):
             lines.writerow({"row": line, "seed": seed} | values)
     return text.getvalue()
-
-
-def without_paths(settings):
-    """Settings as a record has them: data and models by name, folders of this machine left out."""
-
-    def named(value):
-        if isinstance(value, list):
-            return [named(own) for own in value]
-        return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value
-
-    return {
-        name: named(value) for name, value in settings.items() if name not in ("data_dir", "cache")
-    }
 
 
 def _data_record(info):

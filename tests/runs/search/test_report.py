@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from tfkd.runs import SearchSettings
-from tfkd.runs.search import report
+from tfkd.runs.search import record, report
 from tfkd.runs.search.picture import plot_search
 
 METRIC = "val_accuracy"
@@ -173,7 +173,7 @@ def test_the_picture_has_a_panel_for_race_finalists_each_value_and_the_front(set
 
 @pytest.mark.parametrize("damage", ["", '{"format": 2}', "[]", '{"format": 1}', "\x00"])
 def test_a_record_that_is_damaged_foreign_or_older_is_named(damage, tmp_path):
-    (tmp_path / report.FILE).write_text(damage)
+    (tmp_path / record.FILE).write_text(damage)
     said = []
-    assert report.read(tmp_path, said.append) is None
-    assert len(said) == 1 and str(tmp_path / report.FILE) in said[0]
+    assert record.read(tmp_path, said.append) is None
+    assert len(said) == 1 and str(tmp_path / record.FILE) in said[0]

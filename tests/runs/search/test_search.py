@@ -21,6 +21,7 @@ from pathlib import Path
 import keras
 import pytest
 import small_runs
+from page_reader import Page
 
 from tfkd.runs import DistillSettings, RunDirectory, SearchSettings, distill, engine
 from tfkd.runs.rows import search_table
@@ -104,7 +105,7 @@ def contents(out):
             found[name] = [timeless(row) for row in rows]
         elif path.suffix == ".toml":
             found[name] = text_of(path)
-        elif path.suffix == ".md":  # full of latencies; its figures are those of run.json
+        elif path.suffix in (".md", ".html"):  # full of latencies; figures are those of run.json
             found[name] = "table"
         elif path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
@@ -150,7 +151,7 @@ def test_a_search_leaves_what_it_promises(searched, small):
     names = {path.name for path in out.iterdir()}
     assert names == {
         *("run.toml", "run.json", "student.keras", "seeds", "history.csv", "figures.csv"),
-        *("table.md", "curves.png", "teacher.keras", "teacher.json"),
+        *("table.md", "curves.png", "report.html", "report.json", "teacher.keras", "teacher.json"),
         *("search.json", "results.csv", "search.png", "best.toml", "trials", "tensorboard"),
     }
     assert SearchSettings.from_toml(out / "run.toml", trust=True) == small
@@ -175,6 +176,23 @@ def test_a_search_leaves_what_it_promises(searched, small):
     assert len(trainings) == len(list((out / "tensorboard").glob("*/events.*")))
     # The teacher's weights are in no checkpoint of a trial.
     assert len({path.stat().st_size for path in trainings}) == 1
+
+
+def test_its_page_shows_trials_race_and_verdict(searched):
+    out, record = searched
+    page = Page((out / "report.html").read_text("utf-8")).check()
+    found = record["search"]
+    assert found["said"] in page.text
+    lines = page.table("Trials, the kept one and the defaults first")[1:]
+    assert {line[0] for line in lines} == {row["trial"] for row in found["trials"]}
+    scores = {row["trial"]: row["score"] for row in found["trials"]}
+    column = len(lines[0]) - 3
+    assert all(line[column] == f"{100 * scores[line[0]]:.2f}" for line in lines)
+    states = [line[-1] for line in lines]
+    assert states[0].startswith("kept") and states.count("stopped after 2 epochs") >= 1
+    assert all(len(found["race"][row["trial"]]) == row["epochs"] for row in found["trials"])
+    assert "4 trials with a result are too few to tell which value mattered" in page.text
+    assert page.source.count("<title>trial 000") == 4  # in the race a dot a trial
 
 
 def test_best_toml_trains_the_final_students_again(searched, tmp_path):

@@ -4,9 +4,7 @@ import csv
 import io
 import json
 import statistics
-from typing import Annotated, Any, Literal
 
-from pydantic import Field
 from rich import box
 from rich.table import Table
 
@@ -15,8 +13,8 @@ from tfkd import evaluation, terminal
 from tfkd.files import write_json, write_text
 from tfkd.runs import models
 from tfkd.runs.directory import FRONT
-from tfkd.runs.record import Part, validated
 from tfkd.runs.search.picture import SIZES, plot_search
+from tfkd.runs.search.record import FILE, Found, TrialRecord
 from tfkd.settings.search import SIGNS
 from tfkd.tuning import pareto
 from tfkd.tuning.picture import names_of
@@ -25,63 +23,7 @@ from tfkd.tuning.race import COMPLETED, standard_error
 # A difference of means counts beyond so many of its standard errors: by chance alone, of three
 # seeds, it is so in one search of twenty.
 ERRORS = 3
-FILE = "search.json"
 WIDEST = 1000  # columns of a table
-
-Name = Annotated[str, Field(pattern=r"^[0-9]+$")]
-
-
-class TrialRecord(Part):
-    """A trial, see `tfkd.tuning.race.joined`; without its histories."""
-
-    trial: Name
-    status: str
-    score: float | None
-    values: dict[str, bool | int | float | str]
-    mean: dict[str, float]
-    error: dict[str, float | None]
-    epochs: int
-    seeds: list[dict[str, Any]]
-    parameters: int | None
-    seconds: float
-    message: str | None
-    latency_ms: float | None = None
-
-
-class Found(Part):
-    """The content of `search.json`: what the trials came to.
-
-    Attributes:
-        trials: list of `TrialRecord`, the defaults first.
-        trials_asked_for: how many there were to be.
-        best: of the trials that went on to the end, the one with the best mean.
-        kept: the trial whose settings the final students are trained with.
-        differences: objective of `best` minus that of the defaults, for each further seed.
-        said: which trial is kept and why, in words.
-        pareto: names of the trials on the front, the smallest first.
-    """
-
-    format: Literal[2] = 2
-    tfkd: str
-    trials: Annotated[list[TrialRecord], Field(min_length=1)]
-    trials_asked_for: Annotated[int, Field(ge=1)]
-    best: Name
-    kept: Name
-    differences: list[float]
-    said: str
-    pareto: list[Name]
-    seconds_of_trials: float
-
-
-def read(directory, say):
-    """The `Found` of a search; None where there is none, or none that can be used."""
-    if not (directory / FILE).exists():
-        return None
-    try:
-        return Found(**validated(Found, directory / FILE))
-    except ValueError as error:
-        say(str(error))
-        return None
 
 
 def decide(rows, objective, resolution=0.0, cost=lambda row: 0):
@@ -299,6 +241,7 @@ def write(directory, setup, rows):
         trials_asked_for=settings.trials,
         pareto=[row["trial"] for row in front],
         seconds_of_trials=round(sum(row["seconds"] for row in rows), 3),
+        race={row["trial"]: _race(row, settings.objective) for row in rows},
         **decision,
     )
     write_json(directory / FILE, found.model_dump())
@@ -348,6 +291,12 @@ def _short(value):
     if isinstance(value, float):
         return f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _race(row, objective):
+    """The objective of a trial's first seed, epoch by epoch."""
+    first = next(iter(row["seeds"]), {"history": {}})
+    return first["history"].get(objective, [])
 
 
 def _without_history(row):

@@ -10,6 +10,7 @@ from tfkd.runs import engine
 from tfkd.runs import report as run_report
 from tfkd.runs.directory import EXPORT, EXPORT_RECORD, SETTINGS, TRIALS
 from tfkd.runs.rows import search_table, searched_rows
+from tfkd.runs.search import record as search_record
 from tfkd.runs.search import report, trials, workers
 from tfkd.runs.search.progress import Progress
 from tfkd.runs.tasks import Prepared, with_folders
@@ -21,7 +22,7 @@ def run(settings, directory, overwrite=False):
     """See `tfkd.runs.search.search`; the settings and the directory were looked at already.
 
     Returns:
-        (`Record`, `tfkd.runs.search.report.Found`); None in a worker.
+        (`Record`, `tfkd.runs.search.record.Found`); None in a worker.
     """
     name, table = workers.tuner_id(), search_table(with_folders(settings))
     with full_disk_named(directory / TRIALS):
@@ -34,7 +35,7 @@ def run(settings, directory, overwrite=False):
 
 def _search(trainings, directory, chief):
     settings = trainings.settings
-    found = report.read(directory, trainings.say)
+    found = search_record.read(directory, trainings.say)
     if found is not None and found.trials_asked_for >= settings.trials:
         _add_rows(trainings, found)
         record = trainings.finished_before()
