@@ -374,7 +374,6 @@ def test_feng2021_at_full_resolution_is_the_student_and_what_does_not_divide_is_
         built("feng2021", teacher, network(head="fc"))
 
 
-@pytest.mark.parametrize("name", recipes.names())
 def test_mao2025_is_labels_and_logits_on_the_trees_mixture(batch, teacher):
     images, labels = batch
     student = models.build("oblique_tree", SHAPE, CLASSES, depth=2)

@@ -130,7 +130,7 @@ def test_li2024_s_rows_see_one_set_of_images_and_each_share_is_a_task(tmp_path):
     rows = [[row.name for row in task.rows] for task in prepared.tasks]
     own = ["alone", "distilled", "li2024", "li2024: without confidence"]
     shares = [[f"li2024: {share} % augmented"] for share in (0, 25, 75, 100)]
-    assert rows == [own, *shares, ["li2024: augmented teacher"]]
+    assert rows == [[*own, "label smoothing"], *shares, ["li2024: augmented teacher"]]
     assert len(prepared.teachers) == 2
     task = prepared.tasks[0]
     assert task.needs == {

@@ -71,9 +71,19 @@ def test_a_saved_distiller_has_its_teacher(images, tmp_path):
     assert after == pytest.approx(before, rel=1e-6)
 
 
+def test_where_no_image_is_augmented_every_partner_is_0_and_that_is_no_probability(images):
+    distiller = made(network(1))
+    x = tfkd.data.augmentation("two_views", share=0)(images, view_seed(np.arange(COUNT), 0))
+    knowledge = distiller.knowledge(x["teacher"])
+    assert not knowledge["partner"].numpy().any()
+    assert distiller.matching.unknown_logits(distiller.source.heads) in ([], ["output"])
+
+
 def test_a_teacher_that_it_cannot_ask_is_refused():
-    with pytest.raises(ValueError, match="keras.Model or a source that answers live"):
-        tfkd.teachers.TwoViews(lambda x: x)
+    learning = tfkd.teachers.Learning(network(1), keras.optimizers.Adam())
+    for teacher in (lambda x: x, learning):
+        with pytest.raises(ValueError, match="keras.Model or a source that answers live"):
+            tfkd.teachers.TwoViews(teacher)
     image = keras.Input((6, 6, 1))
     flat = keras.layers.Flatten()(image)
     two = keras.Model(image, {name: keras.layers.Dense(4, name=name)(flat) for name in "ab"})

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfkd.heads import Head
 from tfkd.taps import OUTPUT
 from tfkd.teachers import source as sources
 
@@ -28,23 +29,25 @@ class TwoViews(sources.Source):
         teacher: a `keras.Model` with one output, or a source that answers live.
 
     Raises:
-        ValueError: a teacher that answers only when a cache is built; when its outputs are known,
-            one that has several.
+        ValueError: a teacher that answers only when a cache is built, or that learns; when its
+            outputs are known, one that has several.
     """
 
     def __init__(self, teacher):
         self.teacher = sources.get(teacher)
-        if not self.teacher.live:
+        if not self.teacher.live or self.teacher.optimizer is not None:
             raise ValueError(
-                "TwoViews asks its teacher in a step, which takes a keras.Model or a source that "
-                f"answers live; got {type(teacher).__name__}."
+                "TwoViews asks its teacher in a step and leaves it as it is, which takes a "
+                f"keras.Model or a source that answers live; got {type(teacher).__name__}."
             )
         self.needs, self.storable = self.teacher.needs, self.teacher.storable
 
     @property
     def heads(self):
         heads = self.teacher.heads
-        return {**heads, PARTNER: heads[OUTPUT]} if OUTPUT in heads else heads
+        own = heads.get(OUTPUT, Head())
+        # Where nobody knows what the output is, its own numbers tell: here many may be 0.
+        return {**heads, PARTNER: Head("logits") if own == Head() else own}
 
     def tap(self, names):
         self.teacher.tap([name for name in names if name != PARTNER])
@@ -67,9 +70,9 @@ class TwoViews(sources.Source):
         return {**shapes, PARTNER: shapes[OUTPUT]}
 
     def call(self, x, labels=None):
-        needed = self.teacher.needed(labels)
-        tensors = self.teacher.call(x["seen"], **needed)
-        partner = self.teacher.call(x["plain"], **needed)[OUTPUT]
+        given = (labels,) if "labels" in self.needs else ()
+        tensors = self.teacher.call(x["seen"], *given)
+        partner = self.teacher.call(x["plain"], *given)[OUTPUT]
         augmented = tf.reshape(x["augmented"], (-1, 1))
         return {**tensors, PARTNER: tf.where(augmented, partner, tf.zeros_like(partner))}
 
