@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfkd
 from tfkd.data.pipeline import from_arrays
@@ -54,6 +55,18 @@ def test_stored_answers_are_those_of_both_views(images, tmp_path):
     known = {name: centred(known[name].numpy()) for name in ("output", "partner")}
     np.testing.assert_allclose(known["output"], seen, **tolerance)
     np.testing.assert_allclose(known["partner"], np.where(augmented, plain, 0), **tolerance)
+    # A batch without an augmented image, learnt from what is stored.
+    learner = tfkd.Distiller(
+        None, network(2), tfkd.losses.ConfidenceDistillation(2.0), teacher_head=cache.heads
+    )
+    learner.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    plain = {"output": seen.astype("float32"), "partner": np.zeros((COUNT, 4), "float32")}
+    data = (x["student"], np.arange(COUNT) % 4, np.ones(COUNT, "float32"), plain)
+    learner.evaluate(tf.data.Dataset.from_tensors(data), verbose=0)
+    own = keras.ops.log_softmax(learner.student(x["student"]) / 2)
+    taught = keras.ops.log_softmax(seen / 2)
+    expected = 4 * np.mean(np.sum(np.exp(taught) * (taught - own), axis=1))
+    assert float(learner.loss_trackers[0].result()) == pytest.approx(expected, rel=1e-4)
 
 
 def centred(logits):

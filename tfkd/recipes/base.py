@@ -34,12 +34,13 @@ class System(NamedTuple):
     source_name: str = ""
     separate_inputs: bool = False
 
-    def distiller(self, teacher):
+    def distiller(self, teacher, heads=None):
         """The `tfkd.Distiller` of this sum; compile it with `self.loss` and `self.loss_weights`.
 
         Args:
             teacher: what a Distiller takes; None where what it says is stored with the data, whose
                 inputs are then the student's alone.
+            heads: {name: `tfkd.heads.Head`} of what is stored, as `tfkd.TeacherCache` says it.
         """
         several = isinstance(self.label_weights, dict)
         return tfkd.Distiller(
@@ -50,6 +51,7 @@ class System(NamedTuple):
             student_loss_weight=1.0 if several else self.label_weights,
             independent_weights=True,
             separate_inputs=self.separate_inputs and teacher is not None,
+            teacher_head=heads,
         )
 
     @property
@@ -57,9 +59,9 @@ class System(NamedTuple):
         """Whether a loss reads anything of the teacher."""
         return any(loss.taught_by == "teacher" for loss in self.losses)
 
-    def model(self, teacher):
+    def model(self, teacher, heads=None):
         """What is fitted: the distiller, or the student itself where only labels teach it."""
-        return self.distiller(teacher) if self.losses else self.student
+        return self.distiller(teacher, heads) if self.losses else self.student
 
     @property
     def loss(self):

@@ -298,7 +298,7 @@ class Trainings:
         student_start = fingerprints.of_weights(student)
         system = row.system(teacher, student)
         source = system.source or task.teacher.source(teacher)
-        model = system.model(None if stored else source)
+        model = system.model(None, stored.heads) if stored else system.model(source)
         if stored:
             model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
         start = fingerprints.of_weights(model)
