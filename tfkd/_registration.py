@@ -11,11 +11,13 @@ import wrapt
 
 # Class → module. A test compares this with what the modules register.
 HOMES = {
+    "AdversarialAlignment": "tfkd.losses.adversarial",
     "AnnealedDistillation": "tfkd.losses.annealed",
     "AttentionTransfer": "tfkd.losses.attention",
     "BatchRelationDistillation": "tfkd.losses.multi_level",
     "ClassAttentionTransfer": "tfkd.losses.attention",
     "ClassRelationDistillation": "tfkd.losses.multi_level",
+    "ConfidenceDistillation": "tfkd.losses.confidence",
     "ContrastiveDistillation": "tfkd.losses.contrastive",
     "CorrelationDistillation": "tfkd.losses.correlation",
     "CosineDistillation": "tfkd.losses.cosine",
@@ -31,6 +33,7 @@ HOMES = {
     "Learning": "tfkd.teachers.learning",
     "LiveTeacher": "tfkd.teachers.live",
     "LogitsDistillation": "tfkd.losses.logits",
+    "MaximumMeanDiscrepancy": "tfkd.losses.discrepancy",
     "MutualDistillation": "tfkd.losses.own",
     "NeuronSelectivityTransfer": "tfkd.losses.selectivity",
     "NormalizedDistillation": "tfkd.losses.normalized",
@@ -44,6 +47,7 @@ HOMES = {
     "TeacherAgreement": "tfkd.metrics",
     "TeacherFreeDistillation": "tfkd.losses.teacher_free",
     "TransformedTeacherMatching": "tfkd.losses.transformed",
+    "TwoViews": "tfkd.teachers.two_views",
     "VariationalDistillation": "tfkd.losses.variational",
 }
 

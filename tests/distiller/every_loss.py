@@ -22,8 +22,8 @@ OF_BATCH = (
         "ClassRelationDistillation",
         "ContrastiveDistillation",
     ),
-    *("CorrelationDistillation", "ProbabilisticTransfer", "RelationalDistillation"),
-    "SimilarityPreserving",
+    *("CorrelationDistillation", "MaximumMeanDiscrepancy", "ProbabilisticTransfer"),
+    *("RelationalDistillation", "SimilarityPreserving"),
 )
 
 
@@ -32,11 +32,13 @@ def made():
     stage, pooled = ("stage2_out", "stage2_out"), ("features", "features")
     deepest = losses.LogitsDistillation(2.0, "kl_divergence", None, "output", "exit")
     return {
+        "AdversarialAlignment": losses.AdversarialAlignment(4, *pooled),
         "AnnealedDistillation": losses.AnnealedDistillation(0.9, 0.9),
         "AttentionTransfer": losses.AttentionTransfer(*stage),
         "BatchRelationDistillation": losses.BatchRelationDistillation(2.0),
         "ClassAttentionTransfer": losses.ClassAttentionTransfer(2),
         "ClassRelationDistillation": losses.ClassRelationDistillation(2.0),
+        "ConfidenceDistillation": losses.ConfidenceDistillation(2.0, ("output", "logits")),
         "ContrastiveDistillation": losses.ContrastiveDistillation(
             EXAMPLES, 4, True, 0.07, 0.5, 8, *pooled
         ),
@@ -48,6 +50,7 @@ def made():
         "FeatureDistillation": losses.FeatureDistillation("mse", *stage),
         "GradientScaledDistillation": losses.GradientScaledDistillation(2.0),
         "LogitsDistillation": losses.LogitsDistillation(2.0),
+        "MaximumMeanDiscrepancy": losses.MaximumMeanDiscrepancy(*pooled),
         "MutualDistillation": losses.MutualDistillation(["output", "exit"]),
         "NeuronSelectivityTransfer": losses.NeuronSelectivityTransfer(*stage),
         "NormalizedDistillation": losses.NormalizedDistillation(),

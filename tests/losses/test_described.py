@@ -38,11 +38,11 @@ def strings(config):
         (
             losses.FeatureDistillation(keras.losses.MeanAbsoluteError(), "a/b", "c"),
             "FeatureDistillation(loss=MeanAbsoluteError(), teacher_layer_name='a/b', "
-            "student_layer_name='c')",
+            "student_layer_name='c', blur=0.0)",
         ),
         (
             losses.FeatureDistillation(["mse", None]),
-            "FeatureDistillation(loss=['mse', None])",
+            "FeatureDistillation(loss=['mse', None], blur=0.0)",
         ),
         (
             losses.SelfDistillation(losses.LogitsDistillation(1, "mse", None, "output", "exit")),

@@ -186,3 +186,29 @@ def test_names():
     }
     with pytest.raises(ValueError, match="no teacher_layer_name"):
         FeatureDistillation(student_layer_name="conv_1")
+
+
+def test_a_blurred_teacher_is_a_gaussian_mean_of_its_positions():
+    teacher, student = features(2, 3, 4, 5).astype("float64")
+    smooth = np.zeros_like(teacher)
+    for y, x in np.ndindex(3, 4):
+        distances = [[(y - a) ** 2 + (x - b) ** 2 for b in range(4)] for a in range(3)]
+        weights = np.exp(-np.array(distances) / (2 * 0.7**2))
+        smooth[:, y, x] = np.einsum("nabc,ab->nc", teacher, weights / weights.sum())
+    got = FeatureDistillation("mse", blur=0.7)(teacher, student)
+    np.testing.assert_allclose(got, ((student - smooth) ** 2).mean(), rtol=2e-6)
+    scale = smooth.std(axis=(1, 2, 3), keepdims=True)
+    got = FeatureDistillation("mse", normalize=True, blur=0.7)(teacher, student)
+    np.testing.assert_allclose(got, (((student - smooth) / scale) ** 2).mean(), rtol=2e-6)
+    wide = FeatureDistillation("mse", blur=1e4)(teacher, student)  # the mean over all positions
+    mean = teacher.mean(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(wide, ((student - mean) ** 2).mean(), rtol=1e-5)
+    plain = FeatureDistillation("mse")(teacher, student)
+    assert float(FeatureDistillation("mse", blur=0)(teacher, student)) == float(plain)
+
+
+def test_a_blur_of_no_map_is_refused():
+    with pytest.raises(ValueError, match="blur must be a number of at least 0"):
+        FeatureDistillation(blur=-1)
+    with pytest.raises(ValueError, match="compares maps of known size"):
+        FeatureDistillation("mse", "a", "b", blur=1.0).build_once((None, 5), (None, 5))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn.tree import DecisionTreeClassifier
 
-from tfkd import data, models, recipes
-from tfkd.recipes import base, ye2024
+from tfkd import data, losses, models, recipes
+from tfkd.data.seeds import view_seed
+from tfkd.recipes import base, feng2021, ye2024
 from tfkd.runs import run_recipe
 from tfkd.settings import SettingsError
 
@@ -293,6 +294,86 @@ def test_song2024_is_labels_and_the_mean_over_the_views_of_each_teacher(batch, t
     np.testing.assert_allclose(total(plain, teacher, batch), expected, rtol=1e-5)
 
 
+def two_views(images, **settings):
+    """What students of li2024 and their teacher are given of images."""
+    name, options = recipes.get("li2024").settings(**settings).separate_augmentation
+    seeds = view_seed(np.arange(len(images)), 0)
+    return data.augmentation(name, **options)(images.astype("uint8"), seeds)
+
+
+def test_li2024_is_labels_and_logits_weighed_by_confidence(batch, teacher):
+    images, labels = batch
+    system = built("li2024", teacher, network(), label_weight=0.8, distill_weight=1.2)
+    x = two_views(images)
+    seen, plain = (tensors(teacher, x["teacher"][view])["output"] for view in ("seen", "plain"))
+    lengths = np.linalg.norm(seen, axis=1) * np.linalg.norm(plain, axis=1)
+    augmented = x["teacher"]["augmented"].numpy()
+    assert 0 < augmented.sum() < 12
+    weights = 1 + np.where(augmented, (seen * plain).sum(1) / lengths, 0)
+    own = tensors(system.student, x["student"])["output"]
+    expected = 0.8 * cross_entropy(labels, own)
+    expected += 1.2 * np.mean(weights * divergence(seen, own, 4.0))
+    assert total(system, system.source, (x, labels)) == pytest.approx(expected, rel=1e-4)
+    # No image augmented: plain distillation, bit for bit.
+    x = two_views(images, augmented_share=0)
+    plain_system = built("li2024", teacher, system.student, confident=False)
+    system = built("li2024", teacher, system.student)
+    expected = total(plain_system, teacher, (x["student"], labels))
+    assert total(system, system.source, (x, labels)) == expected
+    # No operation and no crop: both views are the image, and the augmented ones count twice.
+    x = two_views(images, operation_probability=0, augment="none")
+    np.testing.assert_array_equal(x["student"], images)
+    own = tensors(system.student, images)["output"]
+    taught = tensors(teacher, images)["output"]
+    twice = 1 + x["teacher"]["augmented"].numpy()
+    expected = cross_entropy(labels, own) + np.mean(twice * divergence(taught, own, 4.0))
+    assert total(system, system.source, (x, labels)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_hossain2024_without_blur_is_plain_hints_exactly(batch, teacher):
+    student = network(seed=2)
+    plain = total(built("avazov2024", teacher, student), teacher, batch)
+    assert total(built("hossain2024", teacher, student, blur=0), teacher, batch) == plain
+    system = built("hossain2024", teacher, student, blur=0.8)
+    assert [loss.blur for loss in system.losses[1:]] == [0.8] * 4
+    assert total(system, teacher, batch) != plain
+
+
+def test_feng2021_is_a_small_image_and_four_terms(batch, teacher):
+    images, labels = batch
+    given = network("resnet")
+    system = built("feng2021", teacher, given, discriminator_units=8, pair_weight=3.0)
+    small = images.reshape(12, 8, 2, 8, 2, 1).mean((2, 4))
+    inner = feng2021.small_images(system.student)
+    assert inner.input_shape[1:] == (8, 8, 1) and system.student.input_shape[1:] == SHAPE
+    for own, start in zip(inner.get_weights(), given.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, start)
+    own = tensors(inner, small)["output"]
+    np.testing.assert_allclose(system.student(images), own, rtol=1e-4, atol=1e-4)
+    kinds = (
+        *(losses.LogitsDistillation, losses.SimilarityPreserving),
+        *(losses.MaximumMeanDiscrepancy, losses.AdversarialAlignment),
+    )
+    assert [type(loss) for loss in system.losses] == list(kinds)
+    assert system.weights == [0.5, 3.0, 0.05, 0.02]
+    labels_and_logits = built(
+        "feng2021", teacher, given, pair_weight=0, discrepancy_weight=0, adversarial_weight=0
+    )
+    taught = tensors(teacher, images)["output"]
+    expected = 0.5 * cross_entropy(labels, own) + 0.5 * np.mean(divergence(taught, own, 4.0))
+    assert total(labels_and_logits, teacher, batch) == pytest.approx(expected, rel=1e-4)
+    assert total(system, teacher, batch) > expected
+
+
+def test_feng2021_at_full_resolution_is_the_student_and_what_does_not_divide_is_refused(teacher):
+    given = network("resnet")
+    assert built("feng2021", teacher, given, reduction=1).student is given
+    with pytest.raises(SettingsError, match="does not divide images of 16 x 16. Give one of 2, 4,"):
+        built("feng2021", teacher, given, reduction=3)
+    with pytest.raises(SettingsError, match="cannot be built for images of 8 x 8"):
+        built("feng2021", teacher, network(head="fc"))
+
+
 def test_mao2025_is_labels_and_logits_on_the_trees_mixture(batch, teacher):
     images, labels = batch
     student = models.build("oblique_tree", SHAPE, CLASSES, depth=2)
@@ -382,6 +463,12 @@ def test_avazov2024_reports_both_heads():
         ("umirzakova2024", {"sweep_temperatures": (0,)}, "sweep_temperatures is"),
         ("avazov2024", {"hints": ("stage1",)}, "pairs of layers"),
         ("song2024", {"teacher": "vit", "teacher_weights": "confidence"}, "there is one teacher"),
+        ("li2024", {"augment": "jda"}, "applies these operations by itself"),
+        ("li2024", {"augmented_share": 1.5}, "augmented_share is 1.5"),
+        ("li2024", {"teacher": "a.keras", "augmented_teacher": True}, "is trained already"),
+        ("hossain2024", {"hints": "none"}, "The recipe is about hints"),
+        ("hossain2024", {"sweep_blurs": (-1,)}, "sweep_blurs is"),
+        ("feng2021", {"reduction": 0}, "reduction is 0"),
         ("ye2024", {"branches": 0}, "branches is 0"),
         ("tu2022", {"teacher": ("resnet", "alexnet")}, "one teacher, which learns, .* names 2"),
         ("ye2024", {"student": "alexnt"}, "Did you mean 'alexnet'"),

@@ -1,6 +1,6 @@
 """Data: labelled images as train, validation and test; batches; replayable augmentations."""
 
-from tfkd.data.augmentations import augmentation, augmentation_names
+from tfkd.data.augmentations import augmentation, augmentation_names, jda, two_views
 from tfkd.data.contact_sheets import contact_sheet
 from tfkd.data.inspection import Inspection, inspect
 from tfkd.data.loading import load, names
@@ -20,8 +20,10 @@ __all__ = [
     "contact_sheet",
     "index_batches",
     "inspect",
+    "jda",
     "load",
     "names",
     "source_of",
+    "two_views",
     "view_seed",
 ]

@@ -1,12 +1,15 @@
 """What a student is asked to imitate: one loss a way of comparing named tensors."""
 
+from tfkd.losses.adversarial import AdversarialAlignment
 from tfkd.losses.annealed import AnnealedDistillation
 from tfkd.losses.attention import AttentionTransfer, ClassAttentionTransfer
 from tfkd.losses.base import DistillationLoss
+from tfkd.losses.confidence import ConfidenceDistillation
 from tfkd.losses.contrastive import ContrastiveDistillation
 from tfkd.losses.correlation import CorrelationDistillation
 from tfkd.losses.cosine import CosineDistillation
 from tfkd.losses.decoupled import DecoupledDistillation
+from tfkd.losses.discrepancy import MaximumMeanDiscrepancy
 from tfkd.losses.enhanced import EnhancedTargetDistillation
 from tfkd.losses.features import FeatureDistillation
 from tfkd.losses.foreign import get
@@ -25,11 +28,13 @@ from tfkd.losses.transformed import TransformedTeacherMatching
 from tfkd.losses.variational import VariationalDistillation
 
 __all__ = [
+    "AdversarialAlignment",
     "AnnealedDistillation",
     "AttentionTransfer",
     "BatchRelationDistillation",
     "ClassAttentionTransfer",
     "ClassRelationDistillation",
+    "ConfidenceDistillation",
     "ContrastiveDistillation",
     "CorrelationDistillation",
     "CosineDistillation",
@@ -40,6 +45,7 @@ __all__ = [
     "FeatureDistillation",
     "GradientScaledDistillation",
     "LogitsDistillation",
+    "MaximumMeanDiscrepancy",
     "MutualDistillation",
     "NeuronSelectivityTransfer",
     "NormalizedDistillation",

@@ -206,7 +206,8 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
         """
         del kwargs
         alone = self.taught_by == "student" or set(self.needs) & set(_MISSING) or self.parts()
-        if alone or isinstance(self.student_layer_name, tuple):
+        names = (self.teacher_layer_name, self.student_layer_name)
+        if alone or any(isinstance(name, tuple) for name in names):
             raise ValueError(
                 f"{self.name} reads more than one output of each model: labels, the examples' "
                 "numbers, trained layers or the student's own tensors. Use it in tfkd.Distiller, "

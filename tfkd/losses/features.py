@@ -1,5 +1,6 @@
 """Hints: the student imitates the teacher's inner features."""
 
+import math
 from collections.abc import Callable
 
 import keras
@@ -8,6 +9,7 @@ from keras import ops
 
 from tfkd import _keras
 from tfkd.losses.logits import keras_formula, keras_loss, kind_of
+from tfkd.losses.maps import blurred, check_maps
 from tfkd.losses.structured import StructuredLoss
 
 # Below this the standard deviation of a feature counts as no scale at all.
@@ -104,9 +106,12 @@ class FeatureDistillation(StructuredLoss):
             taken over each example, so that one loss weight carries over between layers and
             teachers.
         name: name of the loss's metric.
+        blur: standard deviation, in positions of the map, of a Gaussian over the teacher's map
+            before it is compared (and before `normalize`): the student imitates what is smooth.
 
     Raises:
-        ValueError: an unknown loss, or a layer name for one side only.
+        ValueError: an unknown loss, a layer name for one side only, a blur below 0, or of what is
+            no map.
     """
 
     adapts = True
@@ -118,13 +123,16 @@ class FeatureDistillation(StructuredLoss):
         student_layer_name: str | None = None,
         normalize: bool = False,
         name: str = "feature_distillation",
+        blur: float = 0.0,
     ):
         if student_layer_name is not None and teacher_layer_name is None:
             raise ValueError(
                 f'FeatureDistillation got student_layer_name="{student_layer_name}" but no '
                 'teacher_layer_name. Name the teacher\'s layer too, or "output" for its output.'
             )
-        self.normalize = bool(normalize)
+        if not 0 <= blur < math.inf:
+            raise ValueError(f"blur must be a number of at least 0, got {blur!r}.")
+        self.normalize, self.blur = bool(normalize), float(blur)
         super().__init__(
             loss,
             teacher_layer_name=teacher_layer_name,
@@ -137,7 +145,13 @@ class FeatureDistillation(StructuredLoss):
         named = _FORMULAS.get(kind_of(loss))
         return keras_formula(loss) if named is None or _has_settings(loss) else named
 
+    def build(self, teacher_shape, student_shape):
+        if self.blur:
+            check_maps(self, teacher_shape, teacher_shape)
+
     def call(self, teacher, student):
+        if self.blur:
+            teacher = blurred(teacher, self.blur)
         if self.normalize:
             scale = _standard_deviation(teacher)
             teacher, student = teacher / scale, student / scale
@@ -147,7 +161,7 @@ class FeatureDistillation(StructuredLoss):
         return ops.mean(value, axis=inner) if inner else value
 
     def get_config(self):
-        return {**super().get_config(), "normalize": self.normalize}
+        return {**super().get_config(), "normalize": self.normalize, "blur": self.blur}
 
 
 def _standard_deviation(feature):

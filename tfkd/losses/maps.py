@@ -63,6 +63,21 @@ def at_one_size(teacher, student):
     return adaptive_average_pool(teacher, size), adaptive_average_pool(student, size)
 
 
+def blurred(x, deviation):
+    """Each position the mean of all, weighed by a Gaussian of their distance.
+
+    Weights of a position sum to 1, also at the border: what is even stays as it is.
+
+    Args:
+        x: float tensor, shape (batch, height, width, channels), of known size.
+        deviation: standard deviation in positions, at least 0; 0 for `x` itself.
+    """
+    if not deviation:
+        return x
+    rows, columns = (_gaussian(n, float(deviation)) for n in x.shape[1:3])
+    return ops.einsum("bhwc,hp,wq->bpqc", x, rows, columns)
+
+
 def _resampled(x, size, matrix):
     given, size = tuple(x.shape[1:3]), tuple(size)
     if given == size:
@@ -85,3 +100,10 @@ def _nearest(n, k):
     matrix = np.zeros((n, k), "float32")
     matrix[np.arange(k) * n // k, np.arange(k)] = 1.0
     return matrix
+
+
+@functools.cache
+def _gaussian(n, deviation):
+    distances = np.subtract.outer(np.arange(n), np.arange(n)) / deviation
+    weights = np.exp(-0.5 * distances**2)
+    return (weights / weights.sum(axis=0)).astype("float32")

@@ -22,6 +22,8 @@ class System(NamedTuple):
         source: what stands for the teacher (a `tfkd.teachers` source); None for the run's teacher.
         source_name: what to call a source that may be stored; rows of one teacher whose sources
             have one name share what it says. Without a name it answers live.
+        separate_inputs: whether the source takes an input of its own, as `tfkd.Distiller` has it:
+            the settings' augmentation gives {"teacher": ..., "student": ...}.
     """
 
     student: Any
@@ -30,9 +32,16 @@ class System(NamedTuple):
     label_weights: float | dict
     source: Any = None
     source_name: str = ""
+    separate_inputs: bool = False
 
-    def distiller(self, teacher):
-        """The `tfkd.Distiller` of this sum; compile it with `self.loss` and `self.loss_weights`."""
+    def distiller(self, teacher, heads=None):
+        """The `tfkd.Distiller` of this sum; compile it with `self.loss` and `self.loss_weights`.
+
+        Args:
+            teacher: what a Distiller takes; None where what it says is stored with the data, whose
+                inputs are then the student's alone.
+            heads: {name: `tfkd.heads.Head`} of what is stored, as `tfkd.TeacherCache` says it.
+        """
         several = isinstance(self.label_weights, dict)
         return tfkd.Distiller(
             teacher,
@@ -41,6 +50,8 @@ class System(NamedTuple):
             self.weights,
             student_loss_weight=1.0 if several else self.label_weights,
             independent_weights=True,
+            separate_inputs=self.separate_inputs and teacher is not None,
+            teacher_head=heads,
         )
 
     @property
@@ -48,9 +59,9 @@ class System(NamedTuple):
         """Whether a loss reads anything of the teacher."""
         return any(loss.taught_by == "teacher" for loss in self.losses)
 
-    def model(self, teacher):
+    def model(self, teacher, heads=None):
         """What is fitted: the distiller, or the student itself where only labels teach it."""
-        return self.distiller(teacher) if self.losses else self.student
+        return self.distiller(teacher, heads) if self.losses else self.student
 
     @property
     def loss(self):

@@ -20,9 +20,16 @@ def pairs(hints, teacher, student):
     return list(zip(*stages, strict=False))[::-1]
 
 
-def losses(pairs):
-    """A normalised hint for each pair of layers, named hint1, hint2, ..."""
+def losses(pairs, blur=0.0):
+    """A normalised hint for each pair of layers, named hint1, hint2, ...
+
+    Args:
+        pairs: list of (teacher layer, student layer).
+        blur: of the teacher's maps, see `tfkd.losses.FeatureDistillation`.
+    """
     return [
-        tfkd.losses.FeatureDistillation("mse", teacher, student, normalize=True, name=f"hint{n}")
+        tfkd.losses.FeatureDistillation(
+            "mse", teacher, student, normalize=True, name=f"hint{n}", blur=blur
+        )
         for n, (teacher, student) in enumerate(pairs, start=1)
     ]

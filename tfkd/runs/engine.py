@@ -23,7 +23,7 @@ from tfkd.runs.rows import part_name
 from tfkd.runs.tasks import Prepared, with_folders
 from tfkd.runs.teachers import sha256_of, validation_figures
 from tfkd.runs.temporary import temporary_files_in
-from tfkd.runs.training import examples, train
+from tfkd.runs.training import BOTH, STUDENT, TEACHER, examples, train
 
 BEGUN = f"{SEEDS}/begun.json"
 
@@ -259,7 +259,7 @@ class Trainings:
         start = fingerprints.of_weights(model)
         settings = settings.replace(callback=(), early_stopping=None)
         epochs = settings.teacher_epochs
-        batches = examples(teacher.splits.train, settings, settings.seed, epochs)
+        batches = examples(teacher.splits.train, settings, settings.seed, epochs, role=TEACHER)
         progress = train(
             *(model, model, batches, teacher.splits.validation, settings, epochs, settings.seed),
             self._checkpoint(teacher.part, start),
@@ -298,13 +298,15 @@ class Trainings:
         student_start = fingerprints.of_weights(student)
         system = row.system(teacher, student)
         source = system.source or task.teacher.source(teacher)
-        model = system.model(None if stored else source)
+        model = system.model(None, stored.heads) if stored else system.model(source)
         if stored:
             model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
         start = fingerprints.of_weights(model)
+        role = BOTH if system.separate_inputs else STUDENT
+        batches = examples(task.train, settings, seed, task.views, stored, role)
         progress = train(
-            *(model, system.student, examples(task.train, settings, seed, task.views, stored)),
-            *(task.validation, settings, settings.epochs, seed),
+            *(model, system.student, batches, task.validation),
+            *(settings, settings.epochs, seed),
             self._checkpoint(part_name(seed, row.name), start),
             logs=self._logs(part_name(seed, row.name)),
             weights=system.loss_weights,

@@ -12,10 +12,13 @@ import math
 import shutil
 
 import numpy as np
+import tensorflow as tf
 
-from tfkd import TeacherCache, data
+from tfkd import TeacherCache
+from tfkd.batches import own_inputs
 from tfkd.files import full_disk_named
 from tfkd.runs.record import Knowledge
+from tfkd.runs.training import BOTH, STUDENT, augmentation_of
 
 FREE_SHARE = 4  # one part in so many of the free disk, unless told
 # Larger stores are in half precision: reading them takes longer than their digits are worth.
@@ -24,9 +27,18 @@ FINGERPRINT = 8  # bytes of each stored record
 BYTES = {"float16": 2, "float32": 4}
 
 
-def tensors_of(distiller, image_shape):
-    """{name: shape without the batch} of what a distiller's losses read of its teacher."""
-    answers = distiller.knowledge(np.zeros((1, *image_shape), "uint8"), np.zeros(1, "int32"))
+def tensors_of(distiller, image_shape, augment=None):
+    """{name: shape without the batch} of what a distiller's losses read of its teacher.
+
+    Args:
+        distiller: `tfkd.Distiller`.
+        image_shape: of the data's images.
+        augment: what makes an input for each of images, where the distiller has separate ones.
+    """
+    x = np.zeros((1, *image_shape), "uint8")
+    if distiller.separate_inputs:
+        x = own_inputs(augment(x, tf.zeros((1, 2), tf.int64)))[0]
+    answers = distiller.knowledge(x, np.zeros(1, "int32"))
     return {name: list(tensor.shape[1:]) for name, tensor in sorted(answers.items())}
 
 
@@ -112,13 +124,17 @@ def build(own, folder, asking, task, settings):
     """
     identity = [own.model_dump(include={"tensors", "views", "dtype"}), settings.seed]
     identity += [own.source] * bool(own.source)
-    identity += [settings.augment, task.fingerprint, task.teacher_fingerprint, task.sizes["train"]]
+    role = BOTH if asking.separate_inputs else STUDENT
+    augment = augmentation_of(task.settings, role)
+    name, options = task.settings.augmentation
+    identity += [[name, options] if options else name, task.fingerprint]
+    identity += [task.teacher_fingerprint, task.sizes["train"]]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     path = folder / digest
     with full_disk_named(path):
         try:
             return TeacherCache.build(
-                *(path, asking, task.train, data.augmentation(settings.augment), own.views),
+                *(path, asking, task.train, augment, own.views),
                 seed=settings.seed,
                 dtype=own.dtype,
             )

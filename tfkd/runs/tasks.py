@@ -1,4 +1,4 @@
-"""What rows share: data sets, teachers, and tasks (a fraction of a data set with its teacher);
+"""What rows share: data sets, teachers, and tasks (data and a teacher that it is learnt from);
 everything that can be checked before training."""
 
 import json
@@ -12,7 +12,7 @@ from tfkd.runs import models, teacher_check
 from tfkd.runs.knowledge import tensors_of
 from tfkd.runs.rows import check_names, short_words
 from tfkd.runs.teachers import SeveralTeachers, StudentAsTeacher, Teacher
-from tfkd.runs.training import balanced_weights
+from tfkd.runs.training import BOTH, augmentation_of, balanced_weights
 from tfkd.settings import DataSettings
 
 # The cut into train and validation is the same for every seed: a teacher from another run must not
@@ -21,7 +21,7 @@ DATA_SEED = 0
 
 
 class Task:
-    """A data set, a fraction of it to train on, and its teacher: what its rows share.
+    """A data set, a fraction of it to train on, its augmentation and its teacher: what rows share.
 
     Attributes:
         key: its position among the run's tasks.
@@ -45,7 +45,7 @@ class Task:
 
     @property
     def augmented(self):
-        return self.settings.augment != "none"
+        return augmentation_of(self.settings) is not None
 
     @property
     def wanted_views(self):
@@ -75,7 +75,8 @@ class Task:
             if system.asks_teacher and own:
                 self.live.add(row.name)
             elif system.asks_teacher:
-                self.needs[row.name] = tensors_of(distiller, self.info.image_shape)
+                augment = augmentation_of(self.settings, BOTH)
+                self.needs[row.name] = tensors_of(distiller, self.info.image_shape, augment)
                 self.sources[row.name] = system.source_name
 
 
@@ -117,12 +118,13 @@ class Prepared:
             name = row.taught_by
             teacher = StudentAsTeacher(self._row(name), splits.info)
         key = (number, name, row.fraction)
+        seen = json.dumps(settings.augmentation, sort_keys=True)
 
         def made():
             part = splits if row.fraction == 1 else _checked_fraction(settings, row, splits)
             return Task(len(self.tasks), *key, part, teacher, settings)
 
-        return self.tasks[self._once(self.tasks, key, made)]
+        return self.tasks[self._once(self.tasks, (*key, seen), made)]
 
     def _row(self, name):
         return next(row for row in self.table.rows if row.name == name)
@@ -138,7 +140,9 @@ class Prepared:
         texts = settings.teacher if settings.several_teachers else (settings.teacher,)
         for text, own in zip(texts, settings.each_teacher(), strict=True):
             options = json.dumps(own.teacher_options, sort_keys=True, default=str)
-            key = (*data_key, own.teacher, options)
+            # How it was trained is no matter of a teacher that is given.
+            seen = () if own.teacher_is_given else own.teacher_augmentation
+            key = (*data_key, own.teacher, options, json.dumps(seen, sort_keys=True))
             name = short_words(text) if settings.several_teachers else None
             found.append(self._once(self.teachers, key, made(Teacher, own, splits, name)))
         if len(found) == 1:

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd import data, evaluation, fused, schedules
+from tfkd.batches import own_inputs
 from tfkd.data.pipeline import batches_of
 from tfkd.runs import progress_line, tensorboard
 from tfkd.runs.models import Logits, referred
@@ -104,7 +105,26 @@ class Validation:
         return figures["accuracy"], figures["cross_entropy"]
 
 
-def examples(dataset, settings, seed, views, stored=None):
+STUDENT, TEACHER, BOTH = "student", "teacher", "both"
+
+
+def augmentation_of(settings, role=STUDENT):
+    """The augmentation of images, None for none.
+
+    Args:
+        settings: `TrainingSettings`.
+        role: who sees them: a student, a teacher in training, or both, with an input each.
+    """
+    own = {
+        STUDENT: settings.augmentation,
+        TEACHER: settings.teacher_augmentation,
+        BOTH: settings.separate_augmentation,
+    }
+    name, options = own[role]
+    return data.augmentation(name, **options)
+
+
+def examples(dataset, settings, seed, views, stored=None, role=STUDENT):
     """Training batches of one seed: every row of the seed sees the same images in the same order.
 
     The order follows from (seed, epoch). Of an augmented image there are `views` versions, the same
@@ -117,13 +137,17 @@ def examples(dataset, settings, seed, views, stored=None):
         seed: of the order.
         views: versions of each image.
         stored: `tfkd.TeacherCache` of these versions, or None.
+        role: as for `augmentation_of`. Of stored versions the student sees its own input alone.
 
     Returns:
         `tf.data.Dataset` of (images, labels), or with sample weights and knowledge, too.
     """
+    augment = augmentation_of(settings, role)
     if stored is not None:
-        return stored.dataset(dataset, settings.batch_size, seed=seed)
-    augment = data.augmentation(settings.augment)
+        batches = stored.dataset(dataset, settings.batch_size, seed=seed, augment=augment)
+        if role == BOTH:
+            batches = batches.map(lambda images, *others: (own_inputs(images)[1], *others))
+        return batches
 
     def augmented(indices, epochs, images, labels):
         if augment is not None:

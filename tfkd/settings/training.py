@@ -23,7 +23,7 @@ from tfkd.settings.base import (
 )
 
 # tfkd.data knows these two, but imports TensorFlow; a test compares both.
-Augmentation = Literal["none", "shift", "crop", "flip", "crop_flip"]
+Augmentation = Literal["none", "shift", "crop", "flip", "crop_flip", "jda"]
 Resize = Literal["stretch", "stretch_antialiased", "crop", "pad"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "lion", "adafactor"]
 
@@ -125,6 +125,21 @@ class BudgetSettings(DataSettings):
                     f'callback is "{text}"; expected package.module:object, a Keras callback or a '
                     "function without arguments that returns one."
                 )
+
+    @property
+    def augmentation(self):
+        """(name, options) of what students see, for `tfkd.data.augmentation`."""
+        return self.augment, {}
+
+    @property
+    def separate_augmentation(self):
+        """The same where teacher and student have an input each, the student's as it is else."""
+        return self.augmentation
+
+    @property
+    def teacher_augmentation(self):
+        """The same of what a teacher sees while it is trained."""
+        return self.augmentation
 
     @property
     def all_seeds(self):

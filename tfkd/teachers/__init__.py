@@ -6,5 +6,6 @@ from tfkd.teachers.given import source_of as source_of
 from tfkd.teachers.learning import Learning
 from tfkd.teachers.live import LiveTeacher
 from tfkd.teachers.source import Source
+from tfkd.teachers.two_views import TwoViews
 
-__all__ = ["CallableTeacher", "Ensemble", "Learning", "LiveTeacher", "Source"]
+__all__ = ["CallableTeacher", "Ensemble", "Learning", "LiveTeacher", "Source", "TwoViews"]
