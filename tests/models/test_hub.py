@@ -190,7 +190,9 @@ def test_as_teacher_and_as_student_hinted_stored_saved_and_exported(tmp_path, im
     np.testing.assert_allclose(loaded.student(images), student(images), rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(loaded.teacher(images), network(images))
     assert np.abs(student(images) - network(images)).max() > 1e-3
-    tfkd.export.export_saved_model(student, tmp_path / "exported", examples=images)
+    tfkd.export.export_saved_model(
+        student, tmp_path / "exported", examples=images, warmup_batch_sizes=(1,)
+    )
 
 
 def test_a_preset_by_name_is_built_with_a_new_head(preset, images):
