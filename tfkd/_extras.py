@@ -6,6 +6,7 @@ import importlib.util
 EXTRAS = {
     "data": ("tensorflow_datasets", "importlib_resources"),
     "export": ("ai_edge_litert", "tensorflow_serving"),
+    "hub": ("keras_hub",),
     "serve": ("aiohttp", "grpc", "tensorflow_serving"),
     "tune": ("keras_tuner", "tensorboard", "grpc"),
 }

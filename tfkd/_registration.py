@@ -31,7 +31,7 @@ HOMES = {
     "Head": "tfkd.heads",
     "KerasDistillation": "tfkd.losses.foreign",
     "Learning": "tfkd.teachers.learning",
-    "LiveTeacher": "tfkd.teachers.source",
+    "LiveTeacher": "tfkd.teachers.live",
     "LogitsDistillation": "tfkd.losses.logits",
     "MaximumMeanDiscrepancy": "tfkd.losses.discrepancy",
     "MutualDistillation": "tfkd.losses.own",

@@ -13,7 +13,7 @@ from tfkd.heads import GivenHead
 from tfkd.losses.annealed import unless_told
 from tfkd.matching import Matching
 from tfkd.taps import Taps, output_names
-from tfkd.teachers import source as sources
+from tfkd.teachers import Source, source_of
 
 
 @keras.saving.register_keras_serializable(package="tfkd")
@@ -66,7 +66,7 @@ class Distiller(FittedModel):
 
     def __init__(
         self,
-        teacher: keras.Layer | sources.Source | Callable | None,
+        teacher: keras.Layer | Source | Callable | None,
         student: keras.Model,
         distillation_losses: keras.distillation.DistillationLoss | Sequence | None = None,
         distillation_loss_weights: Sequence[float] | float | None = None,
@@ -92,7 +92,7 @@ class Distiller(FittedModel):
         self.student_loss_weight = student_loss_weight
         self.teacher_head, self.student_head = teacher_head, student_head
         self.fused = kernels.faster() if fused is None else bool(fused)
-        self.source = sources.get(teacher, teacher_head, self.fused)
+        self.source = source_of(teacher, teacher_head, self.fused)
         validation.models(self.source, student)
         self.student = student
         self.matching = Matching(given, {"teacher": self.source.models(), "student": [student]})

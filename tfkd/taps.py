@@ -12,7 +12,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from tfkd import _keras, head_search
+from tfkd import _keras, head_search, preprocessors
 from tfkd import fused as fused_kernels
 from tfkd.heads import of_outputs, refined
 from tfkd.recording import make_tappable, recording
@@ -37,10 +37,12 @@ class Taps:
         output_heads: {output name: `Head`} of what the model itself returns, once traced.
 
     Raises:
-        ValueError: a name is neither an output nor a layer; near matches are listed.
+        ValueError: a name is neither an output nor a layer; near matches are listed. Or the model
+            has a preprocessor that a call leaves out.
     """
 
     def __init__(self, model, names=(), role="model", heads=None, fused=False):
+        preprocessors.check_none(model, role)
         self.model, self.role, self._fused = model, role, fused
         self.output_names = output_names(model)
         self.shapes, self.heads, self.output_heads, self._given_heads = {}, {}, {}, heads

@@ -102,3 +102,22 @@ def test_several_outputs_need_a_choice():
         tfkd.Distiller(
             two_heads(6, "dict", "teacher"), two_heads(3, "dict", "student"), LogitsDistillation()
         )
+
+
+def test_what_a_source_says_of_its_outputs_is_saved_and_not_said_twice(tmp_path):
+    """A product of two softmax layers is no head that could be found out."""
+    image = keras.Input((4,))
+    sides = [layers.Dense(3, "softmax")(image) for _ in range(2)]
+    unclear = keras.Model(image, layers.Multiply()(sides))
+    student = keras.Model(image, layers.Dense(3)(image))
+    teacher = tfkd.teachers.LiveTeacher(unclear, head="probabilities")
+    loss = tfkd.losses.LogitsDistillation(2.0)
+    built = tfkd.Distiller(teacher, student, loss)
+    built.save(tmp_path / "distiller.keras")
+    copy = keras.models.load_model(tmp_path / "distiller.keras")
+    assert copy.source.heads == built.source.heads
+    assert copy.source.heads["output"].kind == "logits"
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    np.testing.assert_array_equal(copy.knowledge(x)["output"], built.knowledge(x)["output"])
+    with pytest.raises(ValueError, match="teacher_head is 'logits', but the teacher is a LiveT"):
+        tfkd.Distiller(teacher, student, loss, teacher_head="logits")

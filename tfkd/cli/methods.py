@@ -33,7 +33,7 @@ def losses():
 def layers(
     model: Annotated[
         str,
-        Parameter(help="A .keras file, the name of a model, or package.module:function."),
+        Parameter(help="A .keras file, a model's name, hub:PRESET, or package.module:function."),
     ],
     /,
     *,

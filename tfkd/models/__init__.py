@@ -20,7 +20,7 @@ import importlib
 import inspect
 from typing import TYPE_CHECKING
 
-from tfkd import _lazy
+from tfkd import _extras, _lazy
 
 if TYPE_CHECKING:
     from tfkd.models.branches import with_branches
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from tfkd.models.stage_heads import with_stage_heads
     from tfkd.models.tree import ObliqueTree, hard_tree_model, harden, soft_tree_model
+    from tfkd.preprocessors import with_preprocessor
 
 _HOMES = {
     "HardTree": "tfkd.models.hard_tree",
@@ -57,6 +58,7 @@ _HOMES = {
     "with_branches": "tfkd.models.branches",
     "with_class_maps": "tfkd.models.linear_heads",
     "with_exits": "tfkd.models.exits",
+    "with_preprocessor": "tfkd.preprocessors",
     "with_stage_heads": "tfkd.models.stage_heads",
     "with_teacher_head": "tfkd.models.linear_heads",
 }
@@ -85,11 +87,13 @@ __all__ = [
     "with_branches",
     "with_class_maps",
     "with_exits",
+    "with_preprocessor",
     "with_stage_heads",
     "with_teacher_head",
 ]
 
 MIN_SIZE = 8  # pixels a side
+HUB = "hub:"  # before the name of a KerasHub preset, or the path of its folder
 
 _FAMILIES = {
     "modified_alexnet": "tfkd.models.alexnet",
@@ -126,40 +130,48 @@ def names():
 def check_name(name):
     """Raises ValueError (near matches, the whole list) unless `build` knows `name`.
 
-    Imports no TensorFlow.
+    Imports no TensorFlow; the names behind "hub:" are known to KerasHub alone, and `build` asks it.
     """
     if name in names():
+        return
+    if str(name).startswith(HUB):
+        _extras.needs_extra("hub", f'The model "{name}"')
         return
     lowered = {known.lower(): known for known in names()}
     near = difflib.get_close_matches(str(name).lower(), lowered, n=3)
     hint = f"Did you mean {' or '.join(repr(lowered[match]) for match in near)}? " if near else ""
-    raise ValueError(f"Unknown model {name!r}. {hint}Known models: {', '.join(names())}.")
+    raise ValueError(
+        f"Unknown model {name!r}. {hint}Known models: {', '.join(names())}; and of KerasHub "
+        f"{HUB}PRESET."
+    )
 
 
 def build(name, input_shape, num_classes, **options):
-    """Builds an untrained network (or one with ImageNet weights, for keras.applications).
+    """Builds an untrained network (or one with the weights of keras.applications or KerasHub).
 
     Initial weights come from Keras's global seed: call `keras.utils.set_random_seed` before.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`; or "hub:" with the name of a KerasHub image classifier's preset or
+            the path of a preset's folder, see `tfkd.models.hub`.
         input_shape: (height, width, channels), at least 8 x 8 pixels, without the batch dimension.
         num_classes: number of logits; 1 is a binary one-logit head.
         **options: all models but vit and oblique_tree take `batch_norm_momentum`; alexnet and
             modified_alexnet `width`, `head`, `dropout`; oblique_tree `depth`, `first_scale`,
             `last_scale`; resnet `depth`, `width`; streamlined_teacher `width`,
             streamlined_student `width`, `dropout`; vit `width`, `depth`, `heads`, `patch`,
-            `dropout`; keras.applications `weights` and the
-            network's own, such as `alpha`.
+            `dropout`; keras.applications `weights` and the network's own, such as `alpha`; "hub:"
+            `weights`.
 
     Returns:
-        A functional `keras.Model` named `name`: images (batch, *input_shape), raw pixels 0..255 ->
-        float32 logits (batch, num_classes).
+        A functional `keras.Model` named `name` (without "hub:" and folders): images (batch,
+        *input_shape), raw pixels 0..255 -> float32 logits (batch, num_classes).
 
     Raises:
         ValueError: unknown name, impossible shape, class count or option value.
         TypeError: an option that this model does not have (the message lists those that it has).
-        ConnectionError: `weights="imagenet"` and the weights can neither be found nor downloaded.
+        ConnectionError: weights, or a preset, that can neither be found nor downloaded.
+        ModuleNotFoundError: "hub:" without the extra `hub`.
     """
     check_name(name)
     input_shape, num_classes = _checked_shape(input_shape), _checked_classes(num_classes)
@@ -171,6 +183,10 @@ def build(name, input_shape, num_classes, **options):
         ]
         _check_options(name, options, known)
         return builder(input_shape, num_classes, **options)
+    if name.startswith(HUB):
+        _check_options(name, options, ["weights"])
+        hub = importlib.import_module("tfkd.models.hub")
+        return hub.classifier(name.removeprefix(HUB), input_shape, num_classes, **options)
     applications = importlib.import_module("tfkd.models.applications")
     _check_options(name, options, applications.option_names(name))
     return applications.application(name, input_shape, num_classes, **options)

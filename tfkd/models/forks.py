@@ -7,7 +7,7 @@ dict of path to map, its own output among them under `_OWN`.
 
 import keras
 
-from tfkd import taps
+from tfkd import preprocessors, taps
 from tfkd.models import tap_points
 
 OUTPUT = taps.OUTPUT
@@ -252,6 +252,7 @@ def check_backbone(model, growth):
             f"The backbone must be a keras.Model; given {type(model).__name__}. Build one with "
             "tfkd.models.build, keras.applications or the functional API."
         )
+    preprocessors.check_none(model)
     if not _is_functional(model):
         raise TypeError(
             f'Model "{model.name}" is a subclassed or unbuilt model, whose graph is not known; '

@@ -306,7 +306,7 @@ def layers(model, input_shape=None, classes=None, options=None):
 
     Args:
         model: a `.keras` file; or, built for images of `input_shape` and so many `classes`, the
-            name of a model of `tfkd.models.names()` or "package.module:function".
+            name of a model, as `tfkd.models.build` takes it, or "package.module:function".
         input_shape: (height, width, channels).
         classes: number of classes.
         options: dict, of the model that is built.

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd import models
+from tfkd import models, preprocessors
 from tfkd.settings import SettingsError
 from tfkd.settings.base import is_path, is_reference
 from tfkd.taps import heads_of
@@ -93,7 +93,8 @@ def load_model(path):
     """A model from a `.keras` file, without its optimizer.
 
     Raises:
-        ValueError: a damaged file, or classes that Keras does not know.
+        ValueError: a damaged file, classes that Keras does not know, or a model with a
+            preprocessor that would be left out.
     """
     try:
         model = keras.saving.load_model(path, compile=False)
@@ -105,6 +106,7 @@ def load_model(path):
         ) from error
     if not isinstance(model, keras.Model):
         raise ValueError(f'"{path}" holds a {type(model).__name__}; expected a keras.Model.')
+    preprocessors.check_none(model, f'model of "{path}",')
     return model
 
 

@@ -25,6 +25,8 @@ from pydantic import (
     model_validator,
 )
 
+from tfkd.models import HUB
+
 Above0 = Annotated[float, Field(gt=0)]
 AtLeast0 = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -55,8 +57,8 @@ def options(flag, **default):
     ]
 
 
-# "package.module:function", unlike a path ("a/b.keras", "C:\\b.keras") or a name.
-_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+# "package.module:function", unlike a path ("a/b.keras", "C:\\b.keras") or a name ("hub:resnet").
+_REFERENCE = re.compile(rf"(?!{HUB})[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 class SettingsError(ValueError):
@@ -201,7 +203,9 @@ def is_path(text):
 
 
 def absolute(text, folder="."):
-    """A path made absolute from a folder; a name as it is."""
+    """A path made absolute from a folder, also behind "hub:"; a name as it is."""
+    if text.startswith(HUB):
+        return HUB + absolute(text.removeprefix(HUB), folder)
     if not is_path(text):
         return text
     return os.path.abspath(os.path.join(folder, os.path.expanduser(text)))

@@ -172,7 +172,8 @@ class TrainingSettings(BudgetSettings):
     data: Annotated[str, Field(min_length=1)] = "digits"
     """"digits" or "rod_pump_cards" (built in), a TFDS name, or a folder of images."""
     teacher: Teachers = "resnet"
-    """Model to train as teacher; or a trained one: a .keras file, or package.module:function.
+    """Model to train as teacher, such as resnet, MobileNetV2, or hub:PRESET of KerasHub; or a
+    trained one: a .keras file, or package.module:function.
     Several (repeatable) teach together, each "NAME OPTION=VALUE"."""
     teacher_options: options("--teacher-option")
     """Of the teacher's model, such as depth=32 (repeatable)."""
@@ -180,7 +181,8 @@ class TrainingSettings(BudgetSettings):
     """How much each of several teachers counts: confidence, entropy or correct, by the example; or
     numbers such as 2,1; unless told all alike."""
     student: Annotated[str, Field(min_length=1)] = "modified_alexnet"
-    """Model to train as student, package.module:function, or a .keras file to start from."""
+    """Model to train as student, such as modified_alexnet, MobileNetV2, or hub:PRESET of KerasHub;
+    package.module:function, or a .keras file to start from."""
     student_options: options("--student-option")
     """Of the student's model, such as width=0.25 (repeatable)."""
 

@@ -12,8 +12,8 @@ from tfkd import validation
 from tfkd.batches import weights_name
 from tfkd.matching import of_output
 from tfkd.taps import OUTPUT
-from tfkd.teachers import source as sources
 from tfkd.teachers import weighing
+from tfkd.teachers.given import source_of
 from tfkd.teachers.members import (
     check,
     named,
@@ -21,10 +21,11 @@ from tfkd.teachers.members import (
     shared_outputs,
     shared_signature,
 )
+from tfkd.teachers.source import Source
 
 
 @keras.saving.register_keras_serializable(package="tfkd")
-class Ensemble(sources.Source):
+class Ensemble(Source):
     """Several teachers of one student, each asked by itself.
 
     A loss that reads "output" compares the student with every member, and its values are summed
@@ -64,7 +65,7 @@ class Ensemble(sources.Source):
         members: Sequence | Mapping,
         weights: str | Sequence[float] | None = None,
     ):
-        self.members = {name: sources.get(member) for name, member in named(members).items()}
+        self.members = {name: source_of(member) for name, member in named(members).items()}
         for name, member in self.members.items():
             if isinstance(member, Ensemble) or not member.storable:
                 raise ValueError(

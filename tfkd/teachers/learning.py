@@ -11,7 +11,7 @@ from tfkd.coefficient import Coefficient
 from tfkd.heads import GivenHead
 from tfkd.losses.logits import LogitsDistillation, form_of
 from tfkd.matching import of_output
-from tfkd.teachers.source import LiveTeacher
+from tfkd.teachers.live import LiveTeacher
 
 _METRICS = ("teacher_loss", "teacher_label_loss", "teacher_feedback", "teacher_drift")
 
@@ -229,7 +229,7 @@ class Learning(LiveTeacher):
         serialize = keras.saving.serialize_keras_object
         names = ("label_weight", "feedback_weight", "anchor_weight", "temperature")
         return {
-            "model": super().serialized(),
+            "model": self._model(),
             "optimizer": serialize(self.optimizer),
             "loss": serialize(self.loss),
             "head": serialize(self._head),

@@ -5,13 +5,14 @@ import tensorflow as tf
 
 from tfkd.heads import Head
 from tfkd.taps import OUTPUT
-from tfkd.teachers import source as sources
+from tfkd.teachers.given import source_of
+from tfkd.teachers.source import Source
 
 PARTNER = "partner"
 
 
 @keras.saving.register_keras_serializable(package="tfkd")
-class TwoViews(sources.Source):
+class TwoViews(Source):
     """What a teacher says of the view that the student sees, and its logits for the plain view.
 
     It takes what `tfkd.data.augmentation("two_views")` makes of images, and gives beside the
@@ -34,7 +35,7 @@ class TwoViews(sources.Source):
     """
 
     def __init__(self, teacher):
-        self.teacher = sources.get(teacher)
+        self.teacher = source_of(teacher)
         if not self.teacher.live or self.teacher.optimizer is not None:
             raise ValueError(
                 "TwoViews asks its teacher in a step and leaves it as it is, which takes a "
