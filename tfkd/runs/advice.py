@@ -266,7 +266,7 @@ def _command(own, flags, run):
         more = 2 * settings.get("trials", 12)
         return f"tfkd search --config {run}/run.toml{trust} --trials {more} --out {run}"
     config = f"--config {run}/{'best' if kind == 'search' else 'run'}.toml{trust}"
-    one_teacher = isinstance(settings.get("teacher"), str)  # what a search takes
+    one_teacher = not isinstance(settings.get("teacher"), list | tuple)  # what a search takes
     if flags is None and kind == "distill" and own.row.recipe is None and one_teacher:
         return f"tfkd search {config}{_same_models(settings)} --out {run}-search"
     if flags is None and kind == "recipe":
