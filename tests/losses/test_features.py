@@ -179,6 +179,7 @@ def test_names():
     assert both.terms() == [(both, "backbone/conv", "conv_1")]
     assert both.get_config() == {
         "loss": "mae",
+        "blur": 0.0,
         "teacher_layer_name": "backbone/conv",
         "student_layer_name": "conv_1",
         "normalize": True,

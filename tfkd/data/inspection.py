@@ -85,8 +85,9 @@ def inspect(
     so that a file that was saved anew without loss is found too.
 
     Args:
-        name, data_dir, validation_fraction, seed, limit, image_size, resize, skip_damaged,
-            cache_dir: as for `load`. Without `image_size` images of a folder may differ in size.
+        name, data_dir, validation_fraction, seed, limit, image_size: as for `load`.
+        resize, skip_damaged, cache_dir: the same. Without `image_size` images of a folder may
+            differ in size.
         samples: how many images of each class to keep, as training sees them.
         watch: None, or a function (iterable, number of items) -> iterable that shows progress.
 

@@ -19,8 +19,8 @@ def ensemble(members, shares=None, name="ensemble"):
     members themselves, which are called by their names inside.
 
     Args:
-        members: built `keras.Model`s of one input and one output of shape (batch, classes), logits
-            or probabilities of one class of many; a list, called "member1", ..., or {name: model}.
+        members: built models of one input and one output of shape (batch, classes), logits or
+            probabilities of one class of many; a list, called "member1", ..., or {name: model}.
         shares: of each in the mean, numbers that sum to 1; by default all alike.
         name: of the model.
 
