@@ -2,7 +2,8 @@
 
 On a terminal the line is rewritten in place and gone in the end. Elsewhere (a file, a pipe, a
 notebook) no escape code is written, whatever the environment says of colours: a step that takes
-longer than a few seconds says so in a plain line, and again every minute.
+longer than a few seconds says so in a plain line on stderr, and again every minute; stdout holds
+what was asked for.
 """
 
 import contextlib
@@ -194,12 +195,12 @@ class _InLog(Step):
             teller.join()
 
     def _tell(self, ended):
-        begun, pause = time.monotonic(), QUIET
+        begun, pause, log = time.monotonic(), QUIET, console(sys.stderr)
         while not ended.wait(pause):
             pause = AGAIN
             own = _steps[-1] if _steps else self
             own.parts = [clock_time(time.monotonic() - begun)]
-            self.console.print(own.line(LOG_WIDTH), soft_wrap=True)
+            log.print(own.line(LOG_WIDTH), soft_wrap=True)
 
 
 def fitted(parts, width):

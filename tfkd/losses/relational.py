@@ -72,7 +72,7 @@ def angle_error(teacher, student):
 
     @tf.custom_gradient
     def errors(student):
-        values, unweighted = _angles(teacher, student)
+        values, unweighted = _angles(teacher, student, tf.ones_like(student[0]))
 
         def gradient(upstream):
             # Without sample weights all examples count alike.
@@ -87,8 +87,8 @@ def angle_error(teacher, student):
     return errors(student)
 
 
-def _angles(teacher, student, weights=None):
-    """The errors at each example, and the gradient of their (weighted) sum by the student.
+def _angles(teacher, student, weights):
+    """The errors at each example, and the gradient of their weighted sum by the student.
 
     With distances d, their inverses v and squared distances D, the cosine of the angle at i is
     (d_ij v_ik + v_ij d_ik - v_ij v_ik D_jk) / 2. The first two terms of both models are one product
@@ -107,15 +107,14 @@ def _angles(teacher, student, weights=None):
         error = tf.matmul(left[i], right[i]) - own_half * outer
         error += half * (near[i][:, None] * near[i][None])
         slope = tf.clip_by_value(error, -1.0, 1.0)
-        value = scale * (_dot(slope, error) - 0.5 * _dot(slope, slope))  # Huber's
+        value = scale * tf.reduce_sum(slope * (error - 0.5 * slope))  # Huber's
+        by_outer = slope * outer
         along = tf.linalg.matvec(slope, v)
         product = 0.5 * (d * along + v * tf.linalg.matvec(slope, d))
-        product -= v * tf.linalg.matvec(slope * own_half, v)
-        of_row = v * along - tf.square(v) * product
-        by_outer = slope * outer
-        if weights is not None:
-            of_row, by_outer = weights[i] * of_row, weights[i] * by_outer
-        of_pairs += by_outer
+        product -= tf.reduce_sum(by_outer * own_half, axis=-1)
+        weight = scale * weights[i]
+        of_row = weight * (v * along - tf.square(v) * product)
+        of_pairs -= (0.5 * weight) * by_outer
         return i + 1, values.write(i, value), of_pairs, of_rows.write(i, of_row)
 
     values = tf.TensorArray(tf.float32, count, element_shape=())
@@ -123,12 +122,7 @@ def _angles(teacher, student, weights=None):
     _, values, of_pairs, of_rows = tf.while_loop(
         lambda i, *_: i < count, step, (0, values, tf.zeros_like(student), of_rows)
     )
-    return values.stack(), scale * (of_rows.stack() - 0.5 * of_pairs)
-
-
-def _dot(a, b):
-    """Sum of the products of two matrices' entries, without a matrix of the products."""
-    return tf.tensordot(tf.reshape(a, [-1]), tf.reshape(b, [-1]), 1)
+    return values.stack(), of_pairs + of_rows.stack()
 
 
 def _lengths(squared):

@@ -192,8 +192,10 @@ class Trainings:
             if teacher.part in self.outcomes:
                 continue
             name = "Teacher" if len(self.prepared.teachers) == 1 else f"Teacher {teacher.name}"
-            about = f": {teacher.name}, {self.settings.teacher_epochs} epochs"
-            about = about if teacher.given is None else f": {teacher.name}, as given"
+            how = f"{self.settings.teacher_epochs} epochs"
+            how = how if teacher.given is None else "as given"
+            how = "the mean of their probabilities" if teacher.members else how
+            about = f": {teacher.name}, {how}"
             self._part(teacher.part, name, about, lambda own=teacher: self._train_teacher(own))
             accuracy = self.outcomes[teacher.part].training.accuracy
             if teacher.given is None:
