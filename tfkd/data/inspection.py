@@ -128,14 +128,14 @@ def _of_folder(name, how, division, samples, watch):
     groups = repeats([contents[index] for index in order])
     labels = files.labels[order].tolist()
     counts = _counts(roles, labels, files.class_names)
-    shown = {}
+    shown = {name: [] for name in files.class_names}
     if samples and len(order):
         chosen = _chosen(roles, labels, samples)
         images = Images(listing, shape, None if size is None else rule, kept=False)
         for positions, some in images.decoded(order[chosen]):
             for position, image in zip(positions, some, strict=True):
                 own = files.class_names[labels[chosen[position]]]
-                shown.setdefault(own, []).append(image)
+                shown[own].append(image)
     sizes = listing.headers[sound, :2]
     findings = of_repeats(groups, roles, labels, lambda position: files.names[order[position]])
     return Inspection(
@@ -150,7 +150,7 @@ def _of_folder(name, how, division, samples, watch):
         damaged={files.names[index]: bad[index] for index in sorted(bad)},
         empty=found.empty,
         repeats=tuple(tuple(files.names[order[own]] for own in group) for group in groups),
-        samples=shown,
+        samples={own: some for own, some in shown.items() if some},
         refused=(*refused, *undivided),
         findings=(
             *findings,
@@ -205,7 +205,8 @@ def _divided(files, bad, name, root, division):
 def _of_splits(splits, samples, watch):
     """The `Inspection` of what `load` returned."""
     info = splits.info
-    contents, roles, labels, shown = [], [], [], {}
+    contents, roles, labels = [], [], []
+    shown = {name: [] for name in info.label_names}
     total = sum(info.sizes.values())
 
     def examples():
@@ -217,7 +218,7 @@ def _of_splits(splits, samples, watch):
         contents.append(digest(image))
         roles.append(role)
         labels.append(label)
-        own = shown.setdefault(info.label_names[label], [])
+        own = shown[info.label_names[label]]
         if role == "train" and len(own) < samples:
             own.append(image)
     places, seen = [], Counter()
