@@ -101,7 +101,8 @@ def index_batches(
 
         return tf.data.Dataset.range(shares.elements).map(cut)
 
-    return shares.of_known_length(_epochs().flat_map(one_epoch))
+    dataset = _epochs().flat_map(one_epoch)
+    return dataset.apply(tf.data.experimental.assert_cardinality(shares.elements))
 
 
 def batches(

@@ -69,12 +69,11 @@ class Shares:
 
             return tf.data.Dataset.range(len(self.own)).map(share)
 
-        return self.of_known_length(dataset.flat_map(shares_of))
-
-    def of_known_length(self, dataset):
-        if self.elements is None:
-            return dataset
-        return dataset.apply(tf.data.experimental.assert_cardinality(self.elements))
+        length, shares = int(dataset.cardinality()), dataset.flat_map(shares_of)
+        if length == tf.data.UNKNOWN_CARDINALITY:
+            return shares
+        length = length * len(self.own) if length > 0 else length
+        return shares.apply(tf.data.experimental.assert_cardinality(length))
 
 
 def _check(size, batch_size, drop_remainder, replicas):
