@@ -1,0 +1,225 @@
+"""One job: the training of one student in a process that joblib, Dask or Ray has started."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import filelock
+
+from tfkd.files import write_json
+from tfkd.runs.directory import JOBS, WORK, RunDirectory
+from tfkd.runs.temporary import temporary_files_in
+from tfkd.runs.tensorflow_output import import_tensorflow
+
+ATTEMPTS = 2  # of one training under one command
+
+
+class Told(NamedTuple):
+    """What a job is told.
+
+    Attributes:
+        directory: of the run, an absolute path.
+        token: what stands in the run's file `JOBS` while jobs of this command may write.
+        threads: of TensorFlow, for one operation.
+        parent: (host, process) that runs the experiment.
+        shares: {host: into how many shares its cores are divided}; where it is not there they are
+            not.
+    """
+
+    directory: str
+    token: str
+    threads: int
+    parent: tuple
+    shares: dict | None = None
+
+
+class FailedError(Exception):
+    """A training failed: (its name, the error)."""
+
+
+class AbandonedError(RuntimeError):
+    """The command that this job belongs to has ended."""
+
+
+_one_at_a_time = threading.Lock()  # a worker of Dask may have several threads
+_trainings = {}  # {token: `tfkd.runs.engine.Trainings`}, at most one
+_share = {}  # {token: lock file of a share of the cores}, at most one
+
+
+def work(told, table, part):
+    """Trains one student; its files are what comes of it.
+
+    Args:
+        told: `Told`.
+        table: `tfkd.runs.rows.Table`.
+        part: name of the training.
+
+    Returns:
+        The name.
+
+    Raises:
+        FailedError: the training failed.
+    """
+    with _one_at_a_time:
+        try:
+            check_shared(told)
+            _count_attempt(told, part)
+            with _own_cores(told), _output_into(_file(told.directory, part, "log")):
+                _train(told, table, part)
+        except Exception as error:
+            raise FailedError(part, error) from error
+    return part
+
+
+def check_shared(told):
+    """Raises FileNotFoundError unless this process sees the run as the one that began it does."""
+    if not may_write(told):
+        raise FileNotFoundError(
+            f'The worker {socket.gethostname()}, process {os.getpid()}, does not see the run in "'
+            f'{told.directory}". All workers share the run directory: give an --out on a file '
+            "system that every host has under the same path."
+        )
+
+
+def may_write(told):
+    """Whether the command that a job belongs to still runs."""
+    with contextlib.suppress(FileNotFoundError):
+        return (Path(told.directory) / JOBS).read_text(encoding="utf-8") == told.token
+    return False
+
+
+def died_twice(directory, part):
+    """The error of a training whose process died again."""
+    return ChildProcessError(
+        f'The process of the training "{part}" died twice: it was killed, perhaps for want of '
+        f'memory. What it said is in "{_file(directory, part, "log")}". Fewer --jobs need less '
+        "memory; the same command with --resume goes on."
+    )
+
+
+def end_with(parent):
+    """Ends this process when the one that started it is gone.
+
+    Args:
+        parent: its process id.
+    """
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def cores():
+    """The cores that this process may use, list of int."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count()))
+
+
+def share_of(cores, number, shares):
+    """One of so many equal shares of a list of cores; of at least one core."""
+    begin, end = (len(cores) * n // shares for n in (number, number + 1))
+    return cores[begin:end] or [cores[begin % len(cores)]]
+
+
+def _file(directory, part, suffix):
+    return Path(directory) / WORK / f"{part.replace('/', '-')}.{suffix}"
+
+
+def _count_attempt(told, part):
+    """Dask begins the job of a worker that died anew, without asking."""
+    path, before = _file(told.directory, part, "attempts"), {}
+    with contextlib.suppress(FileNotFoundError):
+        before = json.loads(path.read_text(encoding="utf-8"))
+    attempts = before.get(told.token, 0)
+    if attempts >= ATTEMPTS:
+        raise died_twice(told.directory, part)
+    write_json(path, {told.token: attempts + 1})
+
+
+@contextlib.contextmanager
+def _own_cores(told):
+    """Keeps the threads that are begun meanwhile on this process's share of the host's cores."""
+    shares, every = (told.shares or {}).get(socket.gethostname()), cores()
+    if not shares or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    if told.token not in _share:
+        for lock in _share.values():
+            lock.release()
+        _share.clear()
+        _share[told.token] = _free_share(told, shares)
+    number = int(Path(_share[told.token].lock_file).suffix[1:])
+    os.sched_setaffinity(0, share_of(every, number, shares))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, every)
+
+
+def _free_share(told, shares):
+    """The lock of a share that no other process of this host has; held until the process ends."""
+    while True:
+        for number in range(shares):
+            path = Path(told.directory) / WORK / f"cores-{socket.gethostname()}.{number}"
+            lock = filelock.FileLock(path, thread_local=False)
+            with contextlib.suppress(filelock.Timeout):
+                return lock.acquire(timeout=0).lock
+        time.sleep(0.1)  # until a process that was killed is gone
+
+
+@contextlib.contextmanager
+def _output_into(path):
+    with open(path, "a", buffering=1, encoding="utf-8") as log:
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            yield
+
+
+def _train(told, table, part):
+    if told.token not in _trainings:
+        _trainings.clear()
+        _trainings[told.token] = _followed(told, table)
+    trainings = _trainings[told.token]
+    with temporary_files_in(told.directory):
+        trainings.train(next(own for own in trainings.students if own.part == part))
+
+
+def _followed(told, table):
+    """The run as this process sees it: its data read, its models looked at."""
+    import_tensorflow()
+    import tensorflow as tf
+
+    host, parent = told.parent
+    if host == socket.gethostname() and parent == os.getppid():
+        end_with(parent)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's Ctrl-C: it ends this process
+    tf.config.threading.set_intra_op_parallelism_threads(told.threads)
+
+    from tfkd.runs import engine, tasks
+    from tfkd.runs.checkpoints import Checkpoint
+
+    class Watched(Checkpoint):
+        """Ends the training with the command that it belongs to."""
+
+        def save(self, model, progress):
+            if not may_write(told):
+                raise AbandonedError(f'The run in "{told.directory}" has ended.')
+            super().save(model, progress)
+
+    class Followed(engine.Trainings):
+        checkpoint = Watched
+
+    with temporary_files_in(told.directory):
+        trainings = Followed(RunDirectory(told.directory), tasks.Prepared(table))
+    trainings.follow()
+    return trainings
