@@ -14,6 +14,7 @@ from tfkd._extras import needs_extra
 from tfkd.runs import job
 
 TIMEOUT = 10.0  # seconds until a scheduler, or its first worker, has to be there
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # the environment variable
 PACKAGES = ("tensorflow", "keras", "numpy")  # beside tfkd: figures depend on their versions
 
 
@@ -148,7 +149,7 @@ def seen(told):
 
 
 def _versions():
-    found = {"tfkd": tfkd.__version__}
+    found = {"tfkd": tfkd.__version__, ONEDNN: os.environ.get(ONEDNN, "1")}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)

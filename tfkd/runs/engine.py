@@ -145,7 +145,7 @@ class Trainings:
         """Names of a finished run's files that are not whole."""
         damaged, epochs = [], 0
         for part in record.trainings:
-            outcome = self._whole(part)
+            outcome = self.whole(part)
             if outcome is None:
                 damaged.append(part)
             else:
@@ -157,7 +157,7 @@ class Trainings:
             damaged.append("history.csv")
         return damaged
 
-    def _whole(self, part):
+    def whole(self, part):
         """The outcome of a training whose model and record are whole; None otherwise."""
         path = self.directory.model_path(part)
         outcome = Outcome.read(path.with_suffix(".json"))
@@ -233,7 +233,7 @@ class Trainings:
             how = how if teacher.given is None else "as given"
             how = "the mean of their probabilities" if teacher.members else how
             about = f": {teacher.name}, {how}"
-            self._done(teacher.part, name, about, lambda own=teacher: self._train_teacher(own))
+            self._part(teacher.part, name, about, lambda own=teacher: self._train_teacher(own))
             accuracy = self.outcomes[teacher.part].training.accuracy
             if teacher.given is None:
                 info = teacher.splits.info
@@ -268,46 +268,37 @@ class Trainings:
     def train(self, student):
         """Trains a `Student`, unless it is found on disk."""
         work = functools.partial(self._train_student, student.row, student.seed)
-        self._done(student.part, student.name, student.about, work)
+        self._part(student.part, student.name, student.about, work)
         gc.collect()  # models and their compiled steps are full of circles
 
     def model(self, part):
         """A trained model, from its file."""
         return models.load_model(self.directory.model_path(part))
 
-    def _done(self, part, name, about, work):
+    def _part(self, part, name, about, work):
         """Finds a training on disk, or does it: `work()` gives (`Training`, history, model)."""
-        if self.found(part, name, about):
-            return
-        self.say(f"{name}{about}", style="bold")
         path = self.directory.model_path(part)
-        training, history, model = work()
-        with written(path) as partial:
-            model.save(partial)
-        outcome = Outcome(training=training, history=history, model_sha256=sha256_of(path))
-        write_json(path.with_suffix(".json"), outcome.model_dump())
-        self._checkpoint(part, None).drop()
-        self.take(part, name)
-
-    def found(self, part, name, about):
-        """Whether a training was done before; then it is taken, and that is said."""
-        path = self.directory.model_path(part)
-        if self._whole(part) is not None:
+        result = path.with_suffix(".json")
+        outcome = self.whole(part)
+        if outcome is not None:
             self.say(f"{name}{about}: done before", style="bold")
-            return self.take(part, name)
-        if path.with_suffix(".json").exists():
-            self.say(f'"{path}" or the record beside it is damaged or missing: trained again.')
-        return False
+        else:
+            if result.exists():
+                self.say(f'"{path}" or the record beside it is damaged or missing: trained again.')
+            self.say(f"{name}{about}", style="bold")
+            training, history, model = work()
+            with written(path) as partial:
+                model.save(partial)
+            outcome = Outcome(training=training, history=history, model_sha256=sha256_of(path))
+            write_json(result, outcome.model_dump())
+            self._checkpoint(part, None).drop()
+        self.take(part, name, outcome)
 
-    def take(self, part, name):
-        """Takes the outcome of a training from disk, and says it; False where there is none."""
-        outcome = self._whole(part)
-        if outcome is None:
-            return False
+    def take(self, part, name, outcome):
+        """Keeps the `Outcome` of a training, and says it."""
         self.outcomes[part], own = outcome, outcome.training
         kept = f" (epoch {own.epoch} kept, {own.seconds:.0f} s)" if own.epoch else ""
         self.say(f"{name}: validation accuracy {100 * own.accuracy:.2f} %{kept}")
-        return True
 
     def _checkpoint(self, part, start):
         return self.checkpoint(self.directory / WORK / f"{part.replace('/', '-')}.npz", start)

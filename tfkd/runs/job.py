@@ -13,6 +13,7 @@ from typing import NamedTuple
 import filelock
 
 from tfkd.files import write_json
+from tfkd.runs import children
 from tfkd.runs.directory import JOBS, WORK, RunDirectory
 from tfkd.runs.temporary import temporary_files_in
 from tfkd.runs.tensorflow_output import import_tensorflow
@@ -28,6 +29,7 @@ class Told(NamedTuple):
         token: what stands in the run's file `JOBS` while jobs of this command may write.
         threads: of TensorFlow, for one operation.
         parent: (host, process) that runs the experiment.
+        policy: config of Keras's global dtype policy there.
         shares: {host: into how many shares its cores are divided}; where it is not there they are
             not.
     """
@@ -36,6 +38,7 @@ class Told(NamedTuple):
     token: str
     threads: int
     parent: tuple
+    policy: dict
     shares: dict | None = None
 
 
@@ -101,21 +104,6 @@ def died_twice(directory, part):
         f'memory. What it said is in "{_file(directory, part, "log")}". Fewer --jobs need less '
         "memory; the same command with --resume goes on."
     )
-
-
-def end_with(parent):
-    """Ends this process when the one that started it is gone.
-
-    Args:
-        parent: its process id.
-    """
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def cores():
@@ -200,11 +188,13 @@ def _followed(told, table):
 
     host, parent = told.parent
     if host == socket.gethostname() and parent == os.getppid():
-        end_with(parent)
+        children.end_with_parent(parent)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's Ctrl-C: it ends this process
     tf.config.threading.set_intra_op_parallelism_threads(told.threads)
+    import keras
 
+    keras.config.set_dtype_policy(keras.dtype_policies.deserialize(told.policy))
     from tfkd.runs import engine, tasks
     from tfkd.runs.checkpoints import Checkpoint
 

@@ -104,7 +104,8 @@ class Jobs:
         self._directory, self._token = directory, uuid.uuid4().hex
         write_text(directory / JOBS, self._token)
         parent = (socket.gethostname(), os.getpid())
-        told = job.Told(str(directory.path.absolute()), self._token, _threads(), parent)
+        threads, policy = _of_this_process()
+        told = job.Told(str(directory.path.absolute()), self._token, threads, parent, policy)
         workers, shares = self._cluster.look(told, self.count)
         if self.count is not None and self.count > workers:
             terminal.say(f"For {self.count} jobs the cluster has {workers} workers.")
@@ -128,7 +129,7 @@ class Jobs:
         """
         table, every = trainings.prepared.table, trainings.students
         groups = [
-            [own for own in every if own.row.name in names and not _found(trainings, own)]
+            [own for own in every if own.row.name in names and trainings.whole(own.part) is None]
             for names in _groups(table.rows)
         ]
         most = max(map(len, groups), default=0)
@@ -214,7 +215,9 @@ class _Round:
             self.trainings.say(f"{own.name}{own.about}", style="bold")
 
     def _take(self, own):
-        if self.trainings.take(own.part, own.name):
+        outcome = self.trainings.whole(own.part)
+        if outcome is not None:
+            self.trainings.take(own.part, own.name, outcome)
             del self.left[own.part]
             self.step.advance()
 
@@ -222,10 +225,6 @@ class _Round:
         """Those whose job was done, but not yet heard of."""
         for own in list(self.left.values()):
             self._take(own)
-
-
-def _found(trainings, own):
-    return trainings.found(own.part, own.name, own.about)
 
 
 def _groups(rows):
@@ -243,12 +242,14 @@ def _groups(rows):
     return groups
 
 
-def _threads():
-    """Threads over which TensorFlow would divide an operation in this process."""
+def _of_this_process():
+    """(threads over which TensorFlow divides an operation here, Keras's global dtype policy)."""
+    import keras
     import tensorflow as tf
 
     given = tf.config.threading.get_intra_op_parallelism_threads()
-    return given or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or len(job.cores())
+    threads = given or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or len(job.cores())
+    return threads, keras.dtype_policies.serialize(keras.config.dtype_policy())
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import time
 import grpc
 
 from tfkd import terminal
-from tfkd.runs import job
+from tfkd.runs import children
 from tfkd.runs.directory import SETTINGS, WORK
 from tfkd.tuning import tuners
 
@@ -124,7 +124,7 @@ def chief_address():
 def end_with_parent():
     """Ends this process when the one that started it as a local worker is gone."""
     if PARENT in os.environ:
-        job.end_with(int(os.environ[PARENT]))
+        children.end_with_parent(int(os.environ[PARENT]))
 
 
 @contextlib.contextmanager
