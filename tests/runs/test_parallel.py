@@ -139,6 +139,9 @@ def test_a_job_writes_only_for_the_command_that_began_it(tmp_path):
             job.work(told, None, "0/alone")
         assert "does not see the run in" in str(failed.value.args[1])
     assert [path.name for path in tmp_path.iterdir()] == [".jobs"]
+    with pytest.raises(job.FailedError) as failed:
+        job.work(told._replace(parent=(socket.gethostname(), os.getpid())), None, "0/alone")
+    assert "would train in the one that runs the experiment" in str(failed.value.args[1])
 
 
 @pytest.mark.parametrize(("cores", "shares"), [(8, 3), (2, 2), (16, 16), (7, 1)])
@@ -154,17 +157,20 @@ def test_of_fewer_cores_than_jobs_each_job_has_one():
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="The system has no such call.")
-def test_a_job_keeps_to_a_share_that_no_other_process_has(tmp_path):
+def test_a_job_keeps_to_a_share_that_no_other_process_has(tmp_path, monkeypatch):
     (tmp_path / ".work").mkdir()
     every = os.sched_getaffinity(0)
     told = job.Told(str(tmp_path), "token", 1, (), {}, {socket.gethostname(): 2})
     with job._own_cores(told):
         assert os.sched_getaffinity(0) == set(job.share_of(sorted(every), 0, 2))
-        other = job._free_share(told, 2)
-    assert other.lock_file.endswith(".1")
-    other.release()
-    job._share.pop("token").release()
+        number, other = job._free_share(told, 2)
+        assert number == 1
+        monkeypatch.setattr(job, "PATIENCE", 0.2)
+        assert job._free_share(told, 2) == (None, None)
     assert os.sched_getaffinity(0) == every
+    other.release()
+    job._leave_share()
+    assert job._free_share(told, 1)[0] == 0
 
 
 def test_rows_are_begun_after_those_that_teach_them():

@@ -69,7 +69,7 @@ class Cluster:
             (number of workers, {host: how many share its cores}).
         """
         if self.kind == "loky":
-            return count, {socket.gethostname(): count}
+            return count, {}
         if self.scheduler is not None:
             self._connect()
         if self.kind == "ray":
@@ -138,14 +138,12 @@ class Cluster:
 
 def seen(told):
     """What a worker sees of a run: (host, versions, what is wrong or None)."""
-    here, wrong = (socket.gethostname(), os.getpid()), None
+    wrong = None
     try:
-        job.check_shared(told)
-        if here == tuple(told.parent):
-            wrong = "it is a thread of this process: use LocalCluster(processes=True)"
-    except OSError as error:
+        job.check_place(told)
+    except (OSError, ValueError) as error:
         wrong = str(error)
-    return here[0], _versions(), wrong
+    return socket.gethostname(), _versions(), wrong
 
 
 def _versions():
@@ -168,7 +166,7 @@ def _fitting(found):
             raise ValueError(f"The worker {worker} cannot use tfkd: {answer}") from answer
         host, versions, wrong = answer
         if wrong is not None:
-            raise ValueError(f"The worker {worker} cannot train for this run: {wrong}")
+            raise ValueError(wrong)
         names = [name for name in own if versions.get(name) != own[name]]
         others = [f"{name} {versions.get(name)}, not {own[name]}" for name in names]
         if others:

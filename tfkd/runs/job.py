@@ -19,6 +19,7 @@ from tfkd.runs.temporary import temporary_files_in
 from tfkd.runs.tensorflow_output import import_tensorflow
 
 ATTEMPTS = 2  # of one training under one command
+PATIENCE = 5.0  # seconds until a process that was killed has left its share of the cores
 
 
 class Told(NamedTuple):
@@ -52,7 +53,7 @@ class AbandonedError(RuntimeError):
 
 _one_at_a_time = threading.Lock()  # a worker of Dask may have several threads
 _trainings = {}  # {token: `tfkd.runs.engine.Trainings`}, at most one
-_share = {}  # {token: lock file of a share of the cores}, at most one
+_share = {}  # {token: (number of a share of the cores, its lock)}, at most one
 
 
 def work(told, table, part):
@@ -71,7 +72,7 @@ def work(told, table, part):
     """
     with _one_at_a_time:
         try:
-            check_shared(told)
+            check_place(told)
             _count_attempt(told, part)
             with _own_cores(told), _output_into(_file(told.directory, part, "log")):
                 _train(told, table, part)
@@ -80,8 +81,19 @@ def work(told, table, part):
     return part
 
 
-def check_shared(told):
-    """Raises FileNotFoundError unless this process sees the run as the one that began it does."""
+def check_place(told):
+    """Whether this process can train for the one that runs the experiment.
+
+    Raises:
+        ValueError: it is that one itself.
+        FileNotFoundError: it does not see the run as that one does.
+    """
+    if (socket.gethostname(), os.getpid()) == told.parent:
+        raise ValueError(
+            "Each student needs a process of its own, but joblib would train in the one that runs "
+            "the experiment: it is a daemon of multiprocessing, or Dask's workers are its threads "
+            "(LocalCluster(processes=False)). Leave out jobs, or the cluster."
+        )
     if not may_write(told):
         raise FileNotFoundError(
             f'The worker {socket.gethostname()}, process {os.getpid()}, does not see the run in "'
@@ -142,12 +154,11 @@ def _own_cores(told):
         yield
         return
     if told.token not in _share:
-        for lock in _share.values():
-            lock.release()
-        _share.clear()
+        _leave_share()
         _share[told.token] = _free_share(told, shares)
-    number = int(Path(_share[told.token].lock_file).suffix[1:])
-    os.sched_setaffinity(0, share_of(every, number, shares))
+    number, _ = _share[told.token]
+    if number is not None:
+        os.sched_setaffinity(0, share_of(every, number, shares))
     try:
         yield
     finally:
@@ -155,14 +166,27 @@ def _own_cores(told):
 
 
 def _free_share(told, shares):
-    """The lock of a share that no other process of this host has; held until the process ends."""
-    while True:
+    """(number, lock) of a share that no other process of this host has, until this one ends.
+
+    (None, None) where there are more processes than shares, as in a cluster that grows.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         for number in range(shares):
             path = Path(told.directory) / WORK / f"cores-{socket.gethostname()}.{number}"
             lock = filelock.FileLock(path, thread_local=False)
             with contextlib.suppress(filelock.Timeout):
-                return lock.acquire(timeout=0).lock
-        time.sleep(0.1)  # until a process that was killed is gone
+                lock.acquire(timeout=0)
+                return number, lock
+        time.sleep(0.1)
+    return None, None
+
+
+def _leave_share():
+    for _, lock in _share.values():
+        if lock is not None:
+            lock.release()
+    _share.clear()
 
 
 @contextlib.contextmanager

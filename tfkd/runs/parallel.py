@@ -18,6 +18,7 @@ import signal
 import socket
 import threading
 import uuid
+import warnings
 
 import joblib
 from joblib.externals.loky import get_reusable_executor
@@ -135,7 +136,12 @@ class Jobs:
         most = max(map(len, groups), default=0)
         if self.count > most > 0:
             trainings.say(f"Of {self.count} jobs {most} have a student to train at once.")
-        with _ended_by_sigterm(), self._cluster.used():
+            self.count = most
+        if self.kind == "loky" and self.count > 1:
+            self._told = self._told._replace(shares={socket.gethostname(): self.count})
+        with _ended_by_sigterm(), self._cluster.used(), warnings.catch_warnings():
+            # joblib replaces a process that has grown, which is no matter of the user's.
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
             for students in filter(None, groups):
                 for own in students:  # what the teachers say is stored by this process
                     trainings.store(trainings.prepared.task(own.row), own.row, own.seed)
