@@ -66,7 +66,7 @@ class Cluster:
             count: how many jobs are wanted, or None.
 
         Returns:
-            (number of workers, {host: how many share its cores}).
+            (how many jobs there is room for, {host: how many share its cores}).
         """
         if self.kind == "loky":
             return count, {}
@@ -80,16 +80,17 @@ class Cluster:
             address = self.client.scheduler.address
             raise TimeoutError(
                 f"The Dask scheduler at {address} has no worker within {TIMEOUT:g} s. Start some: "
-                f"dask worker {address} --nthreads 1"
+                f"dask worker {address}"
             ) from None
         threads = self.client.nthreads()
         if sum(threads.values()) < 2:
             raise ValueError(
                 "The Dask cluster has one worker of one thread, and joblib would train in this "
-                f"process instead. Start another: dask worker {self.client.scheduler.address} "
-                "--nthreads 1"
+                f"process instead. Start another: dask worker {self.client.scheduler.address}"
             )
-        hosts = _fitting(self.client.run(seen, told, on_error="return"))
+        hosts = {}
+        for worker, host in _fitting(self.client.run(seen, told, on_error="return")).items():
+            hosts[host] = hosts.get(host, 0) + threads.get(worker, 1)
         return sum(hosts.values()), hosts
 
     def _connect(self):
@@ -115,13 +116,14 @@ class Cluster:
         """Ray starts workers where it likes, and shares out cores by itself: some are asked."""
         import ray
 
-        workers = min(count or 2**31, int(ray.cluster_resources().get("CPU", 1)))
+        room = int(ray.cluster_resources().get("CPU", 1))
+        asked = min(count or room, room)
         with self.used():
-            found = joblib.Parallel(n_jobs=max(2, workers), batch_size=1)(
-                joblib.delayed(seen)(told) for _ in range(2 * workers)
+            found = joblib.Parallel(n_jobs=max(2, asked), batch_size=1)(
+                joblib.delayed(seen)(told) for _ in range(2 * asked)
             )
         _fitting(dict(enumerate(found)))
-        return workers, {}
+        return room, {}
 
     @contextlib.contextmanager
     def used(self):
@@ -155,7 +157,7 @@ def _versions():
 
 
 def _fitting(found):
-    """{host: number of workers} of what workers saw, {worker: answer of `seen` or exception}.
+    """{worker: its host} of what workers saw, {worker: answer of `seen` or exception}.
 
     Raises:
         ValueError: a worker that cannot train for this run.
@@ -174,5 +176,5 @@ def _fitting(found):
                 f"The worker {worker} on {host} has {'; '.join(others)}: its figures would be "
                 "others. Install the same versions there."
             )
-        hosts[host] = hosts.get(host, 0) + 1
+        hosts[worker] = host
     return hosts

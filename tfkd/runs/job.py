@@ -1,11 +1,18 @@
-"""One job: the training of one student in a process that joblib, Dask or Ray has started."""
+"""One job: the training of one student in a process of its own.
+
+A process that joblib's loky has started does it itself. A worker of Dask or Ray starts another one:
+their own threads draw from Python's random numbers, which Keras takes its seeds from, and students
+would start from other weights.
+"""
 
 import contextlib
 import json
 import os
+import pickle
 import signal
 import socket
-import threading
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +38,7 @@ class Told(NamedTuple):
         threads: of TensorFlow, for one operation.
         parent: (host, process) that runs the experiment.
         policy: config of Keras's global dtype policy there.
+        apart: whether the worker that is told trains in another process.
         shares: {host: into how many shares its cores are divided}; where it is not there they are
             not.
     """
@@ -40,6 +48,7 @@ class Told(NamedTuple):
     threads: int
     parent: tuple
     policy: dict
+    apart: bool = False
     shares: dict | None = None
 
 
@@ -51,7 +60,6 @@ class AbandonedError(RuntimeError):
     """The command that this job belongs to has ended."""
 
 
-_one_at_a_time = threading.Lock()  # a worker of Dask may have several threads
 _trainings = {}  # {token: `tfkd.runs.engine.Trainings`}, at most one
 _share = {}  # {token: (number of a share of the cores, its lock)}, at most one
 
@@ -70,14 +78,15 @@ def work(told, table, part):
     Raises:
         FailedError: the training failed.
     """
-    with _one_at_a_time:
-        try:
-            check_place(told)
+    try:
+        check_place(told)
+        if told.apart:
+            _train_apart(told, table, part)
+        else:
             _count_attempt(told, part)
-            with _own_cores(told), _output_into(_file(told.directory, part, "log")):
-                _train(told, table, part)
-        except Exception as error:
-            raise FailedError(part, error) from error
+            _train(told, table, part)
+    except Exception as error:
+        raise FailedError(part, error) from error
     return part
 
 
@@ -146,6 +155,55 @@ def _count_attempt(told, part):
     write_json(path, {told.token: attempts + 1})
 
 
+def _train_apart(told, table, part):
+    """Trains in a new process, and in another one if that dies; ends it with the command."""
+    import cloudpickle  # which Dask, Ray and newer versions of joblib bring along
+
+    code = "from tfkd.runs import job; job.child()"
+    told = told._replace(apart=False, parent=(socket.gethostname(), os.getpid()))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    log = _file(told.directory, part, "log")
+    while True:
+        _count_attempt(told, part)
+        with open(log, "ab") as errors:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
+            child = subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes)
+        answer = _answer(child, cloudpickle.dumps((told, table, part)), told)
+        if child.returncode == 0:
+            if answer:
+                raise pickle.loads(answer)
+            return
+        if child.returncode > 0:
+            raise ChildProcessError(
+                f'The process of the training "{part}" ended with exit code {child.returncode}. '
+                f'What it said is in "{log}".'
+            )
+
+
+def _answer(child, given, told):
+    """What a child answers; it is killed when the command that it belongs to has ended."""
+    while True:
+        try:
+            return child.communicate(given, timeout=1)[0]
+        except subprocess.TimeoutExpired:
+            given = None
+            if not may_write(told):
+                child.kill()
+                child.communicate()
+                raise AbandonedError(f'The run in "{told.directory}" has ended.') from None
+
+
+def child():
+    """The process that `_train_apart` starts: what it is to do comes on stdin, an error goes back
+    on stdout."""
+    with os.fdopen(os.dup(1), "wb") as answer:
+        os.dup2(2, 1)
+        try:
+            _train(*pickle.load(sys.stdin.buffer))
+        except Exception as error:
+            answer.write(pickle.dumps(error))
+
+
 @contextlib.contextmanager
 def _own_cores(told):
     """Keeps the threads that are begun meanwhile on this process's share of the host's cores."""
@@ -197,12 +255,13 @@ def _output_into(path):
 
 
 def _train(told, table, part):
-    if told.token not in _trainings:
-        _trainings.clear()
-        _trainings[told.token] = _followed(told, table)
-    trainings = _trainings[told.token]
-    with temporary_files_in(told.directory):
-        trainings.train(next(own for own in trainings.students if own.part == part))
+    with _own_cores(told), _output_into(_file(told.directory, part, "log")):
+        if told.token not in _trainings:
+            _trainings.clear()
+            _trainings[told.token] = _followed(told, table)
+        trainings = _trainings[told.token]
+        with temporary_files_in(told.directory):
+            trainings.train(next(own for own in trainings.students if own.part == part))
 
 
 def _followed(told, table):
@@ -213,8 +272,7 @@ def _followed(told, table):
     host, parent = told.parent
     if host == socket.gethostname() and parent == os.getppid():
         children.end_with_parent(parent)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's Ctrl-C: it ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's Ctrl-C: it ends this process
     tf.config.threading.set_intra_op_parallelism_threads(told.threads)
     import keras
 

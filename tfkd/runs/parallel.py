@@ -74,12 +74,12 @@ class Jobs:
 
     Args:
         kind: "loky", "dask" or "ray".
-        count: how many at once; None for as many as the cluster has workers.
+        count: how many at once; None for as many as the cluster has room for.
         scheduler: address of a cluster, or None.
         client: `distributed.Client` of the Python user, or None.
 
     Attributes:
-        count: as above; once it has begun no more than there are workers.
+        count: as above; once it has begun no more than there is room for.
         lost: what joblib raises where the process of a job has died, tuple of exceptions.
     """
 
@@ -106,11 +106,15 @@ class Jobs:
         write_text(directory / JOBS, self._token)
         parent = (socket.gethostname(), os.getpid())
         threads, policy = _of_this_process()
-        told = job.Told(str(directory.path.absolute()), self._token, threads, parent, policy)
-        workers, shares = self._cluster.look(told, self.count)
-        if self.count is not None and self.count > workers:
-            terminal.say(f"For {self.count} jobs the cluster has {workers} workers.")
-        self.count = min(workers, self.count or workers)
+        told = job.Told(
+            *(str(directory.path.absolute()), self._token, threads, parent, policy),
+            apart=self.kind != "loky",
+        )
+        room, hosts = self._cluster.look(told, self.count)
+        if self.count is not None and self.count > room:
+            terminal.say(f"Of {self.count} jobs the cluster trains {room} at once.")
+        self.count = min(room, self.count or room)
+        shares = {host: min(own, self.count) for host, own in hosts.items()}
         self._told = told._replace(shares=shares)
 
     def close(self):
