@@ -60,6 +60,7 @@ class AbandonedError(RuntimeError):
     """The command that this job belongs to has ended."""
 
 
+_settled = []  # the parent, once this process ends with it
 _trainings = {}  # {token: `tfkd.runs.engine.Trainings`}, at most one
 _share = {}  # {token: (number of a share of the cores, its lock)}, at most one
 
@@ -255,6 +256,10 @@ def _output_into(path):
 
 
 def _train(told, table, part):
+    if not _settled:
+        _settled.append(told.parent)
+        children.end_with_parent(told.parent[1])
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's Ctrl-C: it ends this process
     with _own_cores(told), _output_into(_file(told.directory, part, "log")):
         if told.token not in _trainings:
             _trainings.clear()
@@ -269,10 +274,6 @@ def _followed(told, table):
     import_tensorflow()
     import tensorflow as tf
 
-    host, parent = told.parent
-    if host == socket.gethostname() and parent == os.getppid():
-        children.end_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's Ctrl-C: it ends this process
     tf.config.threading.set_intra_op_parallelism_threads(told.threads)
     import keras
 

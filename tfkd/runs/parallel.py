@@ -28,6 +28,7 @@ from tfkd import terminal
 from tfkd.files import write_text
 from tfkd.runs import clusters, job
 from tfkd.runs.directory import JOBS
+from tfkd.runs.temporary import remove_abandoned
 
 # joblib's backends whose jobs are processes; in "multiprocessing" they are copies of this one, in
 # which TensorFlow cannot run.
@@ -122,6 +123,7 @@ class Jobs:
         if self._token is not None:
             (self._directory / JOBS).unlink(missing_ok=True)
             self._cluster.close()
+            remove_abandoned(self._directory.path)
 
     def train(self, trainings):
         """Trains the students that are not trained yet.
