@@ -1,0 +1,150 @@
+"""Detection: boxes and their classes, judged by mean average precision."""
+
+from tfkd.tasks.base import Task
+
+from tfkd.evaluation.tables import Measure
+
+NAMES = ("retinanet", "two_stage", "distribution_detector")
+TURNING = ("distribution_detector",)  # those that can find turned boxes
+AUGMENTATIONS = ("flip", "none")
+BATCH = 16  # images that are judged at a time
+LEAST, OVERLAP = 0.01, 0.5  # of a score that is judged, and above which the lower box goes
+
+
+class Detection(Task):
+    """Images with boxes; the detectors of `tfkd.models.detectors`."""
+
+    name = "detection"
+    things = "images"
+    figures = {
+        "map50": Measure("mAP@50 (%)", 100, 1, True),
+        "map": Measure("mAP (%)", 100, 1, True),
+    }
+    lower_is_better = False
+    unit = "points of mAP@50"
+    names = NAMES
+
+    def load(self, settings):
+        from tfkd.data import labelled_boxes
+
+        return labelled_boxes.load(
+            settings.data, settings.data_dir, settings.image_size, settings.limit
+        )
+
+    def build(self, role, settings, info):
+        from tfkd.models import detectors
+
+        name, options = getattr(settings, role), dict(getattr(settings, f"{role}_options"))
+        if info.rotated:
+            if name not in TURNING:
+                raise ValueError(
+                    f'The boxes of "{info.name}" are turned, and {name} finds upright ones. Give '
+                    f"{' or '.join(TURNING)} as {role}."
+                )
+            options["angle_bins"] = detectors.ANGLE_BINS
+        return detectors.build(name, info.image_shape, info.num_classes, **options)
+
+    def check(self, role, model, name, info):
+        from tfkd.models import detectors
+        from tfkd.models.detections import detector_layout
+
+        classes, angle_bins = detector_layout(model)
+        wanted = (info.num_classes, detectors.ANGLE_BINS if info.rotated else 0)
+        if (classes, angle_bins) != wanted:
+            raise ValueError(
+                f'The {role} "{name}" tells {classes} classes apart with {angle_bins} bins of the '
+                f'angle, but "{info.name}" needs {wanted[0]} classes and {wanted[1]} bins.'
+            )
+        if tuple(model.input_shape[1:]) != tuple(info.image_shape):
+            raise ValueError(
+                f'The {role} "{name}" takes images of {model.input_shape[1:]}, but those of '
+                f'"{info.name}" are {info.image_shape}. Give image_size.'
+            )
+
+    def batches(self, dataset, settings, seed, info):
+        from tfkd.data import labelled_boxes
+
+        if settings.augment not in AUGMENTATIONS:
+            raise ValueError(
+                f"augment is {settings.augment}, which would leave boxes where they are not. "
+                f"Expected one of {', '.join(AUGMENTATIONS)}."
+            )
+        return labelled_boxes.batches(
+            dataset, settings.batch_size, flip=settings.augment == "flip", seed=seed
+        )
+
+    def loss(self, info):
+        from tfkd.losses import DetectionLoss
+        from tfkd.models import detectors
+
+        return DetectionLoss(info.num_classes, detectors.ANGLE_BINS if info.rotated else 0)
+
+    def judge(self, model, dataset, info):
+        from tfkd.evaluation.detections import mean_average_precision
+
+        answer = answers(model)
+        batches = dataset.batch(BATCH).cache()
+
+        def figures():
+            found, truth = [], []
+            for images, labels in batches:
+                found += answer(images)
+                truth += list(labels.numpy())
+            return mean_average_precision(truth, found, info.num_classes, info.rotated)
+
+        return figures
+
+
+def answers(model):
+    """A function of a batch of images -> [(boxes (n, 5), scores (n,), classes (n,))], one an image.
+
+    Compiled once; overlapping boxes of a class are suppressed, turned ones by exact overlaps.
+
+    Args:
+        model: a detector of `tfkd.models.detectors`.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    from tfkd.evaluation.detections import suppressed
+    from tfkd.models.detections import Suppression, best_candidates, detector_layout
+
+    classes, angle_bins = detector_layout(model)
+    suppress = Suppression(classes, least=LEAST, overlap=OVERLAP)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def compiled(images):
+        candidates = model(images, training=False)
+        return (
+            best_candidates(candidates, classes, angle_bins)
+            if angle_bins
+            else (suppress(candidates))
+        )
+
+    def upright(answer):
+        answer = {name: tensor.numpy() for name, tensor in answer.items()}
+        found = []
+        for corners, scores, kinds, count in zip(
+            *(answer[name] for name in ("boxes", "scores", "classes", "count")), strict=True
+        ):
+            left, top, right, bottom = corners[:count].T
+            rows = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top, 0 * left)
+            found.append((np.stack(rows, axis=1), scores[:count], kinds[:count]))
+        return found
+
+    def turned(answer):
+        found = []
+        for rows, scores, kinds in zip(*(part.numpy() for part in answer), strict=True):
+            kept = [
+                places[suppressed(rows[places], scores[places], OVERLAP)]
+                for kind in range(classes)
+                for places in [np.flatnonzero((kinds == kind) & (scores > LEAST))]
+            ]
+            kept = np.concatenate(kept)
+            found.append((rows[kept], scores[kept], kinds[kept]))
+        return found
+
+    def answer(images):
+        return (turned if angle_bins else upright)(compiled(tf.cast(images, tf.float32)))
+
+    return answer
