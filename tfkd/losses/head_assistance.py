@@ -44,6 +44,8 @@ class HeadAssistance(DistillationLoss):
         assist_weight: of the assistant's own loss.
         hidden_weight, cross_weight: see above.
         warm_up: share of the training in which these two rise from 0 to their values.
+        normalized: whether both distances are divided by the mean square, over an image's boxes, of
+            what the teacher's layer says; the paper's are not.
         proposals: of the student, how many an image.
         teacher_free: whether no trained teacher takes part: `head` begins at random, and only the
             assistant's own loss counts ("TF-HEAD").
@@ -65,6 +67,7 @@ class HeadAssistance(DistillationLoss):
         hidden_weight: float = 2.0,
         cross_weight: float = 2.0,
         warm_up: float = WARM_UP,
+        normalized: bool = False,
         proposals: int = 48,
         teacher_free: bool = False,
         name: str | None = None,
@@ -82,6 +85,7 @@ class HeadAssistance(DistillationLoss):
         self.classes, self.levels, self.teacher_free = classes, tuple(levels), teacher_free
         self.assist_weight, self.warm_up, self.proposals = assist_weight, warm_up, proposals
         self.hidden_weight, self.cross_weight = hidden_weight, cross_weight
+        self.normalized = normalized
 
     def check_shapes(self, teacher_shape, student_shape):
         head = self._given()
@@ -125,16 +129,23 @@ class HeadAssistance(DistillationLoss):
         wanted = self.reference(self._seen(teacher, places, self.reference))
         wanted = {name: ops.stop_gradient(wanted[name]) for name in ("fc1", "fc2")}
         hidden = sum(
-            _distance(layer(answer[name]), wanted[name], counted)
+            self._distance(layer(answer[name]), wanted[name], counted)
             for layer, name in zip(self.linear, ("fc1", "fc2"), strict=True)
         )
         source = self._tower(towers, rows, candidates)
-        crossed = _distance(self.cross(source), wanted["fc2"][:, : self.proposals], valid)
+        crossed = self._distance(self.cross(source), wanted["fc2"][:, : self.proposals], valid)
         warm = ops.minimum(progress / self.warm_up, 1.0) if self.warm_up else 1.0
         return total + warm * (self.hidden_weight * hidden + self.cross_weight * crossed)
 
     def _seen(self, maps, places, head):
         return regions.look(maps, self.levels, places, head.input_shape[2])
+
+    def _distance(self, given, wanted, counted):
+        """The mean squared distance over the boxes that count, (batch,); 0 where none does."""
+        distance = _mean_square(given - wanted, counted)
+        if not self.normalized:
+            return distance
+        return distance / ops.maximum(_mean_square(wanted, counted), 1e-6)
 
     def _tower(self, towers, rows, candidates):
         """The class tower's features at the positions that candidates come from."""
@@ -146,7 +157,7 @@ class HeadAssistance(DistillationLoss):
     def get_config(self):
         names = (
             *("classes", "levels", "assist_weight", "hidden_weight", "cross_weight"),
-            *("warm_up", "proposals", "teacher_free", "name"),
+            *("warm_up", "normalized", "proposals", "teacher_free", "name"),
         )
         head = keras.saving.serialize_keras_object(self._given())
         return {"head": head, **{name: getattr(self, name) for name in names}}
@@ -163,8 +174,8 @@ def _copy(model):
     return copy
 
 
-def _distance(given, wanted, counted):
-    """The mean squared distance over the boxes that count, (batch,); 0 where none does."""
+def _mean_square(values, counted):
+    """Over the boxes that count, (batch, boxes, width) -> (batch,); 0 where none does."""
     counted = ops.cast(counted, "float32")
-    values = ops.mean(ops.square(given - wanted), axis=-1) * counted
-    return ops.sum(values, axis=-1) / ops.maximum(ops.sum(counted, axis=-1), 1.0)
+    squares = ops.mean(ops.square(values), axis=-1) * counted
+    return ops.sum(squares, axis=-1) / ops.maximum(ops.sum(counted, axis=-1), 1.0)

@@ -24,16 +24,14 @@ from typing import ClassVar
 
 import tfkd
 from tfkd.recipes.base import Recipe, System
-from tfkd.settings.base import Above0, AtLeast0, Count, SettingsError, options
-from tfkd.settings.recipe import RecipeSettings
-from tfkd.settings.training import Augmentation
+from tfkd.settings.base import Above0, AtLeast0, options
+from tfkd.settings.detection import DetectionSettings
 
 
-class Chen2024(RecipeSettings):
+class Chen2024(DetectionSettings):
     """The paper's numbers are not public; these are ours."""
 
     recipe: ClassVar = "chen2024"
-    learns: ClassVar = "detection"
 
     data: str = "rotated_shapes"
     """"rotated_shapes" or "cells" (built in), "rotated_shapes/rsscn7" (over real textures), or a
@@ -46,10 +44,6 @@ class Chen2024(RecipeSettings):
     """Detector to train as student."""
     student_options: options("--student-option", width=0.5)
     """Of the student's model, such as width=0.25 (repeatable)."""
-    augment: Augmentation = "flip"
-    """flip or none."""
-    batch_size: Count = 16
-    """Images a batch."""
     temperature: Above0 = 2.0
     """Softens classes and distributions."""
     target_weight: AtLeast0 = 1.0
@@ -64,11 +58,6 @@ class Chen2024(RecipeSettings):
     """Two means; else one over all positions."""
     weighted: bool = True
     """Weigh positions by the EIoU of the teacher's boxes."""
-
-    def check(self):
-        super().check()
-        if self.several_teachers:
-            raise SettingsError("chen2024 has one teacher. Give one of them.")
 
 
 def build(settings, teacher, student):

@@ -13,7 +13,9 @@ teacher ("TF-HEAD") there is the assistant alone; the code of that was never rel
     L = L_detection(y, student) + assist_weight · L_detection(y, assistant) + warm-up ·
         (hidden_weight · Σ over k = 1, 2 of |A_k a_k - t_k|² + cross_weight · |C s - t_2|²)
 
-Ours, everything that makes it small: the networks, one anchor shape in two scales a position,
+Ours: the squared errors are divided by the mean square of the teacher's layer (`normalized`), since
+in a small teacher without pretrained weights these layers are some ten times as large as the losses
+on the labels, and nothing else would be learnt. And everything that makes it small: the networks, one anchor shape in two scales a position,
 Adam for the paper's SGD, the number of proposals; that the assistant sees the labels' boxes beside
 the proposals, as Faster R-CNN's own training does; that all classes are independent and learnt by
 the focal loss, in the teacher's second stage too (the paper's is a softmax).
@@ -27,17 +29,15 @@ from typing import ClassVar
 import tfkd
 from tfkd.recipes.base import Recipe, System
 from tfkd.settings.base import AtLeast0, Count, SettingsError, Share, options
-from tfkd.settings.recipe import RecipeSettings
-from tfkd.settings.training import Augmentation
+from tfkd.settings.detection import DetectionSettings
 
 MAPS = ("P2", "P3", "P4")
 
 
-class Wang2022(RecipeSettings):
+class Wang2022(DetectionSettings):
     """The paper's weights and warm-up; networks and budget are ours."""
 
     recipe: ClassVar = "wang2022"
-    learns: ClassVar = "detection"
 
     data: str = "cells"
     """"cells" (built in), or a TFDS name of images with boxes, such as bccd."""
@@ -49,10 +49,6 @@ class Wang2022(RecipeSettings):
     """Detector to train as student; with the teacher's channels."""
     student_options: options("--student-option", width=0.5, channels=48)
     """Of the student's model, such as width=0.25 (repeatable)."""
-    augment: Augmentation = "flip"
-    """flip or none."""
-    batch_size: Count = 16
-    """Images a batch."""
     assist_weight: AtLeast0 = 1.0
     """Weight of the assistant's own loss on the labels."""
     hidden_weight: AtLeast0 = 2.0
@@ -61,6 +57,8 @@ class Wang2022(RecipeSettings):
     """Weight of the teacher's second hidden layer for the dense head (CKD)."""
     warm_up: Share = 0.0227
     """Share of the training in which these two weights rise."""
+    normalized: bool = True
+    """Divide the squared errors by the mean square of the teacher's layer; the paper does not."""
     proposals: Count = 48
     """The student's proposals that the assistant looks at."""
     teacher_free: bool = False
@@ -68,8 +66,6 @@ class Wang2022(RecipeSettings):
 
     def check(self):
         super().check()
-        if self.several_teachers:
-            raise SettingsError("wang2022 has one teacher, whose head is copied. Give one of them.")
         if self.teacher_free and (self.hidden_weight or self.cross_weight):
             raise SettingsError(
                 "teacher_free leaves nothing to learn from a teacher: give hidden_weight 0 and "
@@ -87,6 +83,7 @@ def build(settings, teacher, student):
         hidden_weight=settings.hidden_weight,
         cross_weight=settings.cross_weight,
         warm_up=settings.warm_up,
+        normalized=settings.normalized,
         proposals=settings.proposals,
         teacher_free=settings.teacher_free,
     )
@@ -123,6 +120,7 @@ def ablations(settings):
         "without CKD": settings.replace(cross_weight=0.0),
         "without AKD": settings.replace(hidden_weight=0.0),
         "teacher-free": settings.replace(teacher_free=True, **alone),
+        "not normalized": settings.replace(normalized=False),
     }
 
 

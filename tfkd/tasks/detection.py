@@ -1,12 +1,12 @@
 """Detection: boxes and their classes, judged by mean average precision."""
 
-from tfkd.tasks.base import Task
+from typing import ClassVar
 
 from tfkd.evaluation.tables import Measure
+from tfkd.tasks.base import Task
 
 NAMES = ("retinanet", "two_stage", "distribution_detector")
 TURNING = ("distribution_detector",)  # those that can find turned boxes
-AUGMENTATIONS = ("flip", "none")
 BATCH = 16  # images that are judged at a time
 LEAST, OVERLAP = 0.01, 0.5  # of a score that is judged, and above which the lower box goes
 
@@ -16,20 +16,18 @@ class Detection(Task):
 
     name = "detection"
     things = "images"
-    figures = {
+    figures: ClassVar = {
         "map50": Measure("mAP@50 (%)", 100, 1, True),
         "map": Measure("mAP (%)", 100, 1, True),
     }
-    lower_is_better = False
     unit = "points of mAP@50"
     names = NAMES
 
-    def load(self, settings):
+    def load(self, settings, limit=None):
         from tfkd.data import labelled_boxes
 
-        return labelled_boxes.load(
-            settings.data, settings.data_dir, settings.image_size, settings.limit
-        )
+        limit = settings.limit if limit is None else limit
+        return labelled_boxes.load(settings.data, settings.data_dir, settings.image_size, limit)
 
     def build(self, role, settings, info):
         from tfkd.models import detectors
@@ -64,22 +62,17 @@ class Detection(Task):
     def batches(self, dataset, settings, seed, info):
         from tfkd.data import labelled_boxes
 
-        if settings.augment not in AUGMENTATIONS:
-            raise ValueError(
-                f"augment is {settings.augment}, which would leave boxes where they are not. "
-                f"Expected one of {', '.join(AUGMENTATIONS)}."
-            )
         return labelled_boxes.batches(
             dataset, settings.batch_size, flip=settings.augment == "flip", seed=seed
         )
 
-    def loss(self, info):
+    def loss(self, info, settings, judge):
         from tfkd.losses import DetectionLoss
         from tfkd.models import detectors
 
         return DetectionLoss(info.num_classes, detectors.ANGLE_BINS if info.rotated else 0)
 
-    def judge(self, model, dataset, info):
+    def judge(self, model, dataset, info, output=None):
         from tfkd.evaluation.detections import mean_average_precision
 
         answer = answers(model)
@@ -115,11 +108,9 @@ def answers(model):
     @tf.function(reduce_retracing=True, autograph=False)
     def compiled(images):
         candidates = model(images, training=False)
-        return (
-            best_candidates(candidates, classes, angle_bins)
-            if angle_bins
-            else (suppress(candidates))
-        )
+        if angle_bins:
+            return best_candidates(candidates, classes, angle_bins)
+        return suppress(candidates)
 
     def upright(answer):
         answer = {name: tensor.numpy() for name, tensor in answer.items()}

@@ -1,0 +1,25 @@
+"""The settings that all recipes of detection share."""
+
+from typing import ClassVar, Literal
+
+from tfkd.settings.base import Count, SettingsError
+from tfkd.settings.recipe import RecipeSettings
+
+
+class DetectionSettings(RecipeSettings):
+    """Those of a recipe, without what makes no sense for boxes."""
+
+    learns: ClassVar = "detection"
+
+    augment: Literal["flip", "none"] = "flip"
+    """Augmentation: mirror images with their boxes, or none."""
+    batch_size: Count = 16
+    """Images a batch."""
+
+    def check(self):
+        super().check()
+        if self.several_teachers:
+            raise SettingsError(f"{self.recipe} has one teacher. Give one of them.")
+        for name in ("label_smoothing", "class_weight"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise SettingsError(f"{name} is of one class an image. Leave it out.")
