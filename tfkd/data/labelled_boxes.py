@@ -14,12 +14,13 @@ from tfkd import boxes
 from tfkd._extras import needs_extra
 from tfkd.data import drawn
 from tfkd.data.pipeline import Source, batches_of, from_source
-from tfkd.data.resizing import STRETCH, resize
+from tfkd.data.resizing import resize
 from tfkd.data.seeds import random_integers, view_seed
 from tfkd.data.splits import SPLIT_NAMES, DataInfo, Splits, fingerprint, roles
 
 CELLS, SHAPES, SHAPES_OVER = "cells", "rotated_shapes", "rotated_shapes/rsscn7"
 BUILT_IN = (CELLS, SHAPES)
+RULES = ("stretch_antialiased", "stretch")  # those under which boxes stay where they are
 MULTIPLE = 16  # of an image's sides
 FLIP_DRAW = 0
 
@@ -37,7 +38,7 @@ class BoxesInfo(DataInfo):
     rotated: bool = False
 
 
-def load(name, data_dir=None, image_size=None, limit=None):
+def load(name, data_dir=None, image_size=None, limit=None, rule=RULES[0]):
     """Loads images with boxes as train, validation and test.
 
     Args:
@@ -47,6 +48,7 @@ def load(name, data_dir=None, image_size=None, limit=None):
         image_size: pixels of the shorter side; the longer one keeps the aspect. Both are rounded to
             multiples of 16.
         limit: at most so many training images.
+        rule: of resizing: "stretch_antialiased" or "stretch".
 
     Returns:
         `Splits` of (uint8 image (H, W, C), float32 labels (max_boxes, 6)); its info is `BoxesInfo`.
@@ -65,7 +67,9 @@ def load(name, data_dir=None, image_size=None, limit=None):
         images, labels = found["train"]
         kept = np.sort(np.random.RandomState(0).permutation(len(labels))[:limit])
         found = {**found, "train": (images[kept], [labels[index] for index in kept])}
-    found = {split: _resized(*found[split], image_size) for split in SPLIT_NAMES}
+    if rule not in RULES:
+        raise ValueError(f"resize is {rule}; images with boxes take one of {', '.join(RULES)}.")
+    found = {split: _resized(*found[split], image_size, rule) for split in SPLIT_NAMES}
     shape = found["train"][0].shape[1:]
     notes, checked = [], {}
     for split, (_, labels) in found.items():
@@ -87,6 +91,7 @@ def load(name, data_dir=None, image_size=None, limit=None):
         label_names=tuple(names),
         sizes={split: len(padded[split]) for split in SPLIT_NAMES},
         fingerprint=fingerprint(*pieces),
+        resize=rule,
         findings=tuple(notes),
         max_boxes=most,
         rotated=name in (SHAPES, SHAPES_OVER),
@@ -191,7 +196,7 @@ def _dataset(images, labels):
     return from_source(Source(len(labels), gather))
 
 
-def _resized(images, labels, image_size):
+def _resized(images, labels, image_size, rule):
     """Images and labels at the size asked for, sides multiples of 16."""
     height, width = images.shape[1:3]
     shrink = 1.0 if image_size is None else image_size / min(height, width)
@@ -205,7 +210,7 @@ def _resized(images, labels, image_size):
             f"become {size[0]} x {size[1]}. Give an image_size that keeps the aspect."
         )
     factors = np.array([across, down, across, down, 1, 1], np.float32)
-    return resize(images, size, STRETCH).numpy(), [rows * factors for rows in labels]
+    return resize(images, size, rule).numpy(), [rows * factors for rows in labels]
 
 
 def _textures(data_dir):
@@ -239,8 +244,8 @@ def _from_tfds(name, data_dir, image_size):
     """({split: (images, list of label rows)}, names of the classes) of a TFDS set."""
     builder = _builder(name, data_dir)
     features = builder.info.features
-    objects = features.get("objects")
-    kinds = dict(objects.feature) if hasattr(objects, "feature") else {}
+    objects = features["objects"] if "objects" in features else None
+    kinds = dict(getattr(objects, "feature", None) or {})
     if "image" not in features or not {"bbox", "label"} <= set(kinds):
         raise ValueError(
             f'"{name}" has no boxes: expected the features "image" and "objects" with "bbox" and '

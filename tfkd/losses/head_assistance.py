@@ -170,6 +170,8 @@ class HeadAssistance(DistillationLoss):
 def _copy(model):
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
+    # The layers of a frozen teacher are copied frozen; Keras skips a value that the model has.
+    copy.trainable = False
     copy.trainable = True
     return copy
 

@@ -1,5 +1,5 @@
-"""Cheng, Ding and Duan, "Discretization and decoupled knowledge distillation for arbitrary-oriented
-object detection" (DPKD), Digital Signal Processing (2024), 104512.
+"""Chen Cheng, Ding and Duan, "Discretization and decoupled knowledge distillation for arbitrary-
+oriented object detection" (DPKD), Digital Signal Processing (2024), 104512.
 
 From the paper (its abstract): three modules. Discretization: the sides of a box as general
 probability distributions, its angle through a cross-Gaussian distribution. Position distillation:
@@ -94,7 +94,7 @@ def ablations(settings):
 
 RECIPE = Recipe(
     name="chen2024",
-    paper="Cheng, Ding and Duan, Digital Signal Processing (2024)",
+    paper="Chen Cheng, Ding and Duan, Digital Signal Processing (2024)",
     task="detection of turned boxes whose sides and angle are distributions",
     reconstruction="All formulas, weights and networks; from the abstract: sides and angle as "
     "distributions, targets and others as separate terms, weights by EIoU.",

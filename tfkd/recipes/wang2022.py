@@ -13,12 +13,12 @@ teacher ("TF-HEAD") there is the assistant alone; the code of that was never rel
     L = L_detection(y, student) + assist_weight · L_detection(y, assistant) + warm-up ·
         (hidden_weight · Σ over k = 1, 2 of |A_k a_k - t_k|² + cross_weight · |C s - t_2|²)
 
-Ours: the squared errors are divided by the mean square of the teacher's layer (`normalized`), since
-in a small teacher without pretrained weights these layers are some ten times as large as the losses
-on the labels, and nothing else would be learnt. And everything that makes it small: the networks, one anchor shape in two scales a position,
-Adam for the paper's SGD, the number of proposals; that the assistant sees the labels' boxes beside
-the proposals, as Faster R-CNN's own training does; that all classes are independent and learnt by
-the focal loss, in the teacher's second stage too (the paper's is a softmax).
+Ours: the squared errors are divided by the mean square of the teacher's layer (`normalized`): in a
+small teacher without pretrained weights these layers are so large that nothing else would be
+learnt. And what makes it small: the networks, anchors of one shape in two scales, Adam for the
+paper's SGD, the number of proposals. The assistant sees the labels' boxes beside the proposals, as
+Faster R-CNN's own training does. Classes are independent and learnt by the focal loss in the
+teacher's second stage too, where the paper's is a softmax.
 
 Plain distillation from a two-stage teacher cannot compare outputs, which are of other boxes: its
 row has hints, the squared error of every pyramid map (FitNets, which the paper compares with too).

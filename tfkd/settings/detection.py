@@ -1,6 +1,8 @@
 """The settings that all recipes of detection share."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from tfkd.settings.base import Count, SettingsError
 from tfkd.settings.recipe import RecipeSettings
@@ -11,6 +13,11 @@ class DetectionSettings(RecipeSettings):
 
     learns: ClassVar = "detection"
 
+    resize: Literal["stretch_antialiased", "stretch"] = "stretch_antialiased"
+    """How images become another size, with or without antialiasing."""
+    image_size: Annotated[int | None, Field(ge=16)] = None
+    """Resize images until their shorter side has this many pixels; sides are rounded to multiples
+    of 16."""
     augment: Literal["flip", "none"] = "flip"
     """Augmentation: mirror images with their boxes, or none."""
     batch_size: Count = 16

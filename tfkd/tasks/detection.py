@@ -27,7 +27,8 @@ class Detection(Task):
         from tfkd.data import labelled_boxes
 
         limit = settings.limit if limit is None else limit
-        return labelled_boxes.load(settings.data, settings.data_dir, settings.image_size, limit)
+        where = (settings.data, settings.data_dir, settings.image_size)
+        return labelled_boxes.load(*where, limit, settings.resize)
 
     def build(self, role, settings, info):
         from tfkd.models import detectors
