@@ -7,7 +7,7 @@ from keras import ops
 
 from tfkd import boxes
 
-CONSIDERED = 256  # candidates of the highest scores among which proposals are chosen
+CONSIDERED = 512  # candidates of the highest scores among which proposals are chosen
 OVERLAP = 0.7  # above it the lower of two proposals goes
 CELLS = 2.0  # a region is looked at on the level where its side is 2 to 4 cells
 

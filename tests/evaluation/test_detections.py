@@ -49,6 +49,11 @@ def test_a_box_found_across_its_length_is_not_found_where_turns_count():
     assert upright == pytest.approx(1)
 
 
+def test_nothing_near_a_turned_box_is_nothing_found():
+    truth, found = [rows((SQUARE, 0))], [answer((OTHER, 0.9, 0))]
+    assert mean_average_precision(truth, found, 1, rotated=True) == {"map50": 0, "map": 0}
+
+
 def test_no_box_at_all_is_refused():
     with pytest.raises(ValueError, match="No image has a box"):
         mean_average_precision([np.full((2, 6), -1.0)], [answer()], 2)

@@ -23,7 +23,7 @@ def settings_of(name, **values):
     ("name", "values", "message"),
     [
         ("wang2022", {"teacher": "two_stages"}, 'for detection. Did you mean "two_stage"'),
-        ("wang2022", {"teacher": ("two_stage", "retinanet"), "teacher_options": {}}, "one teacher"),
+        ("wang2022", {"teacher": ("two_stage", "retinanet")}, "should be a valid string"),
         ("wang2022", {"teacher_free": True}, "hidden_weight 0 and cross_weight 0"),
         ("chen2024", {"augment": "crop"}, "flip"),
         ("chen2024", {"label_smoothing": 0.1}, "one class an image"),
@@ -44,7 +44,9 @@ def test_models_that_do_not_fit_turned_boxes_are_refused(shapes):
     with pytest.raises(ValueError, match="are turned, and retinanet finds upright ones"):
         TASK.build("student", settings_of("wang2022"), shapes.info)
     upright = detectors.distribution_detector((32, 32, 3), 3, **SMALL)
-    with pytest.raises(ValueError, match="3 classes with 0 bins.*needs 3 classes and 18 bins"):
+    with pytest.raises(
+        ValueError, match="3 classes apart with 0 bins.*needs 3 classes and 18 bins"
+    ):
         TASK.check("teacher", upright, "x", shapes.info)
     other = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()], name="flat")
     with pytest.raises(ValueError, match='"flat" is no detector'):

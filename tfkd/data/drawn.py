@@ -17,7 +17,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 SIZE = 64  # pixels a side
-COUNTS = {"train": 96, "validation": 48, "test": 48}
+COUNTS = {"train": 192, "validation": 48, "test": 48}
 CELLS = ("disc", "ring", "dot")
 SHAPES = ("bar", "ellipse", "rhombus")
 _WIDTHS = {"disc": (16, 22), "ring": (11, 16), "dot": (5, 8)}

@@ -90,7 +90,7 @@ def overlaps(first, second):
     """
     import shapely
 
-    first, second = (np.asarray(part, float).reshape(len(part), -1) for part in (first, second))
+    first, second = (np.asarray(part, float) for part in (first, second))
     apart = np.hypot(*(first[:, None, axis] - second[None, :, axis] for axis in (0, 1)))
     reach = [np.hypot(part[:, 2], part[:, 3]) / 2 for part in (first, second)]
     rows, columns = np.nonzero(apart < reach[0][:, None] + reach[1])  # the others share nothing
@@ -103,7 +103,7 @@ def overlaps(first, second):
 
 def polygons(rows):
     """The four corners of turned boxes, in turn, (n, 4, 2)."""
-    x, y, width, height, angle = np.asarray(rows, float).reshape(len(rows), -1)[:, :5].T
+    x, y, width, height, angle = np.asarray(rows, float)[:, :5].T
     along = np.stack([np.cos(angle), np.sin(angle)], axis=-1) * (width / 2)[:, None]
     across = np.stack([-np.sin(angle), np.cos(angle)], axis=-1) * (height / 2)[:, None]
     corners = [-along - across, along - across, along + across, across - along]

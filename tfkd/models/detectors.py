@@ -110,7 +110,15 @@ def distribution_detector(
 
 
 def two_stage(
-    input_shape, num_classes, *, width=1.0, depth=1, channels=32, scales=2, proposals=48, hidden=128
+    input_shape,
+    num_classes,
+    *,
+    width=1.0,
+    depth=1,
+    channels=32,
+    scales=2,
+    proposals=128,
+    hidden=128,
 ):
     """Faster R-CNN (Ren et al. 2015, arXiv:1506.01497) on a pyramid: proposals, then a second look.
 

@@ -25,8 +25,6 @@ class DetectionSettings(RecipeSettings):
 
     def check(self):
         super().check()
-        if self.several_teachers:
-            raise SettingsError(f"{self.recipe} has one teacher. Give one of them.")
         for name in ("label_smoothing", "class_weight"):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise SettingsError(f"{name} is of one class an image. Leave it out.")

@@ -8,7 +8,7 @@ from tfkd.tasks.base import Task
 NAMES = ("retinanet", "two_stage", "distribution_detector")
 TURNING = ("distribution_detector",)  # those that can find turned boxes
 BATCH = 16  # images that are judged at a time
-LEAST, OVERLAP = 0.01, 0.5  # of a score that is judged, and above which the lower box goes
+LEAST, OVERLAP = 0.05, 0.5  # of a score that is judged, and above which the lower box goes
 
 
 class Detection(Task):
