@@ -77,9 +77,8 @@ def test_the_loss_of_anchors_by_hand():
     moves[3] = [0, -2 / 8 / 0.1, 0, 0]
     wanted += smooth(numbers - moves)[[0, 1, 3]].sum()
     given = table([1] * 4, REFERENCE, logits, numbers)
-    assert float(losses.DetectionLoss(2)(labels(LABEL), given)) == pytest.approx(
-        wanted / 3, rel=1e-4
-    )
+    loss = losses.DetectionLoss(2, box_weight=1.0)
+    assert float(loss(labels(LABEL), given)) == pytest.approx(wanted / 3, rel=1e-4)
 
 
 def test_of_a_proposal_the_first_logit_alone_counts_and_unused_rows_do_not():
@@ -106,7 +105,7 @@ def test_exact_distributions_cost_no_more_than_their_entropy():
     around = boxes.periodic_gaussian(np.float32([np.pi / 2]), 6, 1.0).numpy()
     sides = 60 * np.asarray(boxes.two_bins(distances, 8))  # all of them whole numbers: 2
     given = table([1], reference, [(60, -60)], np.concatenate([sides.ravel(), np.log(around[0])]))
-    found = losses.DetectionLoss(2, angle_bins=6)(labels(label), given)
+    found = losses.DetectionLoss(2, angle_bins=6, box_weight=1.0)(labels(label), given)
     entropy = -(around * np.log(around)).sum()
     assert float(found) == pytest.approx(entropy, rel=1e-3)
 

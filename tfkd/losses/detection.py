@@ -30,13 +30,14 @@ class DetectionLoss(keras.losses.Loss):
     Args:
         classes: number of classes.
         angle_bins: of detectors of turned boxes, how many bins half a turn has.
-        box_weight: weight of the boxes beside the classes.
+        box_weight: weight of the boxes beside the classes. With 1 they would be nearly all of it: a
+            class that is mostly right costs some hundredths, a box that is mostly right one or two.
         angle_deviation: of the Gaussian around the true angle, in bins.
         name: name of the loss.
     """
 
     def __init__(
-        self, classes, angle_bins=0, box_weight=1.0, angle_deviation=1.0, name="detection_loss"
+        self, classes, angle_bins=0, box_weight=0.25, angle_deviation=1.0, name="detection_loss"
     ):
         super().__init__(name=name)
         self.classes, self.angle_bins, self.box_weight = classes, angle_bins, box_weight
