@@ -44,9 +44,7 @@ def test_models_that_do_not_fit_turned_boxes_are_refused(shapes):
     with pytest.raises(ValueError, match="are turned, and retinanet finds upright ones"):
         TASK.build("student", settings_of("wang2022"), shapes.info)
     upright = detectors.distribution_detector((32, 32, 3), 3, **SMALL)
-    with pytest.raises(
-        ValueError, match="3 classes apart with 0 bins.*needs 3.*18"
-    ):
+    with pytest.raises(ValueError, match="3 classes apart with 0 bins.*needs 3.*18"):
         TASK.check("teacher", upright, "x", shapes.info)
     other = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()], name="flat")
     with pytest.raises(ValueError, match='"flat" is no detector'):
