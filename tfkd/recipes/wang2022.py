@@ -128,8 +128,8 @@ RECIPE = Recipe(
     name="wang2022",
     paper="Wang et al., ECCV 2022",
     task="detection by a dense student with the two-stage teacher's head as assistant",
-    reconstruction="Networks, budget and optimizer are ours, and the form without a teacher, whose "
-    "code was never released; losses, weights and warm-up are the paper's.",
+    reconstruction="Networks, budget, optimizer and normalized distances are ours, and the form "
+    "without a teacher, whose code was never released; weights and warm-up are the paper's.",
     settings=Wang2022,
     build=build,
     ablations=ablations,

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from tfkd._extras import needs_extra
 from tfkd.evaluation.tables import Measure
 from tfkd.tasks.base import Task
 
@@ -24,6 +25,7 @@ class Detection(Task):
     names = NAMES
 
     def load(self, settings, limit=None):
+        needs_extra("tasks", "The judgement of detectors")
         from tfkd.data import labelled_boxes
 
         limit = settings.limit if limit is None else limit
