@@ -10,6 +10,7 @@ EXTRAS = {
     "hub": ("keras_hub",),
     "ray": ("ray", "grpc"),
     "serve": ("aiohttp", "grpc", "tensorflow_serving"),
+    "tasks": ("pycocotools", "shapely"),
     "tune": ("keras_tuner", "tensorboard", "grpc"),
 }
 

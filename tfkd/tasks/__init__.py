@@ -10,7 +10,10 @@ import importlib
 
 __all__ = ["get", "names"]
 
-_HOMES = {"classification": "tfkd.tasks.classification:Classification"}
+_HOMES = {
+    "classification": "tfkd.tasks.classification:Classification",
+    "detection": "tfkd.tasks.detection:Detection",
+}
 
 
 def names():
