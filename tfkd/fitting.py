@@ -105,6 +105,8 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
         """
         batch = batches.unpack(data)
         self.prepare(*batch)
+        if training:
+            batch = self.source.rewritten(batch, self._answers, self.progress_tensor())
         own = taught = batch.x
         if self.separate_inputs:
             taught, own = batches.own_inputs(batch.x)
@@ -125,6 +127,10 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
             own = tf.nest.map_structure(tf.identity, own, expand_composites=True)
         return batch._replace(x=own), knowledge, step
 
+    def _answers(self, x):
+        """{name: tensor} of the student in inference mode, no gradient into them."""
+        return self.taps(x, training=False)[1]
+
     def reported(self, batch, y_pred, knowledge, tensors, loss, training):
         """Updates and reports the metrics that this batch has a value for."""
         x, y, sample_weight, _ = batch
@@ -141,8 +147,8 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
             unknown = [self.distillation_loss_tracker, self.total_loss_tracker, *self.loss_trackers]
             for name in ("loss", *(tracker.name for tracker in unknown)):
                 results.pop(name, None)
-        if not training and self.source.optimizer is not None:
-            for metric in self.source_metrics:  # of its steps, of which there are none
+        if not training:
+            for metric in self.source_metrics:  # of train steps, of which there are none
                 results.pop(metric.name, None)
         return results
 
