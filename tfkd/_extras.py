@@ -8,6 +8,7 @@ EXTRAS = {
     "export": ("ai_edge_litert", "tensorflow_serving"),
     "hub": ("keras_hub",),
     "serve": ("aiohttp", "grpc", "tensorflow_serving"),
+    "tasks": ("sacrebleu", "rouge_score"),
     "tune": ("keras_tuner", "tensorboard", "grpc"),
 }
 
