@@ -139,6 +139,17 @@ def source_tokens(info, sources):
     return _framed(words, after=END).to_tensor()
 
 
+def target_tokens(info, targets):
+    """Translations so far as a translator reads them: start and words, int32 (batch, positions).
+
+    Args:
+        info: `TextInfo` of pairs.
+        targets: string tensor (batch,). What is longer than the model is cut.
+    """
+    words = info.vocabularies[1].encode(targets)[:, : info.lengths[1] - 1]
+    return _framed(words, before=START).to_tensor()
+
+
 def pair_tokens(info, sources, targets):
     """Pairs as a translator learns from them.
 
@@ -185,7 +196,8 @@ def with_targets(splits, targets):
 def _framed(words, before=None, after=None):
     rows = tf.fill((words.nrows(), 1), 0)
     parts = [] if before is None else [tf.RaggedTensor.from_tensor(rows + before)]
-    parts += [words, tf.RaggedTensor.from_tensor(rows + after)]
+    parts.append(words)
+    parts += [] if after is None else [tf.RaggedTensor.from_tensor(rows + after)]
     return tf.concat([tf.cast(p.with_row_splits_dtype(tf.int64), tf.int32) for p in parts], axis=1)
 
 
