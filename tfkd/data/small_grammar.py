@@ -19,7 +19,7 @@ Every sentence has one translation, which a model that has learnt the rules give
 import numpy as np
 
 NAME = "small_grammar"
-PAIRS = {"train": 3000, "validation": 150, "test": 300}
+PAIRS = {"train": 2000, "validation": 150, "test": 300}
 
 _PEOPLE = ("teacher", "doctor", "child", "sailor", "farmer", "king", "girl", "singer", "baker")
 _THINGS = ("boat", "house", "book", "tree", "bell", "ring", "horse", "lamp", "door", "letter")

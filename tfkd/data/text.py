@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfkd._extras import needs_extra
 from tfkd.data import small_grammar, vocabulary
 from tfkd.data.pipeline import Source, from_arrays, from_source
-from tfkd.data.splits import DataInfo, Splits, divide, fingerprint, roles
+from tfkd.data.splits import DataInfo, Splits, divide, fingerprint, roles, subset
 from tfkd.data.vocabulary import END, START, Vocabulary
 
 _ROLES = ("train", "validation", "test")
@@ -82,7 +82,7 @@ def sentence_pairs(name, length, words, data_dir=None, limit=None, monolingual=0
             examples; of longer sentences of the other splits the beginning is read.
         words: size of each vocabulary at most.
         data_dir: where TFDS data lies.
-        limit: at most so many training pairs.
+        limit: at most so many training pairs, and a tenth as many for validation (but 100).
         monolingual: training sentences without a translation, as a share of the pairs: sources
             that `limit` leaves out, or, as far as there are none, those of the pairs again.
 
@@ -103,7 +103,11 @@ def sentence_pairs(name, length, words, data_dir=None, limit=None, monolingual=0
                 for side in (sources, targets)
             )
     parts = divide({r: np.zeros(len(p[0]), np.int64) for r, p in pairs.items()}, name, limit=limit)
-    cut = {role: _at(pairs[parts[role].split], parts[role].indices) for role in _ROLES}
+    rows = {role: parts[role].indices for role in _ROLES}
+    if limit is not None:  # every epoch translates them
+        few = min(max(100, limit // 10), len(rows["validation"]))
+        rows["validation"] = rows["validation"][subset(rows["validation"] * 0, few, 0)]
+    cut = {role: _at(pairs[parts[role].split], rows[role]) for role in _ROLES}
     fits = _fit(cut["train"], length)
     if not any(fits):
         raise ValueError(f'No training pair of "{name}" has less than {length} tokens a side.')

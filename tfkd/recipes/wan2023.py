@@ -7,7 +7,7 @@ learnt by kNN knowledge distillation.
 
 Reconstruction, everything else. Every sentence goes through dropout twice:
 
-    L = label_weight · mean of the two passes' CE with labels smoothed by nearest neighbours
+    L = label_weight · CE of the first pass with labels smoothed by nearest neighbours
       + encoder_weight · mean (encoder's features of one pass - those of the other, held)²
       + decoder_weight · ½ (KL(p1 || p2) + KL(p2 || p1))
 
@@ -58,23 +58,21 @@ class Wan2023(TranslationSettings):
 
 
 def build(settings, teacher, student):
-    """Two passes: smoothed labels for both, and consistency of encoder and decoder."""
+    """Two passes: smoothed labels for the first, and consistency of encoder and decoder."""
     losses, weights, labels = [], [], settings.label_weight
     if settings.neighbors:
-        for output in ("output", "again"):
-            losses.append(
-                tfkd.losses.NeighborDistillation(
-                    "decoder/features",
-                    output,
-                    settings.neighbors,
-                    settings.memory,
-                    settings.neighbor_temperature,
-                    settings.neighbor_share,
-                    padding=0,
-                    name=f"neighbors_{output}",
-                )
+        losses.append(
+            tfkd.losses.NeighborDistillation(
+                "decoder/features",
+                "output",
+                settings.neighbors,
+                settings.memory,
+                settings.neighbor_temperature,
+                settings.neighbor_share,
+                padding=0,
             )
-            weights.append(labels / 2)
+        )
+        weights.append(labels)
         labels = 0.0
     if settings.encoder_weight:
         own = tfkd.losses.FeatureDistillation("mse", "encoded_again", "encoded")
@@ -84,8 +82,7 @@ def build(settings, teacher, student):
         passes = ("output", "again")
         losses.append(tfkd.losses.ConsistencyDistillation(passes, name="decoder_consistency"))
         weights.append(settings.decoder_weight)
-    both = dict.fromkeys(("output", "again"), labels / 2)
-    return System(tfkd.models.two_passes(student), losses, weights, both)
+    return System(tfkd.models.two_passes(student), losses, weights, {"output": labels})
 
 
 def plain(settings, teacher, student):

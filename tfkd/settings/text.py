@@ -17,8 +17,8 @@ class LanguageSettings(RecipeSettings):
     """"small_grammar" (built in), or a TFDS name of a set with one text a split."""
     teacher: Annotated[str, Field(min_length=1)] = "decoder"
     """Language model to train as teacher, or a trained one: a .keras file."""
-    teacher_options: options("--teacher-option", width=96, depth=3)
-    """Of the teacher, such as width=96 (repeatable)."""
+    teacher_options: options("--teacher-option", width=64, depth=2)
+    """Of the teacher, such as width=128 (repeatable)."""
     student: Annotated[str, Field(min_length=1)] = "decoder"
     """Language model to train as student."""
     student_options: options("--student-option", width=32, depth=2)
@@ -55,7 +55,7 @@ class TranslationSettings(RecipeSettings):
     monolingual: AtLeast0 = 0.25
     """Sentences without a translation, as a share of the pairs: source sentences that limit leaves
     out, or those of the pairs once more."""
-    epochs: Count = 12
+    epochs: Count = 8
     """Epochs of each student."""
-    teacher_epochs: Count = 12
+    teacher_epochs: Count = 8
     """Epochs of a teacher that is trained."""

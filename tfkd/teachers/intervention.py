@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfkd import taps
@@ -21,11 +22,11 @@ class Intervention(LiveTeacher):
 
         KL(teacher || student) >= threshold · exp(-decay · share of the training that is done)
 
-    the data's next token is replaced by the teacher's likeliest, in the labels and, where it is
-    read at the next position, in the input. The step is then one on the new sequence, with the
-    teacher's answers to it. A threshold of infinity leaves every sequence as it is: plain training.
-    A threshold of 0 replaces every token: teacher forcing by the teacher's tokens. Padding is never
-    replaced, and validation sees the data as it is.
+    the data's next token is replaced by the teacher's likeliest (never by padding), in the labels
+    and, where it is read at the next position, in the input. The step is then one on the new
+    sequence, with the teacher's answers to it. A threshold of infinity leaves every sequence as it
+    is: plain training. A threshold of 0 replaces every token: teacher forcing by the teacher's
+    tokens. Padding is never replaced, and validation sees the data as it is.
 
     ```python
     teacher = tfkd.teachers.Intervention(model, threshold=4.0, decay=3.0)
@@ -96,7 +97,9 @@ class Intervention(LiveTeacher):
         # Rounding may leave equal distributions a divergence below 0.
         chosen = known & (tf.maximum(apart, 0.0) >= threshold)
         self._count(chosen, known)
-        labels = tf.where(chosen, tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
+        padding = tf.one_hot(self.padding, logits.shape[-1], on_value=-np.inf, dtype=logits.dtype)
+        token = tf.argmax(logits + padding, axis=-1, output_type=labels.dtype)
+        labels = tf.where(chosen, token, labels)
         tokens = batch.x if self.tokens is None else batch.x[self.tokens]
         following = tf.cast(
             tf.concat([tf.cast(tokens[:, :1], labels.dtype), labels[:, :-1]], 1), tokens.dtype
