@@ -16,7 +16,7 @@ def test_bleu_of_a_short_translation():
     assert bleu(["The cat sat on"], [reference]) == pytest.approx(100 * math.exp(1 - 6 / 4))
     # Five of six words, three of five pairs, two of four triples, one of three quadruples.
     shares = (5 / 6) * (3 / 5) * (2 / 4) * (1 / 3)
-    assert bleu(["the cat sat in the mat"], [reference]) == pytest.approx(100 * shares**0.25)
+    assert bleu(["the cat sat on a mat"], [reference]) == pytest.approx(100 * shares**0.25)
 
 
 def test_rouge_l_is_the_longest_common_subsequence():

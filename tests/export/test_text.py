@@ -37,9 +37,8 @@ def translating():
 
 def test_a_translator_answers_in_the_cpp_loader_as_in_keras(translating, tmp_path):
     model, info = translating
-    path = export_text(model, tmp_path / "model", info)
+    path = export_text(model, tmp_path / "model", info, check=False)
     assert path == tmp_path / "model" / "1"
-    check_saved_model_files(path)
     texts = np.array([b"A boat sees.", b"", b"no such words", b"boat " * 50], object)
     with Worker(path) as worker:
         found = worker.run("serving_default", {"text": texts})["text"]
@@ -54,9 +53,6 @@ def test_a_translator_answers_in_the_cpp_loader_as_in_keras(translating, tmp_pat
     }
     np.testing.assert_allclose(logits[:1, :3], model(x), atol=1e-5)
     assert logits.shape == (4, LENGTH, model.output_shape[-1])
-
-
-def check_saved_model_files(path):
     (path / "fingerprint.pb").write_bytes(b"changed")
     with pytest.raises(ExportCheckError, match="is changed since the export"):
         check_saved_model(path)

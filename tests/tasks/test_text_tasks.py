@@ -74,7 +74,7 @@ def test_its_figures_are_those_that_it_promises(case):
 def test_the_perplexity_is_that_of_the_words(case):
     """Against a mean over all positions of all examples, one at a time, without padding."""
     logs = []
-    for example in case.splits.validation.take(70):
+    for example in case.splits.validation.take(12):
         x, y = example
         if case.task.name == "translation":
             x, y = text.pair_tokens(case.splits.info, x[None], y[None])
@@ -82,17 +82,17 @@ def test_the_perplexity_is_that_of_the_words(case):
             x, y = x[None], y[None]
         own = log_softmax(case.student(x, training=False))[0]
         logs += list(own[np.arange(y.shape[1]), y.numpy()[0]])
-    judged = case.task.judge(case.student, case.splits.validation.take(70), case.splits.info)()
+    judged = case.task.judge(case.student, case.splits.validation.take(12), case.splits.info)()
     np.testing.assert_allclose(judged["perplexity"], math.exp(-np.mean(logs)), rtol=1e-4)
 
 
 def test_epochs_have_orders_of_their_own_the_same_for_every_row(case):
-    def epochs(seed):
-        made = case.task.batches(case.splits.train, case.settings, seed, case.splits.info)
+    def epochs():
+        made = case.task.batches(case.splits.train, case.settings, 0, case.splits.info)
         return [np.concatenate([y.numpy().ravel() for _, y in made]).tolist() for _ in range(2)]
 
-    first, again = epochs(0), epochs(0)
-    assert first == again and first[0] != first[1] != epochs(1)[1]
+    first, again = epochs(), epochs()
+    assert first == again and first[0] != first[1]
     steps = math.ceil(case.splits.info.sizes["train"] / case.settings.batch_size)
     assert len(case.batches) == steps
 
@@ -137,7 +137,7 @@ def test_tatarnikova2025_is_labels_and_distributions_by_a_low_rank_student():
     assert rows["intervention only"].student is case.student
     assert rows["intervention only"].source.threshold == case.settings.threshold
     assert rows["low rank only"].source is None
-    with pytest.raises(SettingsError, match="threshold"):
+    with pytest.raises(SettingsError, match="threshold is -1"):
         case.settings.replace(threshold=-1.0)
 
 

@@ -256,6 +256,8 @@ def _small_grammar():
 def _read(name, data_dir, count):
     """{role: one list of str a feature} of a TFDS set with so many features of text."""
     needs_extra("data", f'Reading "{name}"')
+    import tensorflow_datasets as tfds
+
     from tfkd.data import loading
 
     _, builder = loading.find(name, data_dir)
@@ -265,7 +267,7 @@ def _read(name, data_dir, count):
             f'"{name}" is no set of text: expected a TFDS name of a set with {wanted}.'
         )
     features = builder.info.features
-    keys = [key for key in features if getattr(features[key], "np_dtype", None) is object]
+    keys = [key for key in features if isinstance(features[key], tfds.features.Text)]
     supervised = builder.info.supervised_keys
     if count == 2 and supervised and set(supervised) <= set(keys):
         keys = list(supervised)

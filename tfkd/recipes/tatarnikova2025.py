@@ -19,11 +19,11 @@ the next token becomes the teacher's likeliest one, as label and as the next inp
 Dense layers of the student (those of its blocks, and the one that gives the logits) become
 `tfkd.models.LowRankDense` by singular value decomposition of what they begin with. Models are small
 transformers over characters, trained from scratch: nothing is fine-tuned, so that the paper's
-shares of trainable parameters do not carry over. A threshold of infinity is plain distillation, one
-of 0 teacher forcing by the teacher's tokens; `rank` 0 leaves the layers as they are.
+shares of trainable parameters do not carry over. Without intervention (a threshold of infinity)
+this is plain distillation, with a threshold of 0 teacher forcing by the teacher's tokens; `rank` 0
+leaves the layers as they are.
 """
 
-import math
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -39,9 +39,11 @@ class Tatarnikova2025(LanguageSettings):
 
     recipe: ClassVar = "tatarnikova2025"
 
-    threshold: Annotated[float, Field(ge=0)] = 4.0
-    """Divergence in nats from which on the teacher's token is taken, at the beginning; inf for
-    never, 0 for always."""
+    intervene: bool = True
+    """Whether the teacher's tokens enter the sequence; without, the threshold is infinite."""
+    threshold: AtLeast0 = 4.0
+    """Divergence in nats from which on the teacher's token is taken, at the beginning; 0 for
+    always."""
     decay: AtLeast0 = 1.5
     """How fast the threshold falls: to exp(-decay) of itself at the end."""
     rank: Annotated[int, Field(ge=0)] = 8
@@ -59,7 +61,7 @@ def build(settings, teacher, student):
     if settings.rank:
         student = tfkd.models.with_low_rank(student, settings.rank)
     source = None
-    if settings.threshold < math.inf:
+    if settings.intervene:
         source = tfkd.teachers.Intervention(teacher, settings.threshold, settings.decay)
     loss = tfkd.losses.LogitsDistillation(settings.temperature)
     return System(student, [loss], [settings.distill_weight], settings.label_weight, source)
@@ -75,7 +77,7 @@ def ablations(settings):
     """Each of the two parts alone."""
     return {
         "intervention only": settings.replace(rank=0),
-        "low rank only": settings.replace(threshold=math.inf),
+        "low rank only": settings.replace(intervene=False),
     }
 
 
