@@ -35,10 +35,16 @@ def translating():
     return bold(model), information(*known)
 
 
-def test_a_translator_answers_in_the_cpp_loader_as_in_keras(translating, tmp_path):
+@pytest.fixture(scope="module")
+def path(translating, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("text") / "model"
+    path = export_text(translating[0], directory, translating[1], check=False)
+    assert path == directory / "1"
+    return path
+
+
+def test_a_translator_answers_in_the_cpp_loader_as_in_keras(translating, path):
     model, info = translating
-    path = export_text(model, tmp_path / "model", info, check=False)
-    assert path == tmp_path / "model" / "1"
     texts = np.array([b"A boat sees.", b"", b"no such words", b"boat " * 50], object)
     with Worker(path) as worker:
         found = worker.run("serving_default", {"text": texts})["text"]
@@ -53,6 +59,15 @@ def test_a_translator_answers_in_the_cpp_loader_as_in_keras(translating, tmp_pat
     }
     np.testing.assert_allclose(logits[:1, :3], model(x), atol=1e-5)
     assert logits.shape == (4, LENGTH, model.output_shape[-1])
+
+
+def test_an_export_that_answers_otherwise_is_refused(translating, path, monkeypatch):
+    served = exports._Translator(*translating, None)
+    monkeypatch.setattr(exports._Translator, "by_keras", lambda own, line: b"another")
+    with pytest.raises(ExportCheckError, match="the Keras model 'another'"):
+        exports._compare(path, served)
+    with pytest.raises(ValueError, match="a translation ends by itself"):
+        export_text(translating[0], path.parent, translating[1], steps=3)
     (path / "fingerprint.pb").write_bytes(b"changed")
     with pytest.raises(ExportCheckError, match="is changed since the export"):
         check_saved_model(path)
@@ -71,13 +86,3 @@ def test_a_language_model_continues_what_it_is_given():
     assert alike.tolist() == [found[1], found[2]]
     with pytest.raises(ValueError, match="steps must lie between 1 and 7"):
         exports._Language(model, information(known), LENGTH)
-
-
-def test_an_export_that_answers_otherwise_is_not_published(translating, tmp_path, monkeypatch):
-    model, info = translating
-    monkeypatch.setattr(exports._Translator, "by_keras", lambda own, line: b"another")
-    with pytest.raises(ExportCheckError, match="the Keras model 'another'"):
-        export_text(model, tmp_path / "model", info)
-    assert not list((tmp_path / "model").iterdir())
-    with pytest.raises(ValueError, match="a translation ends by itself"):
-        export_text(model, tmp_path / "model", info, steps=3)
