@@ -7,10 +7,11 @@ import tensorflow as tf
 
 from tfkd.data.text import TextInfo
 from tfkd.data.vocabulary import Vocabulary
-from tfkd.export import check_saved_model, export_text
+from tfkd.export import check_saved_model, export_text, export_tflite
 from tfkd.export import text as exports
 from tfkd.export.errors import ExportCheckError
-from tfkd.models import language_model, translator
+from tfkd.models import language_model, translator, with_low_rank
+from tfkd.runtime.interpreter import Interpreter
 from tfkd.runtime.worker import Worker
 
 LENGTH = 8
@@ -86,3 +87,17 @@ def test_a_language_model_continues_what_it_is_given():
     assert alike.tolist() == [found[1], found[2]]
     with pytest.raises(ValueError, match="steps must lie between 1 and 7"):
         exports._Language(model, information(known), LENGTH)
+
+
+def test_tokens_to_logits_of_a_fixed_length_are_a_tflite_file(tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    keras.utils.set_random_seed(2)
+    model = with_low_rank(language_model(12, LENGTH, width=8, depth=1, heads=2), 2)
+    tokens = keras.Input((LENGTH,), dtype="int32", name="tokens")
+    fixed = keras.Model(tokens, model(tokens), name="fixed")
+    path = export_tflite(fixed, tmp_path / "fixed.tflite", check=False)
+    given = np.array([[4, 5, 6, 7, 8, 9, 10, 11], [4, 5, 0, 0, 0, 0, 0, 0]], "int32")
+    found = Interpreter(path).run({"tokens": given})["logits"]
+    np.testing.assert_allclose(found, model(given), atol=1e-5)
+    with pytest.raises(ValueError, match=r"has the shape \(None, None\)"):
+        export_tflite(model, tmp_path / "free.tflite")
