@@ -6,6 +6,7 @@ from tfkd.losses.attention import AttentionTransfer, ClassAttentionTransfer
 from tfkd.losses.base import DistillationLoss
 from tfkd.losses.box_distillation import BoxDistillation
 from tfkd.losses.confidence import ConfidenceDistillation
+from tfkd.losses.consistency import ConsistencyDistillation
 from tfkd.losses.contrastive import ContrastiveDistillation
 from tfkd.losses.correlation import CorrelationDistillation
 from tfkd.losses.cosine import CosineDistillation
@@ -19,10 +20,12 @@ from tfkd.losses.foreign import get
 from tfkd.losses.head_assistance import HeadAssistance
 from tfkd.losses.logits import LogitsDistillation
 from tfkd.losses.multi_level import BatchRelationDistillation, ClassRelationDistillation
+from tfkd.losses.neighbors import NeighborDistillation
 from tfkd.losses.normalized import NormalizedDistillation
 from tfkd.losses.own import EnsembleDistillation, MutualDistillation, SelfDistillation
 from tfkd.losses.refined import RefinedDistillation
 from tfkd.losses.relational import RelationalDistillation
+from tfkd.losses.reverse import ReverseDistillation
 from tfkd.losses.review import ReviewDistillation
 from tfkd.losses.scaled import GradientScaledDistillation
 from tfkd.losses.selectivity import NeuronSelectivityTransfer
@@ -40,6 +43,7 @@ __all__ = [
     "ClassAttentionTransfer",
     "ClassRelationDistillation",
     "ConfidenceDistillation",
+    "ConsistencyDistillation",
     "ContrastiveDistillation",
     "CorrelationDistillation",
     "CosineDistillation",
@@ -55,11 +59,13 @@ __all__ = [
     "LogitsDistillation",
     "MaximumMeanDiscrepancy",
     "MutualDistillation",
+    "NeighborDistillation",
     "NeuronSelectivityTransfer",
     "NormalizedDistillation",
     "ProbabilisticTransfer",
     "RefinedDistillation",
     "RelationalDistillation",
+    "ReverseDistillation",
     "ReviewDistillation",
     "SelfDistillation",
     "SimilarityPreserving",

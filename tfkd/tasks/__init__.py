@@ -13,6 +13,8 @@ __all__ = ["get", "names"]
 _HOMES = {
     "classification": "tfkd.tasks.classification:Classification",
     "detection": "tfkd.tasks.detection:Detection",
+    "language": "tfkd.tasks.language:Language",
+    "translation": "tfkd.tasks.translation:Translation",
 }
 
 
