@@ -7,6 +7,7 @@ EXTRAS = {
     "data": ("tensorflow_datasets", "importlib_resources"),
     "export": ("ai_edge_litert", "tensorflow_serving"),
     "hub": ("keras_hub",),
+    "remote": ("fsspec",),
     "serve": ("aiohttp", "grpc", "tensorflow_serving"),
     "tune": ("keras_tuner", "tensorboard", "grpc"),
 }

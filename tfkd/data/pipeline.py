@@ -144,13 +144,15 @@ def augmented_labels(augment, labels, seeds):
     return labels if change is None or labels is None else change(labels, seeds)
 
 
-def batches_of(dataset, batch_size, make, *, shuffle=False, seed=0):
+def batches_of(dataset, batch_size, make, *, shuffle=False, seed=0, at_once=AT_ONCE):
     """Batches in the order of `batches`, made of whole batches of examples and of where they stand.
 
     Args:
         dataset, batch_size, shuffle, seed: as for `batches`.
         make: function of (indices int64 (batch,), epochs int64 scalar or (batch,), images, labels)
             to what a batch is to be.
+        at_once: batches that are made at the same time; more than there are processors where
+            making one is waiting.
 
     Returns:
         `tf.data.Dataset` of what `make` returns, prefetched.
@@ -174,10 +176,10 @@ def batches_of(dataset, batch_size, make, *, shuffle=False, seed=0):
             indices, (images, labels) = example
             return make(indices, epochs, images, labels)
 
-    return ahead(indexed.map(made, AT_ONCE, deterministic=True))
+    return ahead(indexed.map(made, at_once, deterministic=True), at_once)
 
 
-def ahead(dataset):
+def ahead(dataset, at_once=AT_ONCE):
     """`dataset` with batches held ready, and without tf.data's tuner.
 
     The tuner is in no hurry to end with its iterator: where an epoch takes a second or two, the
@@ -186,6 +188,8 @@ def ahead(dataset):
     """
     options = tf.data.Options()
     options.autotune.enabled = False
+    if at_once > AT_ONCE:  # who waits holds a thread
+        options.threading.private_threadpool_size = at_once
     return dataset.prefetch(2).with_options(options)
 
 

@@ -6,9 +6,9 @@ where they are used, after everything else of a training is loaded.
 """
 
 import contextlib
+import functools
 import gc
 import zipfile
-from pathlib import Path
 
 import keras
 
@@ -160,8 +160,13 @@ class Trainings:
         room, why = knowledge.budget(self.settings, self.directory.path)
         for task in self.prepared.tasks:
             stores = len(self.settings.all_seeds) if task.teacher.of_each_seed else 1
-            task.plans = knowledge.plan(task, (room / stores, why), begun.knowledge)
-            room -= stores * sum(own.bytes for own in task.plans)
+            kept = None
+            if self.settings.cache and task.teacher.given is not None:
+                kept = functools.partial(
+                    knowledge.kept_stores, self.settings.cache, task, self.settings
+                )
+            task.plans = knowledge.plan(task, (room / stores, why), begun.knowledge, kept)
+            room -= stores * sum(own.bytes for own in task.plans if not own.store)
         plans = [own for task in self.prepared.tasks for own in task.plans]
         write_json(path, Begun(inputs=inputs, knowledge=plans).model_dump())
         if not (self.directory / SETTINGS).exists():
@@ -336,8 +341,7 @@ class Trainings:
             )
             system = asks.system(teacher, models.build("student", asks.settings, task.info))
             asking = system.distiller(system.source or task.teacher.source(teacher))
-            kept = self.settings.cache
-            folder = Path(kept) if kept else self.directory / WORK / "knowledge"
+            folder = self.settings.cache or self.directory / WORK / "knowledge"
             self._stores[key] = knowledge.build(own, folder, asking, task, self.settings)
         return self._stores[key]
 
