@@ -57,7 +57,7 @@ def build(directory, distiller, dataset, augment, views, batch_size, verbose, **
         wanted = json.loads(json.dumps(wanted))  # as it will be read: tuples are lists
         numbers = _share(len(wanted["shards"]), options["share"])
         if not folder.sizes():
-            folder.check_space(sum(manifest.shard_bytes(wanted, number) for number in numbers))
+            folder.check_space(sum(manifest.shard_header(wanted, n)[1] for n in numbers))
         stored, unfinished = state.begin(folder, wanted)
         if unfinished is None:
             _check_data(folder, stored, range(len(stored["shards"])), dataset)
