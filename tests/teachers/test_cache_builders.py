@@ -163,6 +163,13 @@ def test_a_shard_that_is_damaged_before_the_end_is_made_anew(build, whole, parts
     assert files(parts[1]) == files(whole)
 
 
+def test_files_that_another_builder_removes_meanwhile_hide_no_others(shares, monkeypatch):
+    there = LocalFolder(shares[0]).sizes()
+    names = ["gone.json", *there, ".partial-gone"]
+    monkeypatch.setattr("os.listdir", lambda path: names)
+    assert LocalFolder(shares[0]).sizes() == there
+
+
 # Parts.
 
 

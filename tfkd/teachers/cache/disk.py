@@ -44,15 +44,16 @@ class LocalFolder:
     def sizes(self):
         """{name: bytes} of what is there but a builder's locks; None for what is no plain file."""
         try:
-            with os.scandir(self.path) as entries:
-                found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+            names = os.listdir(self.path)
         except FileNotFoundError:
             return {}
-        return {
-            name: own.st_size if stat.S_ISREG(own.st_mode) else None
-            for name, own in found.items()
-            if name != _LOCK and not name.startswith((_CLAIM, _PARTIAL))
-        }
+        found = {}
+        for name in names:
+            if name != _LOCK and not name.startswith((_CLAIM, _PARTIAL)):
+                with contextlib.suppress(FileNotFoundError):  # another builder removed it just now
+                    own = os.lstat(self.path / name)
+                    found[name] = own.st_size if stat.S_ISREG(own.st_mode) else None
+        return found
 
     def open(self, name):
         """A file to read, in bytes."""
