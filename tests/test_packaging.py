@@ -81,6 +81,7 @@ def test_every_extra_that_commands_name_is_declared(configuration):
         (["export", "run"], "export", "tfkd export"),
         (["distill", "--export", "int8"], "export", "tfkd distill"),
         (["serve", "run"], "serve", "tfkd serve"),
+        (["cache", "info", "s3://bucket/stores"], "remote", '"s3://bucket/stores"'),
         (["distill", "--teacher", "hub:resnet_50_imagenet"], "hub", '"hub:resnet_50_imagenet"'),
     ],
 )
