@@ -485,7 +485,7 @@ def start(directory):
     wait, ready = os.pipe()
     process = os.fork()
     if process == 0:
-        faulthandler.dump_traceback_later(120, exit=True)
+        faulthandler.dump_traceback_later(600, exit=True)
         try:
             build(directory, ready)
         finally:
@@ -547,7 +547,7 @@ def test_killed_at_random_moments(tmp_path):
         [sys.executable, str(script), str(tmp_path), str(kills), str(seed)],
         capture_output=True,
         text=True,
-        timeout=120 + 40 * kills,
+        timeout=120 + 200 * kills,
         env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
     assert done.returncode == 0, f"seed {seed}: {done.stderr[-3000:]}"
