@@ -198,7 +198,7 @@ def planned(model, options):
     opened = model["open_per_byte"] * size
     rows = {
         "records": (f"{records:.3g}", "examples × views"),
-        "bytes": (f"{size / 1e9:,.0f} GB", f"{record_bytes(options.top_k)} bytes a record"),
+        "bytes": (f"{size / 1e9:,.3g} GB", f"{record_bytes(options.top_k)} bytes a record"),
         "teacher": (
             f"{teacher_hours:,.0f} hours of an accelerator",
             f"assumed: {options.teacher_speed:,} images a second",
