@@ -162,10 +162,10 @@ class Trainings:
         room, why = knowledge.budget(self.settings, self.directory.path)
         for task in self.prepared.tasks:
             stores = len(self.settings.all_seeds) if task.teacher.of_each_seed else 1
-            kept, own = None, self.settings
-            # A store that is there takes no room; without any the teacher answers live all the same.
-            if own.cache and own.cache_gb != 0 and task.teacher.given is not None:
-                kept = functools.partial(knowledge.kept_stores, own.cache, task, own)
+            kept, wanted = None, self.settings
+            # What is there takes no room; with --cache-gb 0 the teacher answers live all the same.
+            if wanted.cache and wanted.cache_gb != 0 and task.teacher.given is not None:
+                kept = functools.partial(knowledge.kept_stores, wanted.cache, task, wanted)
             task.plans = knowledge.plan(task, (room / stores, why), begun.knowledge, kept)
             room -= stores * sum(own.bytes for own in task.plans if not own.store)
         plans = [own for task in self.prepared.tasks for own in task.plans]
