@@ -188,10 +188,9 @@ def build(own, folder, asking, task, settings):
         task: `tfkd.runs.tasks.Task`.
         settings: of the run.
     """
+    path = _path(own, folder, task, settings)
     if own.store:
-        return TeacherCache(joined(folder, own.store), asking)
-    kept = (own.views, own.tensors, own.dtype, own.source)
-    path = joined(folder, store_name(task, settings, *kept))
+        return TeacherCache(path, asking)
     role = BOTH if asking.separate_inputs else STUDENT
     augment = augmentation_of(task.settings, role)
     with full_disk_named(path):
@@ -205,6 +204,16 @@ def build(own, folder, asking, task, settings):
             raise ValueError(
                 f"{error} With --cache-gb 0 the teacher answers live, and nothing is stored."
             ) from error
+
+
+def opened(own, folder, task, settings):
+    """The `TeacherCache` that another process has built; arguments as for `build`."""
+    return TeacherCache(_path(own, folder, task, settings))
+
+
+def _path(own, folder, task, settings):
+    kept = (own.views, own.tensors, own.dtype, own.source)
+    return joined(folder, own.store or store_name(task, settings, *kept))
 
 
 def _digest(content):
