@@ -490,7 +490,8 @@ def start(directory):
             build(directory, ready)
         finally:
             os._exit(0 if (Path(directory) / "manifest.json").exists() else 1)
-    os.read(wait, 1)
+    os.close(ready)
+    assert os.read(wait, 1), "the builder ended before it began"
     return process
 
 def kill(process, delay):
