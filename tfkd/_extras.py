@@ -9,6 +9,7 @@ EXTRAS = {
     "export": ("ai_edge_litert", "tensorflow_serving"),
     "hub": ("keras_hub",),
     "ray": ("ray", "grpc"),
+    "remote": ("fsspec",),
     "serve": ("aiohttp", "grpc", "tensorflow_serving"),
     "tasks": ("pycocotools", "rouge_score", "sacrebleu", "shapely"),
     "tune": ("keras_tuner", "tensorboard", "grpc"),

@@ -176,6 +176,7 @@ def batches_of(
     seed=0,
     drop_remainder=False,
     input_context=None,
+    at_once=AT_ONCE,
 ):
     """Batches in the order of `batches`, made of whole batches of examples and of where they stand.
 
@@ -183,6 +184,8 @@ def batches_of(
         dataset, batch_size, shuffle, seed, drop_remainder, input_context: as for `batches`.
         make: function of (indices int64 (batch,), epochs int64 scalar or (batch,), images, labels)
             to what a batch is to be.
+        at_once: batches that are made at the same time; more than there are processors where
+            making one is waiting.
 
     Returns:
         `tf.data.Dataset` of what `make` returns, prefetched.
@@ -209,10 +212,11 @@ def batches_of(
             indices, (images, labels) = example
             return make(indices, epochs, images, labels)
 
-    return ahead(indexed.map(made, AT_ONCE, deterministic=True), sharded=input_context is not None)
+    mapped = indexed.map(made, at_once, deterministic=True)
+    return ahead(mapped, sharded=input_context is not None, at_once=at_once)
 
 
-def ahead(dataset, sharded=False):
+def ahead(dataset, sharded=False, at_once=AT_ONCE):
     """`dataset` with batches held ready, and without tf.data's tuner.
 
     A strategy cuts its batches among the replicas, unless it is `sharded` already.
@@ -225,6 +229,8 @@ def ahead(dataset, sharded=False):
     options.autotune.enabled = False
     policies = tf.data.experimental.AutoShardPolicy
     options.experimental_distribute.auto_shard_policy = policies.OFF if sharded else policies.DATA
+    if at_once > AT_ONCE:  # who waits holds a thread
+        options.threading.private_threadpool_size = at_once
     return dataset.prefetch(2).with_options(options)
 
 

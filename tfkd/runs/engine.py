@@ -9,7 +9,6 @@ import contextlib
 import functools
 import gc
 import zipfile
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -184,8 +183,12 @@ class Trainings:
         room, why = knowledge.budget(self.settings, self.directory.path)
         for task in self.prepared.tasks:
             stores = len(self.settings.all_seeds) if task.teacher.of_each_seed else 1
-            task.plans = knowledge.plan(task, (room / stores, why), begun.knowledge)
-            room -= stores * sum(own.bytes for own in task.plans)
+            kept, wanted = None, self.settings
+            # What is there takes no room; with --cache-gb 0 the teacher answers live all the same.
+            if wanted.cache and wanted.cache_gb != 0 and task.teacher.given is not None:
+                kept = functools.partial(knowledge.kept_stores, wanted.cache, task, wanted)
+            task.plans = knowledge.plan(task, (room / stores, why), begun.knowledge, kept)
+            room -= stores * sum(own.bytes for own in task.plans if not own.store)
         plans = [own for task in self.prepared.tasks for own in task.plans]
         write_json(path, Begun(inputs=inputs, knowledge=plans).model_dump())
         if not (self.directory / SETTINGS).exists():
@@ -395,8 +398,7 @@ class Trainings:
         key = (task.key, number, task.teacher.part_of(seed))
         if key not in self._stores:
             own, teacher = task.plans[number], self.teacher(task, seed)
-            kept = self.settings.cache
-            folder = Path(kept) if kept else self.directory / WORK / "knowledge"
+            folder = self.settings.cache or self.directory / WORK / "knowledge"
             if self._follows:
                 self._stores[key] = knowledge.opened(own, folder, task, self.settings)
                 return self._stores[key]
