@@ -31,10 +31,14 @@ class Source(NamedTuple):
         size: number of examples.
         gather: function of int64 indices (batch,) to (images uint8 (batch, H, W, C), labels int64
             (batch,)).
+        one: the same of one index, a scalar, where examples are made one by one (decoded): batches
+            then cost less. Where it fails for an example, `gather` is asked for its batch, and says
+            what is wrong with it.
     """
 
     size: int
     gather: Callable
+    one: Callable | None = None
 
 
 def source_of(dataset):
@@ -84,6 +88,16 @@ def index_batches(size, batch_size, *, shuffle=False, seed=0):
     Returns:
         `tf.data.Dataset` of (int64 indices (batch,), int64 epoch scalar), of known cardinality.
     """
+    return _in_epochs(size, batch_size, shuffle, seed, lambda cuts, order: cuts)
+
+
+def _in_epochs(size, batch_size, shuffle, seed, filled):
+    """The epochs of `index_batches`, each as `filled` makes it of the epoch's batches and order.
+
+    Args:
+        filled: function of (dataset of (indices (batch,), epoch), order int64 (size,)) to a dataset
+            of as many elements.
+    """
     steps = -(-size // batch_size)
 
     def one_epoch(epoch):
@@ -93,10 +107,42 @@ def index_batches(size, batch_size, *, shuffle=False, seed=0):
             indices = order[step * batch_size : (step + 1) * batch_size]
             return tf.cast(indices, tf.int64), epoch
 
-        return tf.data.Dataset.range(steps).map(cut)
+        return filled(tf.data.Dataset.range(steps).map(cut), tf.cast(order, tf.int64))
 
     dataset = _epochs().flat_map(one_epoch)
     return dataset.apply(tf.data.experimental.assert_cardinality(steps))
+
+
+def _one_by_one(source, batch_size):
+    """Function of an epoch's batches and order, as `_in_epochs` takes it, that adds the examples:
+    (indices, epoch, images, labels). They are made one by one, several at a time."""
+
+    def made(index):
+        return index, *source.one(index)
+
+    def checked(cut, batch):
+        # An example that could not be made is missing: its batch, and those behind it, differ.
+        (indices, epoch), (found, *examples) = cut, batch
+        same = tf.cond(
+            tf.size(found) == tf.size(indices),
+            lambda: tf.reduce_all(found == indices),
+            lambda: False,
+        )
+        examples = tf.cond(same, lambda: tuple(examples), lambda: source.gather(indices))
+        return indices, epoch, *examples
+
+    def filled(cuts, order):
+        examples = tf.data.Dataset.from_tensor_slices(order)
+        examples = examples.map(made, AT_ONCE, deterministic=True)
+        none = tf.nest.map_structure(
+            lambda spec: tf.zeros((0, *spec.shape), spec.dtype), examples.element_spec
+        )
+        examples = examples.ignore_errors().batch(batch_size)
+        # Where the last ones are missing, there is something to compare with nevertheless.
+        examples = examples.concatenate(tf.data.Dataset.from_tensors(none).repeat())
+        return tf.data.Dataset.zip((cuts, examples)).map(checked)
+
+    return filled
 
 
 def batches(dataset, batch_size, *, shuffle=False, augment=None, seed=0):
@@ -156,7 +202,10 @@ def batches_of(dataset, batch_size, make, *, shuffle=False, seed=0):
         `tf.data.Dataset` of what `make` returns, prefetched.
     """
     source = source_of(dataset)
-    if source is not None:
+    if source is not None and source.one is not None:
+        filled = _one_by_one(source, batch_size)
+        indexed, made = _in_epochs(source.size, batch_size, shuffle, seed, filled), make
+    elif source is not None:
         indexed = index_batches(source.size, batch_size, shuffle=shuffle, seed=seed)
 
         def made(indices, epoch):

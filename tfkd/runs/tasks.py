@@ -190,6 +190,7 @@ def load_data(settings, fraction=1.0, splits=None):
         image_size=settings.image_size,
         resize=settings.resize,
         skip_damaged=settings.skip_damaged,
+        store=settings.store,
     )
 
 

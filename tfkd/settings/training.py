@@ -46,7 +46,7 @@ Teachers = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)]
 class DataSettings(Settings):
     """How data is read, whatever becomes of it."""
 
-    paths: ClassVar = ("data_dir",)
+    paths: ClassVar = ("data_dir", "store")
 
     data_dir: str | None = None
     """Where TFDS data lies."""
@@ -59,6 +59,8 @@ class DataSettings(Settings):
     skip_damaged: bool = False
     """Leave out a folder's files that cannot be read, and classes without any image, instead of
     stopping."""
+    store: str | None = None
+    """Keep a folder's images in this directory, decoded and resized, for all epochs and runs."""
     limit: Annotated[int | None, Field(ge=1)] = None
     """Use at most so many training examples."""
 
