@@ -120,6 +120,14 @@ def _one_by_one(source, batch_size):
     def made(index):
         return index, *source.one(index)
 
+    def gathered(indices):
+        return [part.numpy() for part in source.gather(tf.constant(indices))]
+
+    def again(indices, examples):
+        # By Python: it is hardly ever needed, and every epoch's start would pay for its graph.
+        parts = tf.numpy_function(gathered, [indices], [part.dtype for part in examples])
+        return tuple(map(tf.ensure_shape, parts, [part.shape for part in examples]))
+
     def checked(cut, batch):
         # An example that could not be made is missing: its batch, and those behind it, differ.
         (indices, epoch), (found, *examples) = cut, batch
@@ -128,7 +136,7 @@ def _one_by_one(source, batch_size):
             lambda: tf.reduce_all(found == indices),
             lambda: False,
         )
-        examples = tf.cond(same, lambda: tuple(examples), lambda: source.gather(indices))
+        examples = tf.cond(same, lambda: tuple(examples), lambda: again(indices, examples))
         return indices, epoch, *examples
 
     def filled(cuts, order):

@@ -14,7 +14,7 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from tfkd import TeacherCache
+from tfkd import TeacherCache, fused
 from tfkd.batches import own_inputs
 from tfkd.files import full_disk_named
 from tfkd.runs.record import Knowledge
@@ -85,6 +85,11 @@ def plan(task, room, before=()):
         why = why if task.augmented else "images are not augmented"
     if not views:
         why = f"one view needs {readable(sum(sizes))}, but there is {room[1]}"
+    if task.settings.cache_gb is None and not worth_reading(largest, task.info.image_shape):
+        views, why = (
+            0,
+            "a GPU answers sooner than so much is read; --cache-gb stores it all the same",
+        )
     began = next((own for own in before if own.task == task.key), None)
     if began is not None:
         views, dtype, why = began.views if began.stored else 0, began.dtype, began.why
@@ -96,6 +101,20 @@ def plan(task, room, before=()):
         Knowledge(**shared, source=source, tensors=tensors, views=views, bytes=views * size)
         for (source, tensors), size in zip(stores, sizes, strict=True)
     ]
+
+
+def worth_reading(stores, image_shape):
+    """Whether stored answers are read where a teacher could be asked.
+
+    On a CPU always: it takes longer to answer. Beside a GPU, which was not measured, as long as an
+    example's answers are no larger than its image: then reading at most doubles the input.
+
+    Args:
+        stores: list of {name: shape without the batch} of what is stored of an example.
+        image_shape: (height, width, channels) of uint8 images.
+    """
+    size = sum(_view_bytes(tensors, "float16", 1) for tensors in stores)
+    return fused.on_cpu() or size <= math.prod(image_shape)
 
 
 def _view_bytes(tensors, dtype, examples):

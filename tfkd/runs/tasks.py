@@ -8,7 +8,7 @@ import numpy as np
 
 from tfkd import data
 from tfkd.data.loading import is_tfds_name
-from tfkd.runs import models, teacher_check
+from tfkd.runs import devices, models, teacher_check
 from tfkd.runs.knowledge import tensors_of
 from tfkd.runs.rows import check_names, short_words
 from tfkd.runs.teachers import SeveralTeachers, StudentAsTeacher, Teacher
@@ -162,8 +162,9 @@ class Prepared:
     @property
     def findings(self):
         """What is seen before training, list of str."""
-        seen = [*(own.info for own in self.data), *self.teachers]
-        return list(dict.fromkeys(text for own in seen for text in own.findings))
+        infos = [own.info for own in self.data]
+        seen = [text for own in (*infos, *self.teachers) for text in own.findings]
+        return list(dict.fromkeys([*seen, *devices.findings(self.table.settings, infos)]))
 
     @property
     def inputs(self):

@@ -117,6 +117,10 @@ class BudgetSettings(DataSettings):
     """Train a teacher from a file or a function, too, instead of taking it as it is."""
     tensorboard: Annotated[bool | None, Parameter(negative="--no-tensorboard")] = None
     """Write TensorBoard's logs of every training; unless told where TensorBoard is installed."""
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """In which students, and a teacher that is trained, compute; their weights stay float32."""
+    strategy: Literal["none", "mirrored"] = "none"
+    """mirrored: share every batch out over all GPUs of this machine."""
     any_teacher: bool = False
     """Take a teacher that knows no more than chance, or names the classes in another order."""
 
@@ -191,6 +195,11 @@ class TrainingSettings(BudgetSettings):
     def check(self):
         super().check()
         check_model("student", self.student, self.student_options)
+        if self.precision != "float32" and is_path(self.student):
+            raise SettingsError(
+                f'precision is {self.precision}, but student is the file "{self.student}", whose '
+                "layers have a precision of their own. Leave precision out, or name a model."
+            )
         if self.several_teachers and self.teacher_options:
             raise SettingsError(
                 f"teacher_options {self.teacher_options} are of one teacher, but there are "
