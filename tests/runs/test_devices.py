@@ -102,6 +102,7 @@ def test_two_devices_train_as_one(tmp_path):
 
 _MIRRORED = """
 import json, sys
+from types import SimpleNamespace
 import numpy as np, tensorflow as tf, keras
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -126,8 +127,9 @@ def trained(strategy):
         start = model.get_weights()
         data = from_arrays(x, y)
         batches = examples(data, settings, 0, 1)
-        progress = train(model, model, batches, data, settings, 2, 0, Checkpoint(None, ""),
-                         weights=1.0, smoothing=0.0, classes=None)
+        splits = SimpleNamespace(validation=data, info=SimpleNamespace(num_classes=3))
+        progress = train(model, model, batches, splits, settings, 2, 0, Checkpoint(None, ""),
+                         weights=1.0, classes=None)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
     return start, model.get_weights(), progress, replicas, model.get_layer("norm").synchronized
 
