@@ -199,6 +199,8 @@ def _only_builder(path):
 def _build(path, about, images, numbers):
     """Writes what is missing of a store."""
     missing, sizes = _missing(path, about), _files(len(numbers))
+    if not missing:  # another process built it meanwhile
+        return
     count = sum(sizes[name] for name in missing)
     needed = count * (int(np.prod(images.shape)) + _RECORD_OVERHEAD)
     if needed > free_bytes(path):
