@@ -171,3 +171,17 @@ def test_what_is_built_before_draws_no_batch_under_a_strategy():
     assert made._compile_loss.built and made._compile_metrics.built and made.optimizer.built
     made.fit(counted, steps_per_epoch=3, verbose=0)
     assert int(drawn) == 1
+
+
+def test_one_process_is_not_over_workers():
+    # That two are, and what becomes of their logs: tests/distributed.
+    one = tf.distribute.MirroredStrategy(["CPU:0"])
+    assert not _keras.over_workers(one) and not _keras.over_workers(tf.distribute.get_strategy())
+
+
+def test_a_replica_gets_what_the_dataset_holds():
+    # With several replicas: tests/distiller/test_replicas.py.
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    data = tf.data.Dataset.from_tensor_slices({"a": np.zeros((4, 2), "float32")}).batch(2)
+    distributed = strategy.experimental_distribute_dataset(data)
+    assert _keras.spec_of_replica(distributed.element_spec) == data.element_spec

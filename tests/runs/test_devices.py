@@ -23,6 +23,8 @@ def test_what_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="--batch-size 9 is no multiple of 2"):
         devices.check(settings)
     devices.check(settings.replace(batch_size=8))
+    with pytest.raises(ValueError, match="--jobs 2 several students at once"):
+        devices.check(settings.replace(batch_size=8, jobs=2))
     with pytest.raises(SettingsError, match="whose layers have a precision of their own"):
         DistillSettings(student="mine.keras", precision="mixed_float16")
     for given in ({"precision": "mixed_bfloat16"}, {"strategy": "mirrored"}):

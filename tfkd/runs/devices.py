@@ -32,6 +32,11 @@ def check(settings):
             f"--strategy mirrored shares every batch out over {len(devices)} devices, but "
             f"--batch-size {settings.batch_size} is no multiple of {len(devices)}."
         )
+    if (settings.jobs or 1) > 1:
+        raise ValueError(
+            f"--strategy mirrored trains on all {len(devices)} devices at once, and --jobs "
+            f"{settings.jobs} several students at once, each on them all. Give one of the two."
+        )
 
 
 def findings(settings, data):
