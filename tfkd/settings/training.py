@@ -48,6 +48,7 @@ class DataSettings(Settings):
     """How data is read, whatever becomes of it."""
 
     paths: ClassVar = ("data_dir", "store")
+    free: ClassVar = ("store",)
     learns: ClassVar[str] = "classification"  # the kind of task, a name of tfkd.tasks
 
     data_dir: str | None = None
@@ -81,7 +82,7 @@ class BudgetSettings(DataSettings):
 
     paths: ClassVar = (*DataSettings.paths, "cache")
     code: ClassVar = ("callback",)
-    free: ClassVar = ("jobs", "scheduler")
+    free: ClassVar = (*DataSettings.free, "jobs", "scheduler")
 
     augment: Augmentation = "shift"
     """Augmentation."""
