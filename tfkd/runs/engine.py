@@ -16,7 +16,7 @@ import keras
 from tfkd import fingerprints, tasks, terminal
 from tfkd import models as networks
 from tfkd.files import write_json, write_text, written
-from tfkd.runs import knowledge, models, report, teacher_check, tensorboard
+from tfkd.runs import devices, knowledge, models, report, teacher_check, tensorboard
 from tfkd.runs.checkpoints import Checkpoint
 from tfkd.runs.directory import JOBS, SEEDS, SETTINGS, TENSORBOARD, WORK
 from tfkd.runs.record import Begun, Outcome, Training
@@ -75,6 +75,7 @@ def opened(table, directory, overwrite=False, resume=False, jobs=None):
         resume: continue a run that is there, with the same settings.
         jobs: `tfkd.runs.parallel.Jobs` that train its students, or None.
     """
+    devices.check(table.settings)
     rows = [row._replace(settings=with_folders(row.settings)) for row in table.rows]
     table = table._replace(settings=with_folders(table.settings), rows=rows)
     with temporary_files_in(directory.path):
@@ -291,7 +292,8 @@ class Trainings:
             if result.exists():
                 self.say(f'"{path}" or the record beside it is damaged or missing: trained again.')
             self.say(f"{name}{about}", style="bold")
-            training, history, model = work()
+            with devices.used(self.settings):
+                training, history, model = work()
             with written(path) as partial:
                 model.save(partial)
             outcome = Outcome(training=training, history=history, model_sha256=sha256_of(path))

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfkd import data, fused, schedules, tasks
 from tfkd.batches import own_inputs
 from tfkd.data.pipeline import batches_of
-from tfkd.runs import progress_line, tensorboard
+from tfkd.runs import devices, progress_line, tensorboard
 from tfkd.runs.models import referred
 
 OUTPUT = "output"  # of a student with several, the one that is judged
@@ -116,7 +116,7 @@ def examples(dataset, settings, seed, views, stored=None, role=STUDENT, info=Non
         batches = stored.dataset(dataset, settings.batch_size, seed=seed, augment=augment)
         if role == BOTH:
             batches = batches.map(lambda images, *others: (own_inputs(images)[1], *others))
-        return batches
+        return devices.even(batches, int(dataset.cardinality()), settings.batch_size)
 
     def augmented(indices, epochs, images, labels):
         if augment is not None:
@@ -124,7 +124,8 @@ def examples(dataset, settings, seed, views, stored=None, role=STUDENT, info=Non
             images = augment(images, view)
         return images, labels
 
-    return batches_of(dataset, settings.batch_size, augmented, shuffle=True, seed=seed)
+    batches = batches_of(dataset, settings.batch_size, augmented, shuffle=True, seed=seed)
+    return devices.even(batches, int(dataset.cardinality()), settings.batch_size)
 
 
 def train(model, student, batches, splits, settings, epochs, seed, checkpoint, logs=None, **labels):
@@ -175,6 +176,7 @@ def train(model, student, batches, splits, settings, epochs, seed, checkpoint, l
         batches = weighted(batches, labels["classes"])
     if several and model is student:  # a distiller gives every output the labels by itself
         batches = _for_each_output(batches, weights)
+    devices.prepare(model, batches)
     scalars = [] if logs is None else [tensorboard.Scalars(logs)]
     own = callbacks_of(settings)
     if model is student:  # a distiller does it by itself
