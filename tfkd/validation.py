@@ -242,7 +242,7 @@ def finite(tensors):
     def look():  # a sum may overflow where every number is finite
         return tf.group(
             *(
-                _assert(
+                require(
                     tf.reduce_all(tf.math.is_finite(tensor)),
                     f"Teacher output or layer {name} holds NaN or infinity. Check the teacher on "
                     "this data (its input range, its weights) first.",
@@ -265,7 +265,7 @@ def class_labels(y, classes):
         "the loss's ignore_class.",
         (low, high),
     )
-    return _assert(tf.logical_or(tf.equal(tf.size(y), 0), within), found)
+    return require(tf.logical_or(tf.equal(tf.size(y), 0), within), found)
 
 
 def one_label(rows, reader):
@@ -280,7 +280,7 @@ def one_label(rows, reader):
         f"{reader} reads one label for each example, but there are rows of labels that do not sum "
         "to 1: several labels of one example, or none. Leave it out, or give one label for each."
     )
-    with tf.control_dependencies([_assert(tf.reduce_all(tf.abs(sums - 1.0) < 1e-3), message)]):
+    with tf.control_dependencies([require(tf.reduce_all(tf.abs(sums - 1.0) < 1e-3), message)]):
         return tf.identity(rows)
 
 
@@ -292,13 +292,13 @@ def example_numbers(index, examples, reader):
         "{}. Give it memory= the number of examples in the training data.",
         tf.reduce_max(index),
     )
-    return _assert(within, found)
+    return require(within, found)
 
 
 def looks_like_logits(tensor, name):
     """An operation that fails where all numbers of a teacher's output lie within 0 and 1."""
     inside = tf.reduce_all(tf.logical_and(tensor >= 0.0, tensor <= 1.0))
-    return _assert(
+    return require(
         tf.logical_not(inside),
         f"A loss reads logits, but all numbers of the teacher's {name} lie between 0 and 1, and "
         "nothing else tells what they are. Say so: Distiller(..., teacher_head=...) takes "
@@ -324,7 +324,8 @@ def explained():
 _KNOWN_STRUCTURES = (tf.data.Dataset, tf.Tensor, np.ndarray, dict)
 
 
-def _assert(condition, message):
+def require(condition, message):
+    """An operation that fails in a step, with a message, unless a condition holds."""
     return tf.debugging.Assert(condition, [tf.strings.join([_START, message, _END])])
 
 

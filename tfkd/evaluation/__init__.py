@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tfkd.evaluation.operations import multiply_adds
     from tfkd.evaluation.own_model import Report, report
     from tfkd.evaluation.predictions import predict, prediction
+    from tfkd.evaluation.retrieval import mean_average_precision
     from tfkd.evaluation.scores import quality, reliability
     from tfkd.evaluation.tables import MEASURES, markdown, table
 
@@ -36,6 +37,7 @@ _HOMES = {
     "fitted_temperature": "tfkd.evaluation.calibration",
     "latencies": "tfkd.evaluation.costs",
     "markdown": "tfkd.evaluation.tables",
+    "mean_average_precision": "tfkd.evaluation.retrieval",
     "multiply_adds": "tfkd.evaluation.operations",
     "plot_curves": "tfkd.evaluation.curves",
     "plot_early_exit": "tfkd.evaluation.early_exit",
@@ -59,6 +61,7 @@ __all__ = [
     "fitted_temperature",
     "latencies",
     "markdown",
+    "mean_average_precision",
     "multiply_adds",
     "plot_curves",
     "plot_early_exit",

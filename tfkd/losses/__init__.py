@@ -4,6 +4,7 @@ from tfkd.losses.adversarial import AdversarialAlignment
 from tfkd.losses.annealed import AnnealedDistillation
 from tfkd.losses.attention import AttentionTransfer, ClassAttentionTransfer
 from tfkd.losses.base import DistillationLoss
+from tfkd.losses.code_clusters import code_clusters
 from tfkd.losses.confidence import ConfidenceDistillation
 from tfkd.losses.contrastive import ContrastiveDistillation
 from tfkd.losses.correlation import CorrelationDistillation
@@ -13,6 +14,7 @@ from tfkd.losses.discrepancy import MaximumMeanDiscrepancy
 from tfkd.losses.enhanced import EnhancedTargetDistillation
 from tfkd.losses.features import FeatureDistillation
 from tfkd.losses.foreign import get
+from tfkd.losses.hashing import CodeDistillation, ContrastiveHashing
 from tfkd.losses.logits import LogitsDistillation
 from tfkd.losses.multi_level import BatchRelationDistillation, ClassRelationDistillation
 from tfkd.losses.normalized import NormalizedDistillation
@@ -20,6 +22,7 @@ from tfkd.losses.own import EnsembleDistillation, MutualDistillation, SelfDistil
 from tfkd.losses.refined import RefinedDistillation
 from tfkd.losses.relational import RelationalDistillation
 from tfkd.losses.review import ReviewDistillation
+from tfkd.losses.robust_codes import RobustCodeDistillation
 from tfkd.losses.scaled import GradientScaledDistillation
 from tfkd.losses.selectivity import NeuronSelectivityTransfer
 from tfkd.losses.similarity import ProbabilisticTransfer, SimilarityPreserving
@@ -34,8 +37,10 @@ __all__ = [
     "BatchRelationDistillation",
     "ClassAttentionTransfer",
     "ClassRelationDistillation",
+    "CodeDistillation",
     "ConfidenceDistillation",
     "ContrastiveDistillation",
+    "ContrastiveHashing",
     "CorrelationDistillation",
     "CosineDistillation",
     "DecoupledDistillation",
@@ -53,10 +58,12 @@ __all__ = [
     "RefinedDistillation",
     "RelationalDistillation",
     "ReviewDistillation",
+    "RobustCodeDistillation",
     "SelfDistillation",
     "SimilarityPreserving",
     "TeacherFreeDistillation",
     "TransformedTeacherMatching",
     "VariationalDistillation",
+    "code_clusters",
     "get",
 ]
