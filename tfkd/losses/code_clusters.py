@@ -54,6 +54,7 @@ def code_clusters(numbers, clusters=10, seed=0):
         ValueError: no codes, or fewer codes than clusters.
     """
     from sklearn.cluster import KMeans  # takes half a second
+    from threadpoolctl import threadpool_limits
 
     numbers = np.asarray(numbers)
     if numbers.ndim != 2 or not numbers.size:
@@ -67,7 +68,9 @@ def code_clusters(numbers, clusters=10, seed=0):
         )
     codes = np.where(numbers > 0, 1.0, -1.0).astype("float32")
     different = len(np.unique(codes, axis=0))
-    found = KMeans(min(clusters, different), n_init=RESTARTS, random_state=seed).fit(codes)
+    # Its threads wait for each other: on a busy machine several are fifty times as slow as one.
+    with threadpool_limits(1):
+        found = KMeans(min(clusters, different), n_init=RESTARTS, random_state=seed).fit(codes)
     _, labels = np.unique(found.labels_, return_inverse=True)
     means = [codes[labels == own].mean(axis=0) for own in range(labels.max() + 1)]
     return CodeClusters(labels.astype("int32"), np.stack(means).astype("float32"))

@@ -24,6 +24,7 @@ from tfkd import _extras, _lazy
 
 if TYPE_CHECKING:
     from tfkd.models.branches import with_branches
+    from tfkd.models.code_heads import with_code
     from tfkd.models.cohorts import cohort, members
     from tfkd.models.ensembles import averaged_over_views, ensemble, ensemble_members
     from tfkd.models.exits import exit_names, single_exit, trunk, vote, with_exits
@@ -57,6 +58,7 @@ _HOMES = {
     "vote": "tfkd.models.exits",
     "with_branches": "tfkd.models.branches",
     "with_class_maps": "tfkd.models.linear_heads",
+    "with_code": "tfkd.models.code_heads",
     "with_exits": "tfkd.models.exits",
     "with_preprocessor": "tfkd.preprocessors",
     "with_stage_heads": "tfkd.models.stage_heads",
@@ -86,6 +88,7 @@ __all__ = [
     "vote",
     "with_branches",
     "with_class_maps",
+    "with_code",
     "with_exits",
     "with_preprocessor",
     "with_stage_heads",
