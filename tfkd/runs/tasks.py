@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from tfkd import data
+from tfkd import data, tasks
 from tfkd.data.loading import is_tfds_name
 from tfkd.runs import models, teacher_check
 from tfkd.runs.knowledge import tensors_of
@@ -14,10 +14,6 @@ from tfkd.runs.rows import check_names, short_words
 from tfkd.runs.teachers import SeveralTeachers, StudentAsTeacher, Teacher
 from tfkd.runs.training import BOTH, augmentation_of, balanced_weights
 from tfkd.settings import DataSettings
-
-# The cut into train and validation is the same for every seed: a teacher from another run must not
-# have been trained on what is validation here.
-DATA_SEED = 0
 
 
 class Task:
@@ -39,13 +35,13 @@ class Task:
         self.train, self.validation, self.info = splits.train, splits.validation, splits.info
         self.sizes, self.fingerprint = splits.info.sizes, splits.info.fingerprint
         self.rows, self.needs, self.sources, self.live, self.plans = [], {}, {}, set(), []
-        self.class_weights = None
+        self.class_weights, self.classifies = None, tasks.get(settings.learns).classifies
         if settings.class_weight == "balanced":
             self.class_weights = balanced_weights(_labels(self.train), self.info.num_classes)
 
     @property
     def augmented(self):
-        return augmentation_of(self.settings) is not None
+        return self.classifies and augmentation_of(self.settings) is not None
 
     @property
     def wanted_views(self):
@@ -73,6 +69,8 @@ class Task:
             distiller = system.distiller(system.source or self.teacher.source(self.teacher.model))
             own = system.source is not None and not system.source_name
             if system.asks_teacher and own:
+                self.live.add(row.name)
+            elif system.asks_teacher and not self.classifies:
                 self.live.add(row.name)
             elif system.asks_teacher:
                 augment = augmentation_of(self.settings, BOTH)
@@ -108,7 +106,7 @@ class Prepared:
     def _task(self, row):
         settings = row.settings
         read = {name: getattr(settings, name) for name in DataSettings.model_fields}
-        data_key = (settings.data, *read.values())
+        data_key = (settings.learns, settings.data, *read.values())
         number = self._once(self.data, data_key, lambda: _checked_data(settings))
         splits = self.data[number]
         if row.taught_by is None:
@@ -182,20 +180,13 @@ def load_data(settings, fraction=1.0, splits=None):
     limit = settings.limit
     if splits is not None:
         limit = max(1, round(fraction * splits.info.sizes["train"]))
-    return data.load(
-        settings.data,
-        settings.data_dir,
-        seed=DATA_SEED,
-        limit=limit,
-        image_size=settings.image_size,
-        resize=settings.resize,
-        skip_damaged=settings.skip_damaged,
-    )
+    return tasks.get(settings.learns).load(settings, limit)
 
 
 def _checked_data(settings):
     splits = load_data(settings)
-    teacher_check.require_classes(splits)
+    if tasks.get(settings.learns).classifies:
+        teacher_check.require_classes(splits)
     return splits
 
 
