@@ -10,7 +10,10 @@ import importlib
 
 __all__ = ["get", "names"]
 
-_HOMES = {"classification": "tfkd.tasks.classification:Classification"}
+_HOMES = {
+    "classification": "tfkd.tasks.classification:Classification",
+    "hashing": "tfkd.tasks.hashing:Hashing",
+}
 
 
 def names():
