@@ -8,7 +8,7 @@ import numpy as np
 
 from tfkd import data, tasks
 from tfkd.data.loading import is_tfds_name
-from tfkd.runs import models, teacher_check
+from tfkd.runs import convolutions, models, teacher_check
 from tfkd.runs.knowledge import tensors_of
 from tfkd.runs.rows import check_names, short_words
 from tfkd.runs.teachers import SeveralTeachers, StudentAsTeacher, Teacher
@@ -27,6 +27,7 @@ class Task:
         sources: {row: name of what it asks}, "" for the task's teacher.
         live: names of rows that a source of their own teaches live, such as a teacher that learns.
         plans: list of `Knowledge`, once it is planned.
+        findings: what is seen of the students before training, list of str.
     """
 
     def __init__(self, key, data_key, teacher_key, fraction, splits, teacher, settings):
@@ -35,6 +36,7 @@ class Task:
         self.train, self.validation, self.info = splits.train, splits.validation, splits.info
         self.sizes, self.fingerprint = splits.info.sizes, splits.info.fingerprint
         self.rows, self.needs, self.sources, self.live, self.plans = [], {}, {}, set(), []
+        self.findings = []
         self.class_weights, self.classifies = None, tasks.get(settings.learns).classifies
         if settings.class_weight == "balanced":
             self.class_weights = balanced_weights(_labels(self.train), self.info.num_classes)
@@ -65,6 +67,8 @@ class Task:
         student = models.build("student", row.settings, self.info)
         system = row.system(self.teacher.model, student)
         self.rows.append(row)
+        seen = convolutions.finding(system.student, f'The student "{row.settings.student}"')
+        self.findings += [seen] * bool(seen)
         if system.losses:
             distiller = system.distiller(system.source or self.teacher.source(self.teacher.model))
             own = system.source is not None and not system.source_name
@@ -160,7 +164,7 @@ class Prepared:
     @property
     def findings(self):
         """What is seen before training, list of str."""
-        seen = [*(own.info for own in self.data), *self.teachers]
+        seen = [*(own.info for own in self.data), *self.teachers, *self.tasks]
         return list(dict.fromkeys(text for own in seen for text in own.findings))
 
     @property
