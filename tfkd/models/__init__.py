@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tfkd.models.branches import with_branches
     from tfkd.models.code_heads import with_code
     from tfkd.models.cohorts import cohort, members
+    from tfkd.models.encoder_decoders import encoder_decoder
     from tfkd.models.ensembles import averaged_over_views, ensemble, ensemble_members
     from tfkd.models.exits import exit_names, single_exit, trunk, vote, with_exits
     from tfkd.models.hard_tree import HardTree
@@ -44,6 +45,7 @@ _HOMES = {
     "ObliqueTree": "tfkd.models.tree",
     "averaged_over_views": "tfkd.models.ensembles",
     "cohort": "tfkd.models.cohorts",
+    "encoder_decoder": "tfkd.models.encoder_decoders",
     "ensemble": "tfkd.models.ensembles",
     "ensemble_members": "tfkd.models.ensembles",
     "exit_names": "tfkd.models.exits",
@@ -72,6 +74,7 @@ __all__ = [
     "build",
     "check_name",
     "cohort",
+    "encoder_decoder",
     "ensemble",
     "ensemble_members",
     "exit_names",

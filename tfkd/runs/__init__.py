@@ -265,6 +265,7 @@ def export_run(run, settings, out=None, check=True, row=None, data=(), data_dir=
     directory = RunDirectory(run)
     record = directory.record()
     record.row(row)
+    record.require_classes("tfkd export")
     import_tensorflow()
     from tfkd.runs import exporting, report
 

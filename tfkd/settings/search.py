@@ -40,6 +40,8 @@ class SearchSettings(DistillSettings):
     What moves starts where the distill settings have it: trial 0 is these settings themselves.
     """
 
+    task: Literal["classification"] = "classification"
+    """What is learnt of an image: its class."""
     student_options: options("--student-option")
     """Of the student's model (repeatable); modified_alexnet has width=0.25 unless told."""
     teacher_options: options("--teacher-option")

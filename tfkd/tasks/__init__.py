@@ -13,6 +13,8 @@ __all__ = ["get", "names"]
 _HOMES = {
     "classification": "tfkd.tasks.classification:Classification",
     "hashing": "tfkd.tasks.hashing:Hashing",
+    "multi-label": "tfkd.tasks.multi_label:MultiLabel",
+    "segmentation": "tfkd.tasks.segmentation:Segmentation",
 }
 
 
