@@ -1,5 +1,7 @@
 """Labels of other shapes than a class: figures by hand, batches, checks, a small run of each."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from tfkd import data, tasks
 from tfkd.runs import DistillSettings, distill, evaluate_run, export_run, predict
+from tfkd.runs.rows import distilled
 from tfkd.settings import ChainSettings, SearchSettings, SettingsError
 from tfkd.tasks import labelled
 
@@ -118,6 +121,38 @@ def test_defaults_follow_the_task():
     assert DistillSettings(task=MASKS, student="encoder_decoder").student_options == {}
     assert DistillSettings(**dict(settings)) == settings
     assert DistillSettings().learns == "classification"
+
+
+@pytest.mark.parametrize("task", [LABELS, MASKS])
+def test_each_label_and_each_pixel_is_distilled(task):
+    """Labels by sigmoids, summed; pixels by softmaxes, averaged: in NumPy at float64."""
+    own, settings = tasks.get(task), settings_of(task, temperature=2.0, student_loss_weight=0.25)
+    shape, random = (3,) if task == LABELS else (4, 5, 3), np.random.default_rng(1)
+    learnt = 3 * random.normal(size=(6, *shape))
+    labels = random.integers(0, *((2, (6, 3)) if task == LABELS else (3, (6, 4, 5))))
+
+    def same():
+        given = keras.Input(shape)
+        dense = layers.Dense(3, use_bias=False, kernel_initializer="identity")
+        return keras.Model(given, dense(given))
+
+    teacher, student = same(), same()
+    teacher.layers[-1].kernel.assign(2 * np.eye(3))
+    system = distilled(settings, teacher, student)
+    judge = types.SimpleNamespace(from_logits=True)
+    distiller = system.distiller(teacher)
+    distiller.compile(loss=own.loss(None, settings, judge))
+    total = distiller.evaluate(learnt, labels, batch_size=6, verbose=0, return_dict=True)["loss"]
+    t, s = 2 * learnt.astype("float32").astype(float), learnt.astype("float32").astype(float)
+    if task == LABELS:
+        p, q, one = (1 / (1 + np.exp(-own)) for own in (t / 2, s / 2, s))
+        soft = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).sum(axis=-1).mean()
+        hard = -np.mean(labels * np.log(one) + (1 - labels) * np.log(1 - one))
+    else:
+        p, q, one = (np.exp(own) / np.exp(own).sum(-1, keepdims=True) for own in (t / 2, s / 2, s))
+        soft = (p * np.log(p / q)).sum(axis=-1).mean()
+        hard = -np.log(np.take_along_axis(one, labels[..., None], -1)).mean()
+    np.testing.assert_allclose(total, 0.25 * hard + 0.75 * 4 * soft, rtol=1e-5)
 
 
 @pytest.mark.parametrize("task", [LABELS, MASKS])
