@@ -37,12 +37,17 @@ def test_shapes_have_the_class_of_each_pixel():
     assert splits.info.label_names == drawn.SHAPE_NAMES
     share = np.bincount(numbers.ravel(), minlength=4) / numbers.size
     assert share.min() > 0.04 and 0.4 < share[0] < 0.8
-    # A disk alone: its pixels fill pi/4 of the square around them.
-    kinds = [set(np.unique(own)) for own in numbers]
-    for own in [number for number, kind in zip(numbers, kinds, strict=True) if kind == {0, 1}][:9]:
+    # A shape alone and whole fills pi/4 of the square around it, all of it, or about half.
+    filled = {1: [], 2: [], 3: []}
+    for own in numbers:
         rows, columns = np.nonzero(own)
-        if len(rows) > 150 and np.ptp(rows) == np.ptp(columns) < 20:
-            assert abs(len(rows) / (np.ptp(rows) + 1) ** 2 - np.pi / 4) < 0.08
+        inside = 0 < min(rows.min(), columns.min()) and max(rows.max(), columns.max()) < 31
+        if len(set(own[rows, columns])) == 1 and inside:
+            area = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+            filled[own.max()].append(len(rows) / area)
+    for kind, share in ((1, np.pi / 4), (2, 1.0), (3, 0.5)):
+        assert len(filled[kind]) >= 5
+        assert abs(np.median(filled[kind]) - share) < 0.05
     again = masks.load("shapes", limit=40)
     assert splits.info.fingerprint == again.info.fingerprint
 

@@ -3,14 +3,14 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import tfkd
 from tfkd import data, evaluation, models, recipes, tasks
 from tfkd.data.contrastive_views import contrastive
 from tfkd.losses import CodeDistillation, ContrastiveHashing, RobustCodeDistillation, code_clusters
 from tfkd.runs import run_recipe
-from tfkd.settings import SettingsError
+from tfkd.runtime.interpreter import Interpreter
+from tfkd.settings import ExportSettings, SettingsError
 from tfkd.tasks import codes
 
 BITS, TASK = 8, tasks.get("hashing")
@@ -157,5 +157,9 @@ def test_a_run_measures_both_searches(splits, tmp_path):
     asymmetric = codes.search(student, splits.test, splits.train, teacher)()["map"]
     assert record["study"]["asymmetric_map"]["he2024"] == [asymmetric]
     assert "Asymmetric search" in record["notes"][-1]
-    assert tf.reduce_any(student(arrays(splits.test)[0]) > 0)
-    assert tfkd.runs.evaluate_run(tmp_path / "run") == record["figures"]
+    written = ExportSettings(format=("tflite",), quantization=("float32",))
+    tfkd.runs.export_run(tmp_path / "run", written)
+    images = arrays(splits.test)[0].astype("float32")
+    file = tmp_path / "run" / "export" / "student_float32.tflite"
+    packed = Interpreter(file).run({"image": images})["packed"]
+    np.testing.assert_array_equal(packed, np.packbits(student(images) > 0, axis=-1))

@@ -10,9 +10,11 @@ from keras import layers
 from sklearn.metrics import average_precision_score
 
 from tfkd import data, tasks
+from tfkd.export.tflite import read_metadata
 from tfkd.runs import DistillSettings, distill, evaluate_run, export_run, predict
 from tfkd.runs.rows import distilled
-from tfkd.settings import ChainSettings, SearchSettings, SettingsError
+from tfkd.runtime.interpreter import Interpreter
+from tfkd.settings import ChainSettings, ExportSettings, SearchSettings, SettingsError
 from tfkd.tasks import labelled
 
 LABELS, MASKS = "multi-label", "segmentation"
@@ -180,6 +182,17 @@ def test_a_run(task, tmp_path):
     np.testing.assert_allclose(found[own.judged], expected, rtol=1e-5)
     if task == MASKS:
         assert evaluate_run(tmp_path / "run") == record["figures"]
-    for command in (export_run, predict):
-        with pytest.raises(ValueError, match=f"this one learns {task}"):
-            command(tmp_path / "run", ())
+    with pytest.raises(ValueError, match=f"this one learns {task}"):
+        predict(tmp_path / "run", ())
+    written = ExportSettings(format=("tflite",), quantization=("float32",))
+    assert (
+        export_run(tmp_path / "run", written)["files"]["TFLite float32"] == "student_float32.tflite"
+    )
+    file = tmp_path / "run" / "export" / "student_float32.tflite"
+    served = Interpreter(file).run({"image": images[:9].astype("float32")})
+    np.testing.assert_allclose(served["logits"], answers[:9], atol=1e-4)
+    metadata = read_metadata(file)
+    assert metadata["head"] == {LABELS: "independent_logits", MASKS: "logits"}[task]
+    assert tuple(metadata["labels"]) == splits.info.label_names
+    with pytest.raises(ValueError, match="calibrate divides logits of one class of many"):
+        export_run(tmp_path / "run", ExportSettings(calibrate=True))

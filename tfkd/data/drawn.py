@@ -13,7 +13,7 @@ GROUP_SIZES = {"train": 1200, "validation": 200, "test": 400}
 SHAPE_SIZES = {"train": 600, "validation": 100, "test": 200}
 SHAPE_NAMES = ("background", "disk", "square", "triangle")
 _CELLS, _PRESENT = 4, 0.5  # of a picture of digits
-_SIDE, _MOST = 32, 3  # pixels of a picture of shapes, and how many there are at most
+_SIDE, _MOST = 32, 2  # pixels of a picture of shapes, and how many there are at most
 
 
 def digit_groups():
@@ -55,12 +55,12 @@ def shapes():
         masks = np.zeros((count, _SIDE, _SIDE), np.uint8)
         for number in range(_MOST):
             kinds = random.randint(1, len(SHAPE_NAMES), count)
-            inside = _inside(kinds, *random.uniform((5, 5, 4), (27, 27, 9), (count, 3)).T)
+            inside = _inside(kinds, *random.uniform((7, 7, 6), (25, 25, 10), (count, 3)).T)
             inside &= (random.rand(count) < (1.0 if number == 0 else 0.5))[:, None, None]
             colours = random.uniform(0, 255, (count, 1, 1, 3))
             images = np.where(inside[..., None], colours, images)
             masks = np.where(inside, kinds[:, None, None], masks).astype(np.uint8)
-        images += random.normal(0, 25, images.shape)
+        images += random.normal(0, 15, images.shape)
         arrays[role] = np.clip(np.rint(images), 0, 255).astype(np.uint8), masks
     return arrays
 

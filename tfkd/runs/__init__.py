@@ -233,6 +233,7 @@ def evaluate_run(path, data=(), data_dir=None):
     with terminal.step("Reading the data"):
         splits = load_run_data(directory, record, data, data_dir)
     if exported:
+        record.require_classes("The measurement of an export")
         from tfkd.runs.exporting import evaluate_exported
 
         return evaluate_exported(path, directory, record, splits[0])
@@ -265,7 +266,6 @@ def export_run(run, settings, out=None, check=True, row=None, data=(), data_dir=
     directory = RunDirectory(run)
     record = directory.record()
     record.row(row)
-    record.require_classes("tfkd export")
     import_tensorflow()
     from tfkd.runs import exporting, report
 

@@ -69,3 +69,9 @@ class Hashing(Task):
         from tfkd.tasks import codes
 
         return codes.search(model, dataset, info.database)
+
+    @property
+    def head(self):
+        from tfkd.heads import Head
+
+        return Head("code")

@@ -61,3 +61,9 @@ class MultiLabel(Task):
         from tfkd.tasks import labelled
 
         return labelled.LabelJudge(model, dataset)
+
+    @property
+    def head(self):
+        from tfkd.heads import Head
+
+        return Head(labels="independent")

@@ -53,3 +53,9 @@ class Segmentation(Task):
         from tfkd.tasks import labelled
 
         return labelled.PixelJudge(model, dataset, info.num_classes)
+
+    @property
+    def head(self):
+        from tfkd.heads import Head
+
+        return Head(labels="one_of_many")
