@@ -307,7 +307,7 @@ def _content(directory, record, row, options, check, files, measured, notes):
 
 
 def _of_report(measured, files, notes):
-    """What export.json says of the measurement; of other tasks than classification there is none."""
+    """What export.json says of the measurement, which of other tasks than classes there is not."""
     if measured is None:
         return {"notes": notes, "figures": [], "steps": []}
     return {
