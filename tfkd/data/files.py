@@ -2,11 +2,12 @@
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from tfkd.data.images import FORMATS, decode
 from tfkd.data.pipeline import MEMORY_LIMIT
 
+_ON_THEIR_SIDE = (5, 6, 7, 8)  # EXIF orientations
 _GREY_MODES = ("1", "L", "I;16", "I;16B", "I;16L", "I;16N", "LA")
 
 
@@ -25,8 +26,9 @@ def common_shape(paths, size=None):
         try:
             with Image.open(path, formats=FORMATS) as file:
                 grey &= file.mode in _GREY_MODES
-                # As a viewer turns it.
-                width, height = ImageOps.exif_transpose(file).size if size is None else (0, 0)
+                width, height = file.size if size is None else (0, 0)
+                if file.getexif().get(ExifTags.Base.Orientation) in _ON_THEIR_SIDE:
+                    width, height = height, width  # as a viewer turns it
         except OSError as error:
             raise ValueError(f'"{path}" cannot be read as an image: {error}.') from error
         sizes.setdefault((height, width), path)

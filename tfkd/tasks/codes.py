@@ -1,7 +1,6 @@
 """What hashing needs of images and models: pairs of views, backbones, codes, searches."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import keras
@@ -11,6 +10,7 @@ import tensorflow as tf
 from tfkd import data, evaluation, fingerprints, models
 from tfkd.data.pipeline import batches_of
 from tfkd.losses import code_clusters
+from tfkd.settings import DataSettings
 from tfkd.tasks import fitting
 
 EVALUATION_BATCH = 256
@@ -32,28 +32,28 @@ class HashingInfo(data.DataInfo):
 
 def load(settings, limit):
     """`tfkd.data.Splits` of images, with a `HashingInfo`."""
-    read = ("data", "data_dir", "image_size", "resize", "skip_damaged")
-    splits = _loaded(*(getattr(settings, name) for name in read), limit)
-    known = {field.name: getattr(splits.info, field.name) for field in _fields(data.DataInfo)}
-    info = HashingInfo(**known, bits=settings.bits, database=splits.train)
-    return splits._replace(info=info)
-
-
-@functools.lru_cache(maxsize=1)  # a recipe's clusters are of the images that the run has already
-def _loaded(name, data_dir, image_size, resize, skip_damaged, limit):
-    return data.load(
-        name,
-        data_dir,
+    splits = data.load(
+        settings.data,
+        settings.data_dir,
         seed=DATA_SEED,
         limit=limit,
-        image_size=image_size,
-        resize=resize,
-        skip_damaged=skip_damaged,
+        image_size=settings.image_size,
+        resize=settings.resize,
+        skip_damaged=settings.skip_damaged,
     )
+    fields = dataclasses.fields(data.DataInfo)
+    known = {field.name: getattr(splits.info, field.name) for field in fields}
+    info = HashingInfo(**known, bits=settings.bits, database=splits.train)
+    _last[:] = [(_key(settings, limit), splits._replace(info=info))]
+    return _last[0][1]
 
 
-def _fields(kind):
-    return dataclasses.fields(kind)
+_last: list[tuple] = []  # what was loaded last: a recipe's clusters are of the run's own images
+
+
+def _key(settings, limit):
+    names = (*DataSettings.model_fields, "data", "bits")
+    return (*(getattr(settings, name) for name in names if name != "limit"), limit)
 
 
 def on_backbone(image_shape, bits, file=None, frozen=True):
@@ -164,7 +164,9 @@ def clusters_of_teacher(settings, teacher):
     Raises:
         ValueError: more clusters than images.
     """
-    splits = load(settings, settings.limit)
+    key = _key(settings, settings.limit)
+    known = _last and _last[0][0] == key
+    splits = _last[0][1] if known else load(settings, settings.limit)
     key = (splits.info.fingerprint, fingerprints.of_weights(teacher), settings.clusters)
     if key not in _clusters:
         while len(_clusters) > 3:
