@@ -6,7 +6,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tfkd.data import drawn, masks
+from tfkd.data import labelled_pictures, masks
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (6, 8, 12, 3)).astype("uint8")
@@ -34,7 +34,7 @@ def test_shapes_have_the_class_of_each_pixel():
     assert splits.info.sizes == {"train": 40, "validation": 100, "test": 200}
     images, numbers = arrays(splits.test)
     assert images.shape == (200, 32, 32, 3) and numbers.shape == (200, 32, 32)
-    assert splits.info.label_names == drawn.SHAPE_NAMES
+    assert splits.info.label_names == labelled_pictures.SHAPE_NAMES
     share = np.bincount(numbers.ravel(), minlength=4) / numbers.size
     assert share.min() > 0.03 and 0.6 < share[0] < 0.9
     # A shape alone and whole fills pi/4 of the square around it, all of it, or about half.

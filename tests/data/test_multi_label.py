@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from tfkd.data import drawn, multi_label
+from tfkd.data import labelled_pictures, multi_label
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (6, 8, 10, 3)).astype("uint8")
@@ -40,7 +40,7 @@ def test_groups_show_the_digits_that_they_are_labelled_with():
     cells = images.reshape(400, 2, 8, 2, 8).max(axis=(2, 4)).reshape(400, 4) > 0
     assert (cells.sum(axis=1) >= labels.sum(axis=1)).all() and (labels.sum(axis=1) >= 1).all()
     assert 0.3 < cells.mean() < 0.7 and 0.1 < labels.mean() < 0.3
-    digits = drawn.load_digits()  # every digit of a picture is one of its labels
+    digits = labelled_pictures.load_digits()  # every digit of a picture is one of its labels
     known = {np.rint(own * (255 / 16)).astype("uint8").tobytes(): target for own, target in
              zip(digits.images, digits.target, strict=True)}  # fmt: skip
     for image, own in zip(images[:40], labels[:40], strict=True):

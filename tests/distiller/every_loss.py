@@ -46,6 +46,7 @@ def made():
         "CorrelationDistillation": losses.CorrelationDistillation(),
         "CosineDistillation": losses.CosineDistillation(),
         "DecoupledDistillation": losses.DecoupledDistillation(2.0, standardize=True),
+        "DistributionDistillation": losses.DistributionDistillation(CLASSES, 2.0),
         "EnhancedTargetDistillation": losses.EnhancedTargetDistillation(1.2),
         "EnsembleDistillation": losses.EnsembleDistillation(["output", "exit"]),
         "FeatureDistillation": losses.FeatureDistillation("mse", *stage),

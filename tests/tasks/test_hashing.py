@@ -56,7 +56,7 @@ def test_a_search_is_among_the_training_images(splits):
     found, labels = arrays(splits.train)
 
     def expected(database_model):
-        return evaluation.mean_average_precision(
+        return evaluation.retrieval_average_precision(
             model(asked), wanted, database_model(found), labels
         )
 

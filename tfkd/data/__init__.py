@@ -4,6 +4,8 @@ from tfkd.data.augmentations import augmentation, augmentation_names, jda, two_v
 from tfkd.data.contact_sheets import contact_sheet
 from tfkd.data.contrastive_views import contrastive
 from tfkd.data.inspection import Inspection, inspect
+from tfkd.data.labelled_boxes import BoxesInfo
+from tfkd.data.labelled_boxes import load as load_boxes
 from tfkd.data.loading import load, names
 from tfkd.data.mixing import Mixed
 from tfkd.data.pipeline import batches, index_batches, source_of
@@ -11,6 +13,7 @@ from tfkd.data.seeds import view_seed
 from tfkd.data.splits import DataInfo, Splits
 
 __all__ = [
+    "BoxesInfo",
     "DataInfo",
     "Inspection",
     "Mixed",
@@ -24,6 +27,7 @@ __all__ = [
     "inspect",
     "jda",
     "load",
+    "load_boxes",
     "names",
     "source_of",
     "two_views",

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tfkd.data import drawn, loading, tree
+from tfkd.data import labelled_pictures, loading, tree
 from tfkd.data.assembly import divided
 from tfkd.data.files import common_shape, read_images, require_room
 from tfkd.data.resizing import STRETCH, parse_size
@@ -45,7 +45,7 @@ def load(name, data_dir=None, *, image_size=None, resize=STRETCH, **division):
             f'"{STRETCH}".'
         )
     if name == SHAPES:
-        arrays, names = drawn.shapes(), drawn.SHAPE_NAMES
+        arrays, names = labelled_pictures.shapes(), labelled_pictures.SHAPE_NAMES
         if size is not None:
             raise ValueError(f'"{SHAPES}" are drawn at 32 pixels a side; leave image_size out.')
         return divided(name, arrays, None, names, **division)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfkd.data import drawn, loading
+from tfkd.data import labelled_pictures, loading
 from tfkd.data.assembly import divided
 from tfkd.data.files import common_shape, read_images, require_room
 from tfkd.data.resizing import STRETCH, parse_size
@@ -38,7 +38,7 @@ def load(name, data_dir=None, *, image_size=None, resize=STRETCH, **division):
     """
     size = parse_size(image_size)
     if name == DIGIT_GROUPS:
-        arrays, names = drawn.digit_groups(), tuple("0123456789")
+        arrays, names = labelled_pictures.digit_groups(), tuple("0123456789")
         arrays = {role: (_resized(x, size, resize), y) for role, (x, y) in arrays.items()}
         return divided(name, arrays, None, names, resize, **division)
     text, found = loading.find(name, data_dir)

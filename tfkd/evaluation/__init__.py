@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tfkd.evaluation.calibration import fitted_temperature
     from tfkd.evaluation.costs import cost, latencies
     from tfkd.evaluation.curves import plot_curves
+    from tfkd.evaluation.detections import mean_average_precision, suppressed
     from tfkd.evaluation.early_exit import (
         early_exit_curve,
         exit_accuracies,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tfkd.evaluation.operations import multiply_adds
     from tfkd.evaluation.own_model import Report, report
     from tfkd.evaluation.predictions import predict, prediction
-    from tfkd.evaluation.retrieval import mean_average_precision
+    from tfkd.evaluation.retrieval import retrieval_average_precision
     from tfkd.evaluation.scores import quality, reliability
     from tfkd.evaluation.tables import MEASURES, markdown, table
 
@@ -37,7 +38,7 @@ _HOMES = {
     "fitted_temperature": "tfkd.evaluation.calibration",
     "latencies": "tfkd.evaluation.costs",
     "markdown": "tfkd.evaluation.tables",
-    "mean_average_precision": "tfkd.evaluation.retrieval",
+    "mean_average_precision": "tfkd.evaluation.detections",
     "multiply_adds": "tfkd.evaluation.operations",
     "plot_curves": "tfkd.evaluation.curves",
     "plot_early_exit": "tfkd.evaluation.early_exit",
@@ -47,6 +48,8 @@ _HOMES = {
     "quality": "tfkd.evaluation.scores",
     "reliability": "tfkd.evaluation.scores",
     "report": "tfkd.evaluation.own_model",
+    "suppressed": "tfkd.evaluation.detections",
+    "retrieval_average_precision": "tfkd.evaluation.retrieval",
     "table": "tfkd.evaluation.tables",
 }
 
@@ -71,6 +74,8 @@ __all__ = [
     "quality",
     "reliability",
     "report",
+    "suppressed",
+    "retrieval_average_precision",
     "table",
 ]
 __getattr__, __dir__ = _lazy.attributes(__name__, _HOMES)

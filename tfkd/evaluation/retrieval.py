@@ -5,7 +5,7 @@ import numpy as np
 _AT_ONCE = 256  # queries, whose distances to the whole database stand in memory
 
 
-def mean_average_precision(queries, query_labels, database, database_labels):
+def retrieval_average_precision(queries, query_labels, database, database_labels):
     """Mean over the queries of the average precision over the whole ranked database.
 
     The database is ranked by the Hamming distance of codes; images of the query's class are what is

@@ -9,6 +9,7 @@ from tfkd import _lazy
 
 if TYPE_CHECKING:
     from tfkd.export.checks import check_saved_model
+    from tfkd.export.detector import export_detector
     from tfkd.export.errors import DiskFullError, ExportCheckError, ExportWarning
     from tfkd.export.measure import report
     from tfkd.export.saved_model import export_saved_model
@@ -26,6 +27,7 @@ _HOMES = {
     "calibrated": "tfkd.export.temperature",
     "check_saved_model": "tfkd.export.checks",
     "check_tflite": "tfkd.export.tflite_checks",
+    "export_detector": "tfkd.export.detector",
     "export_saved_model": "tfkd.export.saved_model",
     "export_tflite": "tfkd.export.tflite",
     "open_exported": "tfkd.runtime.exported_models",
@@ -41,6 +43,7 @@ __all__ = [
     "calibrated",
     "check_saved_model",
     "check_tflite",
+    "export_detector",
     "export_saved_model",
     "export_tflite",
     "open_exported",

@@ -4,17 +4,21 @@ from tfkd.losses.adversarial import AdversarialAlignment
 from tfkd.losses.annealed import AnnealedDistillation
 from tfkd.losses.attention import AttentionTransfer, ClassAttentionTransfer
 from tfkd.losses.base import DistillationLoss
+from tfkd.losses.box_distillation import BoxDistillation
 from tfkd.losses.code_clusters import code_clusters
 from tfkd.losses.confidence import ConfidenceDistillation
 from tfkd.losses.contrastive import ContrastiveDistillation
 from tfkd.losses.correlation import CorrelationDistillation
 from tfkd.losses.cosine import CosineDistillation
 from tfkd.losses.decoupled import DecoupledDistillation
+from tfkd.losses.detection import DetectionLoss
 from tfkd.losses.discrepancy import MaximumMeanDiscrepancy
+from tfkd.losses.distribution import DistributionDistillation
 from tfkd.losses.enhanced import EnhancedTargetDistillation
 from tfkd.losses.features import FeatureDistillation
 from tfkd.losses.foreign import get
 from tfkd.losses.hashing import CodeDistillation, ContrastiveHashing
+from tfkd.losses.head_assistance import HeadAssistance
 from tfkd.losses.logits import LogitsDistillation
 from tfkd.losses.multi_level import BatchRelationDistillation, ClassRelationDistillation
 from tfkd.losses.normalized import NormalizedDistillation
@@ -35,6 +39,7 @@ __all__ = [
     "AnnealedDistillation",
     "AttentionTransfer",
     "BatchRelationDistillation",
+    "BoxDistillation",
     "ClassAttentionTransfer",
     "ClassRelationDistillation",
     "CodeDistillation",
@@ -44,11 +49,14 @@ __all__ = [
     "CorrelationDistillation",
     "CosineDistillation",
     "DecoupledDistillation",
+    "DetectionLoss",
     "DistillationLoss",
+    "DistributionDistillation",
     "EnhancedTargetDistillation",
     "EnsembleDistillation",
     "FeatureDistillation",
     "GradientScaledDistillation",
+    "HeadAssistance",
     "LogitsDistillation",
     "MaximumMeanDiscrepancy",
     "MutualDistillation",

@@ -79,7 +79,7 @@ def pairs_of_views(labels, reader):
     paired = tf.size(labels) % 2 == 0
     # Of an odd number of rows the last one has no other.
     alike = tf.reduce_all(first[: tf.size(second)] == second)
-    return validation.require(
+    return validation.required(
         tf.logical_and(paired, alike),
         f"{reader} learns from pairs of views: rows 2k and 2k + 1 of a batch must be of one image, "
         "and the label of both that image's number. Here they are not.",

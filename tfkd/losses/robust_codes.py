@@ -56,7 +56,7 @@ def images_with_clusters(index, images, reader):
         "numbers up to {}. Make the clusters of all training images.",
         tf.reduce_max(index),
     )
-    return validation.require(within, found)
+    return validation.required(within, found)
 
 
 @keras.saving.register_keras_serializable(package="tfkd")

@@ -23,9 +23,12 @@ from typing import TYPE_CHECKING
 from tfkd import _extras, _lazy
 
 if TYPE_CHECKING:
+    from tfkd.models import detectors
     from tfkd.models.branches import with_branches
     from tfkd.models.code_heads import with_code
     from tfkd.models.cohorts import cohort, members
+    from tfkd.models.detections import best_candidates, detector_layout, with_detections
+    from tfkd.models.detectors import roi_head
     from tfkd.models.encoder_decoders import encoder_decoder
     from tfkd.models.ensembles import averaged_over_views, ensemble, ensemble_members
     from tfkd.models.exits import exit_names, single_exit, trunk, vote, with_exits
@@ -44,8 +47,11 @@ _HOMES = {
     "HardTree": "tfkd.models.hard_tree",
     "ObliqueTree": "tfkd.models.tree",
     "averaged_over_views": "tfkd.models.ensembles",
+    "best_candidates": "tfkd.models.detections",
     "cohort": "tfkd.models.cohorts",
     "encoder_decoder": "tfkd.models.encoder_decoders",
+    "detector_layout": "tfkd.models.detections",
+    "detectors": "tfkd.models.detectors",
     "ensemble": "tfkd.models.ensembles",
     "ensemble_members": "tfkd.models.ensembles",
     "exit_names": "tfkd.models.exits",
@@ -53,6 +59,7 @@ _HOMES = {
     "hard_tree_model": "tfkd.models.tree",
     "harden": "tfkd.models.tree",
     "members": "tfkd.models.cohorts",
+    "roi_head": "tfkd.models.detectors",
     "pooled_layer": "tfkd.models.linear_heads",
     "single_exit": "tfkd.models.exits",
     "soft_tree_model": "tfkd.models.tree",
@@ -61,6 +68,7 @@ _HOMES = {
     "with_branches": "tfkd.models.branches",
     "with_class_maps": "tfkd.models.linear_heads",
     "with_code": "tfkd.models.code_heads",
+    "with_detections": "tfkd.models.detections",
     "with_exits": "tfkd.models.exits",
     "with_preprocessor": "tfkd.preprocessors",
     "with_stage_heads": "tfkd.models.stage_heads",
@@ -71,10 +79,13 @@ __all__ = [
     "HardTree",
     "ObliqueTree",
     "averaged_over_views",
+    "best_candidates",
     "build",
     "check_name",
     "cohort",
     "encoder_decoder",
+    "detector_layout",
+    "detectors",
     "ensemble",
     "ensemble_members",
     "exit_names",
@@ -84,6 +95,7 @@ __all__ = [
     "members",
     "names",
     "pooled_layer",
+    "roi_head",
     "single_exit",
     "soft_tree_model",
     "stages",
@@ -92,6 +104,7 @@ __all__ = [
     "with_branches",
     "with_class_maps",
     "with_code",
+    "with_detections",
     "with_exits",
     "with_preprocessor",
     "with_stage_heads",

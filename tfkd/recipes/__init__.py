@@ -33,6 +33,8 @@ _NAMES = (
     "mao2025",
     "belinga2024",
     "wulandari2024",
+    "wang2022",
+    "chen2024",
 )
 
 

@@ -158,10 +158,13 @@ def _run(table, out, overwrite, resume):
         needs_extra("tune", "--tensorboard")
     directory = RunDirectory(out)
     directory.check_free(table.settings, overwrite=overwrite, resume=resume)
+    from tfkd.runs import parallel
+
+    jobs = parallel.jobs_of(table.settings)
     import_tensorflow()
     from tfkd.runs.engine import run
 
-    return run(table, directory, overwrite=overwrite, resume=resume), directory
+    return run(table, directory, overwrite=overwrite, resume=resume, jobs=jobs), directory
 
 
 def exported(record, directory, settings):

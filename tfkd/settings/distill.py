@@ -40,7 +40,11 @@ LOSSES = ("softness", "temperature", "student_loss_weight", "logits_weight", "hi
 
 # What other tasks begin with where they are not told.
 DEFAULTS = {
-    "multi-label": {"data": "digit_groups", "augment": "none"},
+    "multi-label": {
+        "data": "digit_groups",
+        "augment": "none",
+        "student_options": {"width": 0.125},
+    },
     "segmentation": {
         "data": "shapes",
         "augment": "none",

@@ -15,6 +15,7 @@ _HOMES = {
     "hashing": "tfkd.tasks.hashing:Hashing",
     "multi-label": "tfkd.tasks.multi_label:MultiLabel",
     "segmentation": "tfkd.tasks.segmentation:Segmentation",
+    "detection": "tfkd.tasks.detection:Detection",
 }
 
 

@@ -136,13 +136,13 @@ def search(model, queries, database, database_model=None):
     """
     if database_model is not None:
         run = [_answers(model, queries), _answers(database_model, database)]
-        return lambda: {"map": evaluation.mean_average_precision(*run[0](), *run[1]())}
+        return lambda: {"map": evaluation.retrieval_average_precision(*run[0](), *run[1]())}
     both, cut = _answers(model, queries.concatenate(database)), int(queries.cardinality())
 
     def figures():
         codes, labels = both()
         parts = codes[:cut], labels[:cut], codes[cut:], labels[cut:]
-        return {"map": evaluation.mean_average_precision(*parts)}
+        return {"map": evaluation.retrieval_average_precision(*parts)}
 
     return figures
 

@@ -9,12 +9,12 @@ import contextlib
 import os
 import subprocess
 import sys
-import threading
 import time
 
 import grpc
 
 from tfkd import terminal
+from tfkd.runs import children
 from tfkd.runs.directory import SETTINGS, WORK
 from tfkd.tuning import tuners
 
@@ -123,16 +123,8 @@ def chief_address():
 
 def end_with_parent():
     """Ends this process when the one that started it as a local worker is gone."""
-    parent = os.environ.get(PARENT)
-    if parent is None:
-        return
-
-    def watch():
-        while os.getppid() == int(parent):
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    if PARENT in os.environ:
+        children.end_with_parent(int(os.environ[PARENT]))
 
 
 @contextlib.contextmanager
