@@ -66,6 +66,7 @@ def test_every_extra_that_commands_name_is_declared(configuration):
         "grpc": "grpcio",
         "keras_hub": "keras-hub",
         "keras_tuner": "keras-tuner",
+        "rouge_score": "rouge-score",
         "tensorflow_datasets": "tensorflow-datasets",
         "tensorflow_serving": "tensorflow-serving-api",
     }

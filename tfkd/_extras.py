@@ -10,7 +10,7 @@ EXTRAS = {
     "hub": ("keras_hub",),
     "ray": ("ray", "grpc"),
     "serve": ("aiohttp", "grpc", "tensorflow_serving"),
-    "tasks": ("pycocotools", "shapely"),
+    "tasks": ("pycocotools", "rouge_score", "sacrebleu", "shapely"),
     "tune": ("keras_tuner", "tensorboard", "grpc"),
 }
 

@@ -40,6 +40,7 @@ def made():
         "ClassRelationDistillation": losses.ClassRelationDistillation(2.0),
         "CodeDistillation": losses.CodeDistillation(),
         "ConfidenceDistillation": losses.ConfidenceDistillation(2.0, ("output", "logits")),
+        "ConsistencyDistillation": losses.ConsistencyDistillation(["output", "exit"]),
         "ContrastiveDistillation": losses.ContrastiveDistillation(
             EXAMPLES, 4, True, 0.07, 0.5, 8, *pooled
         ),
@@ -54,11 +55,13 @@ def made():
         "LogitsDistillation": losses.LogitsDistillation(2.0),
         "MaximumMeanDiscrepancy": losses.MaximumMeanDiscrepancy(*pooled),
         "MutualDistillation": losses.MutualDistillation(["output", "exit"]),
+        "NeighborDistillation": losses.NeighborDistillation("features", "output", 2, 16),
         "NeuronSelectivityTransfer": losses.NeuronSelectivityTransfer(*stage),
         "NormalizedDistillation": losses.NormalizedDistillation(),
         "ProbabilisticTransfer": losses.ProbabilisticTransfer(*pooled),
         "RefinedDistillation": losses.RefinedDistillation(2.0),
         "RelationalDistillation": losses.RelationalDistillation(1.0, 2.0, *pooled),
+        "ReverseDistillation": losses.ReverseDistillation(2.0),
         "ReviewDistillation": losses.ReviewDistillation(
             [*STAGES, "features"], [*STAGES, "features"]
         ),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tfkd.export.measure import report
     from tfkd.export.saved_model import export_saved_model
     from tfkd.export.temperature import calibrated
+    from tfkd.export.text import export_text
     from tfkd.export.tflite import export_tflite
     from tfkd.export.tflite_checks import check_tflite
     from tfkd.runtime.exported_models import open_exported
@@ -29,6 +30,7 @@ _HOMES = {
     "check_tflite": "tfkd.export.tflite_checks",
     "export_detector": "tfkd.export.detector",
     "export_saved_model": "tfkd.export.saved_model",
+    "export_text": "tfkd.export.text",
     "export_tflite": "tfkd.export.tflite",
     "open_exported": "tfkd.runtime.exported_models",
     "report": "tfkd.export.measure",
@@ -45,6 +47,7 @@ __all__ = [
     "check_tflite",
     "export_detector",
     "export_saved_model",
+    "export_text",
     "export_tflite",
     "open_exported",
     "report",

@@ -7,6 +7,7 @@ from tfkd.losses.base import DistillationLoss
 from tfkd.losses.box_distillation import BoxDistillation
 from tfkd.losses.code_clusters import code_clusters
 from tfkd.losses.confidence import ConfidenceDistillation
+from tfkd.losses.consistency import ConsistencyDistillation
 from tfkd.losses.contrastive import ContrastiveDistillation
 from tfkd.losses.correlation import CorrelationDistillation
 from tfkd.losses.cosine import CosineDistillation
@@ -21,10 +22,12 @@ from tfkd.losses.hashing import CodeDistillation, ContrastiveHashing
 from tfkd.losses.head_assistance import HeadAssistance
 from tfkd.losses.logits import LogitsDistillation
 from tfkd.losses.multi_level import BatchRelationDistillation, ClassRelationDistillation
+from tfkd.losses.neighbors import NeighborDistillation
 from tfkd.losses.normalized import NormalizedDistillation
 from tfkd.losses.own import EnsembleDistillation, MutualDistillation, SelfDistillation
 from tfkd.losses.refined import RefinedDistillation
 from tfkd.losses.relational import RelationalDistillation
+from tfkd.losses.reverse import ReverseDistillation
 from tfkd.losses.review import ReviewDistillation
 from tfkd.losses.robust_codes import RobustCodeDistillation
 from tfkd.losses.scaled import GradientScaledDistillation
@@ -44,6 +47,7 @@ __all__ = [
     "ClassRelationDistillation",
     "CodeDistillation",
     "ConfidenceDistillation",
+    "ConsistencyDistillation",
     "ContrastiveDistillation",
     "ContrastiveHashing",
     "CorrelationDistillation",
@@ -60,11 +64,13 @@ __all__ = [
     "LogitsDistillation",
     "MaximumMeanDiscrepancy",
     "MutualDistillation",
+    "NeighborDistillation",
     "NeuronSelectivityTransfer",
     "NormalizedDistillation",
     "ProbabilisticTransfer",
     "RefinedDistillation",
     "RelationalDistillation",
+    "ReverseDistillation",
     "ReviewDistillation",
     "RobustCodeDistillation",
     "SelfDistillation",

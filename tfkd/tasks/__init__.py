@@ -16,6 +16,8 @@ _HOMES = {
     "multi-label": "tfkd.tasks.multi_label:MultiLabel",
     "segmentation": "tfkd.tasks.segmentation:Segmentation",
     "detection": "tfkd.tasks.detection:Detection",
+    "language": "tfkd.tasks.language:Language",
+    "translation": "tfkd.tasks.translation:Translation",
 }
 
 
