@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfkd.data.seeds import permutation, view_seed
@@ -48,8 +49,9 @@ def source_of(dataset):
 
 
 def from_arrays(images, labels):
-    """A dataset over arrays in memory: images uint8 (n, H, W, C), labels int64 (n,)."""
-    images, labels = tf.constant(images), tf.constant(labels, tf.int64)
+    """A dataset over arrays in memory: images uint8 (n, H, W, C), labels int64 (n,) or (n, ...)."""
+    images = tf.constant(images)
+    labels = tf.constant(labels, tf.int64 if np.ndim(labels) == 1 else None)
     dataset = tf.data.Dataset.from_tensor_slices((images, labels))
 
     def gather(indices):

@@ -44,6 +44,8 @@ class SearchSettings(DistillSettings):
         *("trials", "time_budget", "workers", "worker_timeout", "data_dir", "cache"),
     )
 
+    task: Literal["classification"] = "classification"
+    """What is learnt of an image: its class."""
     student_options: options("--student-option")
     """Of the student's model (repeatable); modified_alexnet has width=0.25 unless told."""
     teacher_options: options("--teacher-option")

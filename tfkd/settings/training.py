@@ -24,7 +24,7 @@ from tfkd.settings.base import (
 )
 
 # tfkd.data knows these two, but imports TensorFlow; a test compares both.
-Augmentation = Literal["none", "shift", "crop", "flip", "crop_flip", "jda"]
+Augmentation = Literal["none", "shift", "crop", "flip", "crop_flip", "jda", "contrastive"]
 Resize = Literal["stretch", "stretch_antialiased", "crop", "pad"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "lion", "adafactor"]
 _SCHEDULER = re.compile(r"(tcp|tls|ray)://(\[[^\]]+\]|[^\[\]:/]+):\d+")

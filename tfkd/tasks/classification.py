@@ -66,3 +66,9 @@ class Classification(Task):
 
     def short(self, value):
         return f"val acc {100 * value:.1f} %", f"acc {100 * value:.1f}%"
+
+    @property
+    def head(self):
+        from tfkd.heads import Head
+
+        return Head(labels="one_of_many")
