@@ -6,6 +6,7 @@ where they are used, after everything else of a training is loaded.
 """
 
 import contextlib
+import functools
 import gc
 import zipfile
 from pathlib import Path
@@ -22,32 +23,36 @@ from tfkd.runs.record import Begun, Outcome, Training
 from tfkd.runs.rows import part_name
 from tfkd.runs.tasks import Prepared, with_folders
 from tfkd.runs.teachers import sha256_of, validation_figures
+from tfkd.runs.team import Alone
 from tfkd.runs.temporary import temporary_files_in
 from tfkd.runs.training import BOTH, STUDENT, TEACHER, examples, train
 
 BEGUN = f"{SEEDS}/begun.json"
 
 
-def run(table, directory, overwrite=False, resume=False):
+def run(table, directory, overwrite=False, resume=False, team=None):
     """Trains what is not trained yet, writes the report and prints it.
 
     Args:
         as for `opened`.
 
     Returns:
-        `tfkd.runs.record.Record`.
+        `tfkd.runs.record.Record`; None in a worker that is not the chief.
     """
-    with opened(table, directory, overwrite, resume) as trainings:
-        record = trainings.finished_before()
-        if record is not None:
-            directory.drop_work()
-            return report.show(record, directory, "The run was finished before.")
-        trainings.begin()
+    with opened(table, directory, overwrite, resume, team) as trainings:
+        record = trainings.finished_before() if trainings.team.chief else None
+        if trainings.team.says(record is not None):
+            if record is not None:
+                directory.drop_work()
+                return report.show(record, directory, "The run was finished before.")
+            return None
+        with trainings.team.chief_first():
+            trainings.begin() if trainings.team.chief else trainings.follow()
         return trainings.finish()
 
 
 @contextlib.contextmanager
-def opened(table, directory, overwrite=False, resume=False):
+def opened(table, directory, overwrite=False, resume=False, team=None):
     """Gives the `Trainings` of a table; no other process can write into the directory meanwhile.
 
     Args:
@@ -55,18 +60,23 @@ def opened(table, directory, overwrite=False, resume=False):
         directory: `RunDirectory`.
         overwrite: replace a run that is there.
         resume: continue a run that is there, with the same settings.
+        team: the `tfkd.runs.team.Team` of workers that trains; by default this process alone.
     """
+    team = team or Alone()
     rows = [row._replace(settings=with_folders(row.settings)) for row in table.rows]
     table = table._replace(settings=with_folders(table.settings), rows=rows)
     with temporary_files_in(directory.path):
         with terminal.step("Reading the data, looking at the models"):
             prepared = Prepared(table)
-        with directory.locked():
-            # Once more, now that nobody else can write here.
-            directory.check_free(table.settings, overwrite=overwrite, resume=resume)
-            if overwrite:
-                directory.clear()
-            yield Trainings(directory, prepared)
+        team.check(prepared, directory)
+        with directory.locked() if team.alone else contextlib.nullcontext():
+            if team.chief:
+                # Once more, now that nobody else can write here.
+                directory.check_free(table.settings, overwrite=overwrite, resume=resume)
+                if overwrite:
+                    directory.clear()
+                team.begun()
+            yield Trainings(directory, prepared, team)
 
 
 class Trainings:
@@ -75,13 +85,15 @@ class Trainings:
     Args:
         directory: `RunDirectory`.
         prepared: `tfkd.runs.tasks.Prepared`.
+        team: who trains; by default this process alone.
 
     Attributes:
         outcomes: {part: `Outcome`}.
         findings: what was seen before students were trained, list of str.
     """
 
-    def __init__(self, directory, prepared):
+    def __init__(self, directory, prepared, team=None):
+        self.team = team or Alone()
         self.directory, self.prepared, self.table = directory, prepared, prepared.table
         self.settings = self.table.settings
         self.outcomes, self._stores, self._teachers, self.findings = {}, {}, {}, []
@@ -181,6 +193,9 @@ class Trainings:
     def finish(self):
         """Trains what is not trained yet, and writes and prints the report; returns the record."""
         self.all()
+        self.see(self.team.notes)
+        if not self.team.chief:
+            return None
         record = report.write(self.directory, self)
         self.directory.drop_work()
         return record
@@ -224,7 +239,7 @@ class Trainings:
         """Finds a training on disk, or does it: `work()` gives (`Training`, history, model)."""
         path = self.directory.model_path(part)
         result = path.with_suffix(".json")
-        outcome = self._whole(part)
+        outcome = self.team.outcome(lambda: self._whole(part))
         if outcome is not None:
             self.say(f"{name}{about}: done before", style="bold")
         else:
@@ -232,15 +247,21 @@ class Trainings:
                 self.say(f'"{path}" or the record beside it is damaged or missing: trained again.')
             self.say(f"{name}{about}", style="bold")
             training, history, model = work()
-            with written(path) as partial:
-                model.save(partial)
-            outcome = Outcome(training=training, history=history, model_sha256=sha256_of(path))
-            write_json(result, outcome.model_dump())
-            self._checkpoint(part, None).drop()
+            outcome = self.team.outcome(lambda: self._keep(part, training, history, model))
         self.outcomes[part] = outcome
         own = outcome.training
         kept = f" (epoch {own.epoch} kept, {own.seconds:.0f} s)" if own.epoch else ""
         self.say(f"{name}: validation accuracy {100 * own.accuracy:.2f} %{kept}")
+
+    def _keep(self, part, training, history, model):
+        """Writes what a training ended in, the model first; its checkpoint is not needed then."""
+        path = self.directory.model_path(part)
+        with written(path) as partial:
+            model.save(partial)
+        outcome = Outcome(training=training, history=history, model_sha256=sha256_of(path))
+        write_json(path.with_suffix(".json"), outcome.model_dump())
+        self._checkpoint(part, None).drop()
+        return outcome
 
     def _checkpoint(self, part, start):
         return Checkpoint(self.directory / WORK / f"{part.replace('/', '-')}.npz", start)
@@ -257,14 +278,16 @@ class Trainings:
             model = teacher.together([self.model(own.part) for own in teacher.members])
             return Training.given(validation_figures(model, teacher.splits)), {}, model
         keras.utils.set_random_seed(settings.seed)
-        model = models.build("teacher", settings, teacher.splits.info)
+        with self.team.scope():
+            model = models.build("teacher", settings, teacher.splits.info)
         start = fingerprints.of_weights(model)
         settings = settings.replace(callback=(), early_stopping=None)
         epochs = settings.teacher_epochs
-        batches = examples(teacher.splits.train, settings, settings.seed, epochs, role=TEACHER)
+        seen = (teacher.splits.train, settings, settings.seed, epochs)
+        batches = functools.partial(examples, *seen, role=TEACHER)
         progress = train(
             *(model, model, batches, teacher.splits.validation, settings, epochs, settings.seed),
-            self._checkpoint(teacher.part, start),
+            *(self._checkpoint(teacher.part, start), self.team),
             logs=self._logs(teacher.part),
             weights=1.0,
             smoothing=0.0,
@@ -296,20 +319,21 @@ class Trainings:
         stored = self.store(task, row, seed)
         # Nothing is loaded or built from here to the first step but the student and its losses.
         keras.utils.set_random_seed(seed)
-        student = models.build("student", settings, task.info)
-        student_start = fingerprints.of_weights(student)
-        system = row.system(teacher, student)
-        source = system.source or task.teacher.source(teacher)
-        model = system.model(None, stored.heads) if stored else system.model(source)
-        if stored:
-            model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
+        with self.team.scope():
+            student = models.build("student", settings, task.info)
+            student_start = fingerprints.of_weights(student)
+            system = row.system(teacher, student)
+            source = system.source or task.teacher.source(teacher)
+            model = system.model(None, stored.heads) if stored else system.model(source)
+            if stored:
+                model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
         start = fingerprints.of_weights(model)
         role = BOTH if system.separate_inputs else STUDENT
-        batches = examples(task.train, settings, seed, task.views, stored, role)
+        batches = functools.partial(examples, task.train, settings, seed, task.views, stored, role)
         progress = train(
             *(model, system.student, batches, task.validation),
             *(settings, settings.epochs, seed),
-            self._checkpoint(part_name(seed, row.name), start),
+            *(self._checkpoint(part_name(seed, row.name), start), self.team),
             logs=self._logs(part_name(seed, row.name)),
             weights=system.loss_weights,
             smoothing=settings.label_smoothing,
@@ -338,7 +362,8 @@ class Trainings:
             asking = system.distiller(system.source or task.teacher.source(teacher))
             kept = self.settings.cache
             folder = Path(kept) if kept else self.directory / WORK / "knowledge"
-            self._stores[key] = knowledge.build(own, folder, asking, task, self.settings)
+            with self.team.chief_first():
+                self._stores[key] = knowledge.build(own, folder, asking, task, self.settings)
         return self._stores[key]
 
     def knowledge_of(self, row):
