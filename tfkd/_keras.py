@@ -71,6 +71,17 @@ def has_own_moments(layer):
     return type(layer)._moments is not keras.layers.BatchNormalization._moments
 
 
+def over_workers(strategy):
+    """Whether a strategy's replicas are in several processes."""
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return several and strategy.extended._in_multi_worker_mode()
+
+
+def spec_of_replica(spec):
+    """What one replica gets of an element of a distributed dataset, structure of `tf.TypeSpec`."""
+    return tf.nest.map_structure(lambda own: getattr(own, "_value_specs", [own])[0], spec)
+
+
 def function_graph(operation):
     """The graph of the function that an operation calls, or None."""
     function = operation.graph._get_function(operation.get_attr("f").name)
@@ -244,8 +255,57 @@ class PreparedModel(keras.Model):
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Under a strategy Keras draws a batch to build from, and data that counts its epochs counts
         # one more: only where there is something left to make.
-        if not self.prepared:
+        if self.prepared:
+            return
+        if not self.over_workers:
             super()._maybe_symbolic_build(iterator, data_batch)
+            return
+        # Keras takes the mean of what all workers have drawn, which fails where batches differ.
+        if iterator is not None:
+            data_batch = next(next(iter(iterator))[-1])
+        local = self.distribute_strategy.experimental_local_results
+        with self.distribute_strategy.scope():
+            self._symbolic_build(
+                data_batch=tf.nest.map_structure(lambda part: local(part)[0], data_batch)
+            )
+
+    @property
+    def over_workers(self):
+        """Whether the replicas that train it are in several processes."""
+        return over_workers(self.distribute_strategy)
+
+    def _make_function(self, step):
+        # Over workers Keras takes each log's mean along its first axis, which scalars do not have:
+        # they go through it as one row, in one exchange between the workers.
+        if not self.over_workers:
+            return super()._make_function(step)
+        shapes = {}
+
+        def with_row(data):
+            logs = {name: tf.cast(value, tf.float32) for name, value in step(data).items()}
+            shapes.update({name: value.shape for name, value in logs.items()})
+            return tf.concat([tf.reshape(value, (-1,)) for value in logs.values()], 0)[None]
+
+        function = super()._make_function(with_row)
+
+        def with_logs(iterator):
+            row = function(iterator)
+            sizes = [shape.num_elements() for shape in shapes.values()]
+            parts = tf.split(row, sizes)
+            return {
+                name: tf.reshape(part, shape)
+                for (name, shape), part in zip(shapes.items(), parts, strict=True)
+            }
+
+        return with_logs
+
+    def _get_metrics_result_or_logs(self, logs):
+        # What the metrics have counted on all replicas, not the last step's mean over replicas:
+        # the latter is Keras's way where a step does not report every metric.
+        if not logs or self.distribute_strategy.num_replicas_in_sync == 1:
+            return super()._get_metrics_result_or_logs(logs)
+        found = self.get_metrics_result()
+        return {name: found.get(name, value) for name, value in logs.items()}
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         # Under a strategy Keras builds before the first step, and knows of no stored knowledge.

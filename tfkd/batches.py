@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tfkd import _keras
 from tfkd.losses.own import classes_of
 
 INDEX = "index"  # the name in stored knowledge under which stand the examples' numbers
@@ -25,6 +26,7 @@ class Batch(NamedTuple):
     y: Any = None
     sample_weight: Any = None
     knowledge: Any = None
+    share: Any = None  # see `tfkd.replicas.share`
 
 
 def unpack(data):
@@ -36,7 +38,7 @@ def unpack(data):
 
 def has_knowledge(data):
     """Whether data for `fit` is a dataset of batches (x, y, sample weights, knowledge)."""
-    element = data.element_spec if isinstance(data, tf.data.Dataset) else None
+    element = element_spec(data)
     return isinstance(element, tuple) and len(element) == 4
 
 
@@ -45,8 +47,18 @@ def symbolic(x, y=None):
 
     A member is None where it cannot be known beforehand.
     """
-    batch = unpack(x.element_spec) if isinstance(x, tf.data.Dataset) else Batch(x, y)
+    element = element_spec(x)
+    batch = Batch(x, y) if element is None else unpack(element)
     return Batch(*map(_symbolic, batch))
+
+
+def element_spec(data):
+    """What a dataset's elements are, structure of `tf.TypeSpec`; None of what is no dataset."""
+    if isinstance(data, tf.data.Dataset):
+        return data.element_spec
+    if isinstance(data, tf.distribute.DistributedDataset):
+        return _keras.spec_of_replica(data.element_spec)
+    return None
 
 
 def _symbolic(data):
@@ -87,13 +99,13 @@ def labels_of_outputs(y, y_pred):
 
 
 def class_weighted(dataset, class_weight):
-    """Data with stored knowledge, the weight of each example times that of its class.
+    """A dataset with the weight of each example times that of its class.
 
     Keras does it for data in three parts only.
 
     Args:
-        dataset: `tf.data.Dataset` of batches (x, y, sample weights or None, knowledge), labels as
-            integers or one-hot.
+        dataset: `tf.data.Dataset` of batches (x, y, sample weights or None, knowledge), the last
+            two may be missing; labels as integers or one-hot.
         class_weight: {class: weight}, as `fit` takes it; 1 for classes that are not there.
 
     Raises:
@@ -102,13 +114,13 @@ def class_weighted(dataset, class_weight):
     # The last stands for all classes after it.
     table = tf.constant([float(class_weight.get(own, 1)) for own in range(max(class_weight) + 2)])
 
-    def weighted(x, y, sample_weight, knowledge):
+    def weighted(x, y=None, sample_weight=None, *knowledge):
         if y is None or keras.tree.is_nested(y):
             raise ValueError(
                 f"class_weight needs one label for each example, but the labels are {y}. Leave it "
                 "out, and put the weights into the data's third part, the sample weights."
             )
         weights = tf.gather(table, tf.minimum(classes_of(y), len(table) - 1))
-        return x, y, weights if sample_weight is None else weights * sample_weight, knowledge
+        return x, y, weights if sample_weight is None else weights * sample_weight, *knowledge
 
     return dataset.map(weighted).prefetch(2)

@@ -195,7 +195,7 @@ class Distiller(FittedModel):
         batch, knowledge, step = self.opened(data, training=True)
         with tf.GradientTape() as tape:
             loss, y_pred, tensors = self._forward(batch, knowledge, training=True)
-            scaled = self.optimizer.scale_loss(loss)
+            scaled = self.optimizer.scale_loss(self.of_all_rows(loss, batch))
         weights = self.trainable_weights
         gradients = tape.gradient(scaled, weights)
         # Bad data stops in the loss: then no variable, not even an adapter's, has moved.
@@ -214,7 +214,7 @@ class Distiller(FittedModel):
     def _forward(self, batch, knowledge, training):
         """(total loss, what the student returned, {name: tensor} of its one pass)."""
         y_pred, tensors = self.taps(batch.x, training)
-        x, y, sample_weight, _ = batch
+        x, y, sample_weight = batch[:3]
         loss = self.compute_loss(x, y, y_pred, sample_weight, training, knowledge, tensors)
         return loss, y_pred, tensors
 

@@ -15,10 +15,14 @@ def of_weights(*models):
     Returns:
         "sha256:" and 64 hexadecimal digits.
     """
+    return of_variables([weight for model in models for weight in model.weights])
+
+
+def of_variables(variables):
+    """The same of variables."""
     digest = hashlib.sha256()
-    for model in models:
-        for weight in model.weights:
-            value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
-            digest.update(f"{value.dtype}{value.shape}".encode())
-            digest.update(value.tobytes())
+    for variable in variables:
+        value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
+        digest.update(f"{value.dtype}{value.shape}".encode())
+        digest.update(value.tobytes())
     return f"sha256:{digest.hexdigest()}"

@@ -7,7 +7,7 @@ import inspect
 import keras
 import tensorflow as tf
 
-from tfkd import _keras, batches, named_losses, progress, validation
+from tfkd import _keras, batches, named_losses, progress, replicas, validation, workers
 
 
 class FittedModel(progress.Progress, _keras.PreparedModel):
@@ -42,32 +42,54 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
     def compile(self, optimizer="adam", loss=None, **kwargs):
         validation.own_optimizer(optimizer, self.source)
         super().compile(optimizer, loss, **kwargs)
+        for model in (self, self.student):
+            workers.by_chief(model, self.distribute_strategy)
 
     @functools.wraps(keras.Model.fit)
     def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
-        if class_weight and batches.has_knowledge(x):
-            x, class_weight = batches.class_weighted(x, class_weight), None
         given = inspect.signature(super().fit).bind(x, y, *args, **kwargs).arguments
+        if self.over_workers:
+            given = workers.as_datasets(given, shuffled=True)
+        x, y = given["x"], given.get("y")
+        if class_weight and (self.over_workers or batches.has_knowledge(x)):
+            x, class_weight = batches.class_weighted(x, class_weight), None
         callbacks = given.pop("callbacks", None)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = keras.tree.flatten(callbacks or [])
             if not any(isinstance(own, progress.Follow) for own in callbacks):
                 callbacks = [progress.Follow(), *callbacks]
-        given |= {"callbacks": callbacks, "class_weight": class_weight}
+        given |= {"x": x, "callbacks": callbacks, "class_weight": class_weight}
         with self._door(x, y, training=True):
+            if self.over_workers:
+                given = workers.of_worker(given, self.distribute_strategy)
             return super().fit(**given)
 
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, x=None, y=None, *args, **kwargs):
+        given = self._of_worker(super().evaluate, x, y, *args, **kwargs)
         with self._door(x, y, training=False):
-            return super().evaluate(x, y, *args, **kwargs)
+            return super().evaluate(**given)
+
+    @functools.wraps(keras.Model.predict)
+    def predict(self, x, *args, **kwargs):
+        with validation.explained():
+            return super().predict(**self._of_worker(super().predict, x, *args, **kwargs))
+
+    def _of_worker(self, method, *args, **kwargs):
+        """The arguments of a method by name, the data as a worker reads it."""
+        given = inspect.signature(method).bind(*args, **kwargs).arguments
+        given |= given.pop("kwargs", {})
+        if self.over_workers:
+            given = workers.of_worker(workers.as_datasets(given), self.distribute_strategy)
+        return given
 
     @contextlib.contextmanager
     def _door(self, x, y, training):
         validation.data(x, y, self.student_loss_weight, has_loss=self.loss is not None)
         with validation.explained():
             if self.compiled:  # else Keras says so
-                self.prepare(*batches.symbolic(x, y), training=training)
+                replicas.check(self)
+                self.prepare(*batches.symbolic(x, y)[:4], training=training)
             if training and self.built:
                 validation.trainable(self)
             yield
@@ -104,7 +126,8 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
         Bad data stops here. The step is None where the source takes none, see `Source.learn`.
         """
         batch = batches.unpack(data)
-        self.prepare(*batch)
+        self.prepare(*batch[:4])
+        share = replicas.share(_rows(batch))
         own = taught = batch.x
         if self.separate_inputs:
             taught, own = batches.own_inputs(batch.x)
@@ -123,12 +146,16 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
         ]
         with tf.control_dependencies([check for check in checks if check is not None]):
             own = tf.nest.map_structure(tf.identity, own, expand_composites=True)
-        return batch._replace(x=own), knowledge, step
+        return batch._replace(x=own, share=share), knowledge, step
+
+    def of_all_rows(self, loss, batch):
+        """A loss whose gradients, summed over the replicas, are those of the mean over all rows."""
+        return loss if batch.share is None else loss * batch.share
 
     def reported(self, batch, y_pred, knowledge, tensors, loss, training):
         """Updates and reports the metrics that this batch has a value for."""
-        x, y, sample_weight, _ = batch
-        self.track_loss(loss, tf.shape(keras.tree.flatten(x)[0])[0])
+        x, y, sample_weight = batch[:3]
+        self.track_loss(loss, _rows(batch))
         for metric in self.teacher_metrics if knowledge is not None else ():
             metric.update(knowledge, tensors, sample_weight)
         if y is not None:
@@ -145,6 +172,10 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
             for metric in self.source_metrics:  # of its steps, of which there are none
                 results.pop(metric.name, None)
         return results
+
+
+def _rows(batch):
+    return tf.shape(keras.tree.flatten(batch.x)[0])[0]
 
 
 def _name(model):

@@ -12,6 +12,8 @@ from tfkd import _keras
 # Around a message that the compiled step raises, so that `explained` finds it in TensorFlow's text.
 _START, _END = "<tfkd>", "</tfkd>"
 
+DATASETS = (tf.data.Dataset, tf.distribute.DistributedDataset)
+
 
 # What a Distiller is made of.
 
@@ -178,7 +180,7 @@ def input_signatures(taught, learnt, given, separate):
 def data(x, y, student_loss_weight, has_loss):
     """Raises ValueError for what can be seen of unfit data before any of it is used."""
     not_empty(x)
-    element = x.element_spec if isinstance(x, tf.data.Dataset) else (x, y)
+    element = x.element_spec if isinstance(x, DATASETS) else (x, y)
     given = element if isinstance(element, tuple) else (element,)
     if isinstance(x, _KNOWN_STRUCTURES) and (len(given) == 1 or given[1] is None):
         supervised(student_loss_weight, has_loss)
@@ -242,7 +244,7 @@ def finite(tensors):
     def look():  # a sum may overflow where every number is finite
         return tf.group(
             *(
-                _assert(
+                required(
                     tf.reduce_all(tf.math.is_finite(tensor)),
                     f"Teacher output or layer {name} holds NaN or infinity. Check the teacher on "
                     "this data (its input range, its weights) first.",
@@ -265,7 +267,7 @@ def class_labels(y, classes):
         "the loss's ignore_class.",
         (low, high),
     )
-    return _assert(tf.logical_or(tf.equal(tf.size(y), 0), within), found)
+    return required(tf.logical_or(tf.equal(tf.size(y), 0), within), found)
 
 
 def one_label(rows, reader):
@@ -280,7 +282,7 @@ def one_label(rows, reader):
         f"{reader} reads one label for each example, but there are rows of labels that do not sum "
         "to 1: several labels of one example, or none. Leave it out, or give one label for each."
     )
-    with tf.control_dependencies([_assert(tf.reduce_all(tf.abs(sums - 1.0) < 1e-3), message)]):
+    with tf.control_dependencies([required(tf.reduce_all(tf.abs(sums - 1.0) < 1e-3), message)]):
         return tf.identity(rows)
 
 
@@ -292,13 +294,13 @@ def example_numbers(index, examples, reader):
         "{}. Give it memory= the number of examples in the training data.",
         tf.reduce_max(index),
     )
-    return _assert(within, found)
+    return required(within, found)
 
 
 def looks_like_logits(tensor, name):
     """An operation that fails where all numbers of a teacher's output lie within 0 and 1."""
     inside = tf.reduce_all(tf.logical_and(tensor >= 0.0, tensor <= 1.0))
-    return _assert(
+    return required(
         tf.logical_not(inside),
         f"A loss reads logits, but all numbers of the teacher's {name} lie between 0 and 1, and "
         "nothing else tells what they are. Say so: Distiller(..., teacher_head=...) takes "
@@ -321,10 +323,11 @@ def explained():
 
 
 # Data that shows before it is read whether it has labels.
-_KNOWN_STRUCTURES = (tf.data.Dataset, tf.Tensor, np.ndarray, dict)
+_KNOWN_STRUCTURES = (*DATASETS, tf.Tensor, np.ndarray, dict)
 
 
-def _assert(condition, message):
+def required(condition, message):
+    """An operation of a step that fails, as a ValueError of `fit`, where the condition is false."""
     return tf.debugging.Assert(condition, [tf.strings.join([_START, message, _END])])
 
 

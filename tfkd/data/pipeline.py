@@ -14,6 +14,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfkd.data.seeds import permutation, view_seed
+from tfkd.data.shares import Shares
 
 # Bytes of decoded pixels that may stand in memory: smaller data sets are held whole, shuffle
 # buffers are cut to it.
@@ -72,34 +73,48 @@ def _epochs():
     return dataset
 
 
-def index_batches(size, batch_size, *, shuffle=False, seed=0):
+def index_batches(
+    size, batch_size, *, shuffle=False, seed=0, drop_remainder=False, input_context=None
+):
     """Which examples make up each batch, and of which epoch: the order behind `batches`.
 
     Args:
         size: number of examples.
-        batch_size: examples a batch; the last batch of an epoch holds what is left.
+        batch_size, drop_remainder, input_context: as for `batches`.
         shuffle: whether each epoch has an order of its own (a full shuffle) or 0, 1, 2, ...
         seed: Python integer.
 
     Returns:
         `tf.data.Dataset` of (int64 indices (batch,), int64 epoch scalar), of known cardinality.
     """
-    steps = -(-size // batch_size)
+    shares = Shares(size, batch_size, drop_remainder, input_context)
+    each = len(shares.own)
 
     def one_epoch(epoch):
         order = permutation(size, epoch, seed) if shuffle else tf.range(size)
 
-        def cut(step):
-            indices = order[step * batch_size : (step + 1) * batch_size]
-            return tf.cast(indices, tf.int64), epoch
+        def cut(element):
+            first = element // each * batch_size
+            rows = tf.minimum(tf.constant(batch_size, tf.int64), size - first)
+            start, stop = shares.bounds(rows, element % each)
+            return tf.cast(order[first + start : first + stop], tf.int64), epoch
 
-        return tf.data.Dataset.range(steps).map(cut)
+        return tf.data.Dataset.range(shares.elements).map(cut)
 
     dataset = _epochs().flat_map(one_epoch)
-    return dataset.apply(tf.data.experimental.assert_cardinality(steps))
+    return dataset.apply(tf.data.experimental.assert_cardinality(shares.elements))
 
 
-def batches(dataset, batch_size, *, shuffle=False, augment=None, seed=0):
+def batches(
+    dataset,
+    batch_size,
+    *,
+    shuffle=False,
+    augment=None,
+    seed=0,
+    drop_remainder=False,
+    input_context=None,
+):
     """Batches for `fit`, `evaluate` and `predict`.
 
     Datasets from `tfkd.data.load` that are held in memory, and folders, are fully shuffled by index
@@ -110,21 +125,28 @@ def batches(dataset, batch_size, *, shuffle=False, augment=None, seed=0):
 
     Args:
         dataset: unbatched `tf.data.Dataset` of (image (H, W, C), label).
-        batch_size: examples a batch; the last batch of an epoch holds what is left.
+        batch_size: examples a batch, of all workers together; the last batch of an epoch holds what
+            is left.
         shuffle: whether to shuffle anew each epoch.
         augment: None, or a callable (images, seeds) -> images such as `tfkd.data.augmentation`
             returns. It is given `view_seed(index, epoch, seed)` with the example's position in
             `dataset` as index. One with a method `labels(labels, seeds)` changes the labels too
             (`tfkd.data.Mixed`).
         seed: Python integer of order and augmentation.
+        drop_remainder: whether to leave out a last batch that is smaller than the others.
+        input_context: `tf.distribute.InputContext` of a worker of several that train together: it
+            gets its own rows of every batch, and the rows of all workers are those of one process,
+            in the same batches and the same views. Give a strategy the function that makes them:
+            `strategy.distribute_datasets_from_function(lambda context: tfkd.data.batches(...,
+            input_context=context))`.
 
     Returns:
         `tf.data.Dataset` of (images (batch, H, W, C), labels (batch,)), images as uint8 if they
         came so.
 
     Raises:
-        ValueError: for a batch size below 1, or a dataset that is batched already or has no (image,
-            label) pairs.
+        ValueError: for a batch size below 1, a dataset that is batched already or has no (image,
+            label) pairs, or a batch with fewer examples than there are replicas.
         TypeError: for an augmentation that cannot be called.
     """
     check(dataset, batch_size, augment)
@@ -135,7 +157,8 @@ def batches(dataset, batch_size, *, shuffle=False, augment=None, seed=0):
             images, labels = augment(images, seeds), augmented_labels(augment, labels, seeds)
         return images, labels
 
-    return batches_of(dataset, batch_size, augmented, shuffle=shuffle, seed=seed)
+    options = {"drop_remainder": drop_remainder, "input_context": input_context}
+    return batches_of(dataset, batch_size, augmented, shuffle=shuffle, seed=seed, **options)
 
 
 def augmented_labels(augment, labels, seeds):
@@ -144,41 +167,55 @@ def augmented_labels(augment, labels, seeds):
     return labels if change is None or labels is None else change(labels, seeds)
 
 
-def batches_of(dataset, batch_size, make, *, shuffle=False, seed=0):
+def batches_of(
+    dataset,
+    batch_size,
+    make,
+    *,
+    shuffle=False,
+    seed=0,
+    drop_remainder=False,
+    input_context=None,
+):
     """Batches in the order of `batches`, made of whole batches of examples and of where they stand.
 
     Args:
-        dataset, batch_size, shuffle, seed: as for `batches`.
+        dataset, batch_size, shuffle, seed, drop_remainder, input_context: as for `batches`.
         make: function of (indices int64 (batch,), epochs int64 scalar or (batch,), images, labels)
             to what a batch is to be.
 
     Returns:
         `tf.data.Dataset` of what `make` returns, prefetched.
     """
-    source = source_of(dataset)
+    source, own = source_of(dataset), {"drop_remainder": drop_remainder}
+    own["input_context"] = input_context
     if source is not None:
-        indexed = index_batches(source.size, batch_size, shuffle=shuffle, seed=seed)
+        indexed = index_batches(source.size, batch_size, shuffle=shuffle, seed=seed, **own)
 
         def made(indices, epoch):
             return make(indices, epoch, *source.gather(indices))
 
     else:
+        size = int(dataset.cardinality())
+        shares = Shares(size if size > 0 else None, batch_size, **own)
         epochs = _epochs().flat_map(lambda epoch: tf.data.Dataset.from_tensors(epoch).repeat())
         epochs = epochs.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         indexed = tf.data.Dataset.zip((dataset.enumerate(), epochs))
         if shuffle:
             indexed = indexed.shuffle(_buffer_size(dataset), seed=seed)
-        indexed = indexed.batch(batch_size)
+        indexed = shares.cut(indexed.batch(batch_size, drop_remainder))
 
         def made(example, epochs):
             indices, (images, labels) = example
             return make(indices, epochs, images, labels)
 
-    return ahead(indexed.map(made, AT_ONCE, deterministic=True))
+    return ahead(indexed.map(made, AT_ONCE, deterministic=True), sharded=input_context is not None)
 
 
-def ahead(dataset):
+def ahead(dataset, sharded=False):
     """`dataset` with batches held ready, and without tf.data's tuner.
+
+    A strategy cuts its batches among the replicas, unless it is `sharded` already.
 
     The tuner is in no hurry to end with its iterator: where an epoch takes a second or two, the
     next one starts up to a second late. It has nothing to find either: how many batches are made
@@ -186,6 +223,8 @@ def ahead(dataset):
     """
     options = tf.data.Options()
     options.autotune.enabled = False
+    policies = tf.data.experimental.AutoShardPolicy
+    options.experimental_distribute.auto_shard_policy = policies.OFF if sharded else policies.DATA
     return dataset.prefetch(2).with_options(options)
 
 

@@ -164,7 +164,18 @@ class TeacherCache:
         tensors = self.manifest["knowledge"].items()
         return {name: Head(**tensor["head"]) for name, tensor in tensors}
 
-    def dataset(self, dataset, batch_size, shuffle=True, seed=None, augment=None, views_per_step=1):
+    def dataset(
+        self,
+        dataset,
+        batch_size,
+        shuffle=True,
+        seed=None,
+        augment=None,
+        views_per_step=1,
+        *,
+        drop_remainder=False,
+        input_context=None,
+    ):
         """Batches for `Distiller.fit`: examples as the teacher saw them, and what it said.
 
         The e-th iteration gives view e % views of each example. Order and images are those of
@@ -179,6 +190,7 @@ class TeacherCache:
             views_per_step: V, how many views of each example stand in a batch, next to each other:
                 in epoch e the views e * V to e * V + V - 1, modulo views. Batches have batch_size *
                 V rows.
+            drop_remainder, input_context: as for `tfkd.data.batches`.
 
         Returns:
             `tf.data.Dataset` of (x augmented, y, sample weights of 1, {name: float32 tensor
@@ -217,7 +229,8 @@ class TeacherCache:
             return x, y, ones, {**layout.unpack(fields), INDEX: indices}
 
         seed = augment_seed if seed is None else seed
-        return batches_of(dataset, batch_size, stored, shuffle=shuffle, seed=seed)
+        options = {"drop_remainder": drop_remainder, "input_context": input_context}
+        return batches_of(dataset, batch_size, stored, shuffle=shuffle, seed=seed, **options)
 
     def _checked_augmentation(self, dataset, batch_size, augment, records):
         examples.check(dataset, batch_size, augment)
