@@ -190,7 +190,7 @@ def _gathered(row, strategy):
 @tf.function
 def _gather(row, strategy):
     def own():
-        return tf.distribute.get_replica_context().all_gather(row, axis=0)
+        return tf.distribute.get_replica_context().all_gather(tf.identity(row), axis=0)
 
     return strategy.run(own)
 

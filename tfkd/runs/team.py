@@ -21,6 +21,7 @@ from tfkd.files import write_text
 from tfkd.runs.record import Outcome
 from tfkd.runs.teachers import sha256_of
 from tfkd.settings.base import is_path
+from tfkd.taps import output_names
 
 # Seconds until a file that another host has written must be seen: network file systems take some.
 SEEN_WITHIN = 30.0
@@ -169,7 +170,7 @@ class Team(Alone):
         given = model
         with self.scope():
             if not isinstance(model, tfkd.Distiller):
-                model = _Labelled(None, model, [], student_loss_weight=1.0)
+                model = Labelled(model)
         self._synchronize(given, model)
         return model
 
@@ -218,8 +219,22 @@ class Team(Alone):
         return None if told is None else Outcome(**told)
 
 
-class _Labelled(tfkd.Distiller):
+class Nothing(tfkd.losses.DistillationLoss):
+    """A Distiller has a loss: this one is 0, and reads nothing of a teacher."""
+
+    taught_by = "student"
+
+    def call(self, teacher, student):
+        return keras.ops.zeros(keras.ops.shape(student)[:1])
+
+
+class Labelled(tfkd.Distiller):
     """A model that only labels teach, as several workers can fit it; its figures are a model's."""
+
+    def __init__(self, model):
+        names = output_names(model) or ()
+        name = names[0] if len(names) > 1 else None
+        super().__init__(None, model, Nothing(name, name), student_loss_weight=1.0)
 
     def get_metrics_result(self):
         results = super().get_metrics_result()

@@ -165,7 +165,7 @@ def train(
     Args:
         model: what is fitted: a model, or a `tfkd.Distiller`.
         student: the model whose weights are wanted: `model` itself, or the distiller's student.
-        batches: function (context) that returns `examples`; new, so that the first iteration is
+        batches: function (context=) that returns `examples`; new, so that the first iteration is
             epoch 0.
         validation: the unbatched validation split.
         settings: `TrainingSettings`.
@@ -188,7 +188,7 @@ def train(
     weights, several = labels["weights"], isinstance(labels["weights"], dict)
     validate = Validation(student, validation, OUTPUT if several else None)
     keras.utils.set_random_seed(seed)
-    batches = batches(team.context)
+    batches = batches(context=team.context)
     steps = len(batches) // team.replicas
     loss = labels_loss(labels["smoothing"], validate.logits.from_logits)
     fitted = team.fitted(model)

@@ -1,5 +1,6 @@
 """One worker of a run, started by a supervisor: `python -m tfkd.runs.worker FILE`."""
 
+import contextlib
 import json
 import os
 import sys
@@ -50,6 +51,8 @@ def work(told):
     )
     settings = DistillSettings.from_toml(told["settings"], trust=True)
     import_tensorflow()
+    import tensorflow
+
     from tfkd.runs import engine
     from tfkd.runs.team import Team
 
@@ -58,7 +61,10 @@ def work(told):
     engine.run(distill_table(settings), directory, told["overwrite"], told["resume"], team)
     if team.chief:
         write_text(told["finished"], "")
-    team.says(None)
+    team.says("finished")
+    # Who is told first may end before the others have heard it: they meet once more.
+    with contextlib.suppress(tensorflow.errors.OpError):
+        team.says("the end")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ class Cluster(NamedTuple):
 
     def name(self, index):
         """A worker as messages have it."""
-        where = f" ({self.addresses[index]})" if self.addresses else ""
-        return f"worker {index}{', the chief' if index == 0 else ''}{where}"
+        known = ["the chief"] * (index == 0) + list(self.addresses[index : index + 1])
+        return f"worker {index}" + (f" ({', '.join(known)})" if known else "")
 
 
 class WorkerSettings(Settings):
