@@ -158,3 +158,17 @@ def test_a_loss_is_scaled_for_replicas_as_keras_does():
     assert float(_keras.reduce_weighted_values(values, mask=mask, dtype="float32")) == 1.0
     assert float(_keras.unscale_loss_for_distribution(tf.constant(2.0))) == 2.0
     assert _keras.to_snake_case("BatchNormalization") == "batch_normalization"
+
+
+def test_one_process_is_not_over_workers():
+    # That two are, and what becomes of their logs: tests/distributed.
+    one = tf.distribute.MirroredStrategy(["CPU:0"])
+    assert not _keras.over_workers(one) and not _keras.over_workers(tf.distribute.get_strategy())
+
+
+def test_a_replica_gets_what_the_dataset_holds():
+    # With several replicas: tests/distiller/test_replicas.py.
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    data = tf.data.Dataset.from_tensor_slices({"a": np.zeros((4, 2), "float32")}).batch(2)
+    distributed = strategy.experimental_distribute_dataset(data)
+    assert _keras.spec_of_replica(distributed.element_spec) == data.element_spec

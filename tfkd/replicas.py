@@ -44,7 +44,7 @@ def check(model):
     replicas = model.distribute_strategy.num_replicas_in_sync
     if replicas == 1:
         return
-    on = f"on {replicas} replicas ({type(model.distribute_strategy).__name__})"
+    on = f"on {replicas} replicas"
     if model.steps_per_execution > 1:
         raise ValueError(
             f"steps_per_execution={model.steps_per_execution} fails {on}: Keras cannot take "
@@ -56,15 +56,24 @@ def check(model):
             f"jit_compile=True fails {on}: XLA cannot compile a step that reads variables of "
             'several devices. Compile with jit_compile=False, or "auto".'
         )
-    if not all(map(_distributed, model.student.trainable_variables)):
-        raise ValueError(
-            "The student was made outside of the strategy, so that each replica would train a "
-            "model of its own. Make student and Distiller, and call compile, within `with "
-            "strategy.scope():`."
-        )
-    for role, optimizer in (("student", model.optimizer), ("teacher", model.source.optimizer)):
-        if optimizer is not None:
-            _check_optimizer(getattr(optimizer, "inner_optimizer", optimizer), role, on)
+    optimizers = {"student": model.optimizer, "teacher": model.source.optimizer}
+    optimizers = {
+        role: getattr(one, "inner_optimizer", one) for role, one in optimizers.items() if one
+    }
+    made = {
+        "student": model.student.trainable_variables,
+        **{f"{role}'s optimizer": [one.iterations] for role, one in optimizers.items()},
+        "loss and metrics of compile": [v for metric in model.metrics for v in metric.variables],
+    }
+    for what, variables in made.items():
+        if not all(map(_distributed, variables)):
+            raise ValueError(
+                f"The {what} must be made within the strategy, else each replica has its own. "
+                "Make student, optimizer and Distiller, and call compile, within `with "
+                "strategy.scope():`."
+            )
+    for role, optimizer in optimizers.items():
+        _check_optimizer(optimizer, role, on)
 
 
 def _check_optimizer(optimizer, role, on):

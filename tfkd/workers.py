@@ -87,8 +87,15 @@ def of_worker(given, strategy):
     """Arguments of `as_datasets` as Keras is to get them in this worker: its data, its callbacks.
 
     Raises:
-        ValueError: a dataset that is cut already.
+        ValueError: a dataset that is cut already; several devices in a worker.
     """
+    devices = strategy.extended.worker_devices
+    if len(devices) > 1:
+        raise ValueError(
+            f"Each worker has {len(devices)} devices, of which Keras counts every batch as so "
+            "many steps. Start a worker for each device, which sees that one alone "
+            "(CUDA_VISIBLE_DEVICES)."
+        )
     given, told = dict(given), _described(given["x"])
     for name in ("x", "validation_data"):
         if isinstance(given.get(name), tf.data.Dataset):
@@ -147,13 +154,12 @@ class Agreement(keras.callbacks.Callback):
             return
         same = (found == found[0]).all(axis=0)
         different = [name for name, equal in zip(told, same, strict=True) if not equal]
-        replicas = strategy.num_replicas_in_sync // len(_addresses(strategy))
-        named = sorted({_addresses(strategy)[row // replicas] for row in others})
+        named = [_addresses(strategy)[worker] for worker in others]
         raise ValueError(
-            f"The workers are not about to train the same: {' and '.join(different)} of "
-            f"{', '.join(named)} {'is' if len(different) == 1 else 'are'} not what the chief has. "
-            "Start all workers with the same program, arguments, data, seed and versions; a "
-            "directory that a training is to go on from must be one that all of them see."
+            f"The workers are not about to train the same. Not as in the first of them: "
+            f"{' and '.join(different)} of {', '.join(named)}. Start all workers with the same "
+            "program, arguments, data, seed and versions; a directory that a training is to go on "
+            "from must be one that all of them see."
         )
 
     def _said(self, model):
@@ -183,7 +189,7 @@ def _number(value):
 
 
 def _gathered(row, strategy):
-    """The rows of all replicas, in the order of the workers."""
+    """The rows of all workers, in their order."""
     return strategy.experimental_local_results(_gather(tf.constant(row), strategy))[0].numpy()
 
 

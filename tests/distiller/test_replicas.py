@@ -47,10 +47,13 @@ def train(strategy):
         made = tfkd.Distiller(network(6), network(3), losses, [1.0, 0.5])
         made.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(True))
     random = np.random.default_rng(0)
-    x, y = random.normal(size=(32, 8, 8, 3)).astype("float32"), random.integers(0, 4, 32)
-    data = tf.data.Dataset.from_tensor_slices((x, y, random.uniform(size=32))).batch(8)
+    # The last batch, of 7, is not cut evenly.
+    x, y = random.normal(size=(31, 8, 8, 3)).astype("float32"), random.integers(0, 4, 31)
+    data = tf.data.Dataset.from_tensor_slices((x, y, random.uniform(size=31))).batch(8)
     counted = pipeline._epochs()
     data = counted.flat_map(lambda epoch: data)
+    if strategy:
+        data = strategy.experimental_distribute_dataset(data)
     logs = {k: v[-1] for k, v in made.fit(data, epochs=2, verbose=0).history.items()}
     return logs, [w.numpy() for w in made.trainable_variables], int(counted._tfkd_epoch)
 

@@ -5,7 +5,6 @@ Run as a worker it has a TF_CONFIG, and writes `worker INDEX.npz` and `.json` in
 
 import contextlib
 import json
-import os
 import sys
 
 import keras
@@ -14,8 +13,9 @@ import tensorflow as tf
 from keras import layers
 
 import tfkd
+from tfkd import _keras
 
-CLASSES, EXAMPLES, BATCH = 3, 23, 8  # the last batch, of 7, is not cut evenly
+CLASSES, EXAMPLES, BATCH, EPOCHS = 3, 23, 8, 2  # the last batch, of 7, is not cut evenly
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (EXAMPLES, 6, 6, 1)).astype("uint8")
 LABELS = RANDOM.integers(0, CLASSES, EXAMPLES)
@@ -51,7 +51,6 @@ def examples():
 
 
 def batches(context=None):
-    """Half-size batches on the way, to see that the views are those of one process."""
     return tfkd.data.batches(
         examples(),
         BATCH,
@@ -62,11 +61,6 @@ def batches(context=None):
     )
 
 
-def cached(directory, context=None):
-    cache = tfkd.TeacherCache(f"{directory}/cache")
-    return cache.dataset(examples(), BATCH, input_context=context)
-
-
 def distributed(strategy, make):
     return strategy.distribute_datasets_from_function(make) if strategy else make()
 
@@ -74,52 +68,31 @@ def distributed(strategy, make):
 # Each gives (distiller, arguments of fit).
 
 
-def plain(strategy, directory):
-    return distiller(strategy), {
-        "x": distributed(strategy, batches),
-        "validation_data": (IMAGES[:13], LABELS[:13]),
-        "validation_batch_size": 5,
-    }
-
-
-def hints(strategy, directory):
-    return distiller(strategy, hints=True), {"x": batches()}
-
-
-def stored(strategy, directory):
-    made = distiller(strategy, hints=True)
-    return made, {"x": distributed(strategy, lambda context=None: cached(directory, context))}
-
-
-def class_weights(strategy, directory):
-    return distiller(strategy), {"x": batches(), "class_weight": WEIGHTS}
-
-
 def no_labels(strategy, directory):
-    return distiller(strategy, labels=False), {"x": IMAGES, "shuffle": False, "batch_size": 8}
+    """A live teacher, and batches that each worker makes its own rows of."""
 
+    def unlabelled(context=None):
+        return batches(context).map(lambda images, labels: images)
 
-def normalized(strategy, directory):
-    return distiller(strategy, normalized=True), {"x": batches()}
+    return distiller(strategy, labels=False), {"x": distributed(strategy, unlabelled)}
 
 
 def everything(strategy, directory):
     """Stored knowledge, hints, class weights and synchronized BatchNormalization at once."""
     made = distiller(strategy, hints=True, normalized=True)
     validation = {"validation_data": (IMAGES[:13], LABELS[:13]), "validation_batch_size": 5}
-    return made, {"x": cached(directory), "class_weight": WEIGHTS, **validation}
+    cache = tfkd.TeacherCache(f"{directory}/cache")
+    stored = cache.dataset(examples(), BATCH)
+    return made, {"x": stored, "class_weight": WEIGHTS, **validation}
 
 
-VARIANTS = {
-    own.__name__: own
-    for own in (plain, hints, stored, class_weights, no_labels, normalized, everything)
-}
+VARIANTS = {own.__name__: own for own in (everything, no_labels)}
 
 
-def train(name, strategy, directory, epochs=2, callbacks=()):
+def train(name, strategy, directory, callbacks=()):
     """(the Distiller, its history) after a training."""
     made, arguments = VARIANTS[name](strategy, directory)
-    fitted = made.fit(**arguments, epochs=epochs, verbose=0, callbacks=list(callbacks))
+    fitted = made.fit(**arguments, epochs=EPOCHS, verbose=0, callbacks=list(callbacks))
     return made, fitted.history
 
 
@@ -133,18 +106,91 @@ def build_cache(directory):
     tfkd.TeacherCache.build(f"{directory}/cache", made, examples(), augment, views=2, verbose=0)
 
 
-def work(directory, index, names):
-    """What a worker does; only its parts of the outcome are kept by the chief."""
+def work(directory, index):
+    """What a worker does and finds."""
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    arrays, said = {}, {}
-    for name in names:
-        made, history = train(name, strategy, directory)
+    arrays, said = {}, {"over workers": _keras.over_workers(strategy)}
+    written = [
+        keras.callbacks.ModelCheckpoint(f"{directory}/kept/{{epoch}}.keras"),
+        keras.callbacks.BackupAndRestore(f"{directory}/backup", delete_checkpoint=False),
+        keras.callbacks.CSVLogger(f"{directory}/log.csv"),
+    ]
+    for name, callbacks in (("everything", written), ("no_labels", [])):
+        made, said[name] = train(name, strategy, directory, callbacks=callbacks)
         arrays |= {f"{name} {i}": value for i, value in enumerate(weights(made))}
-        said[name] = history
+        if name == "everything":
+            made.student.save(f"{directory}/student.keras")
+            made.save_weights(f"{directory}/distiller.weights.h5")
+            arrays["predicted"] = made.predict(IMAGES, batch_size=BATCH, verbose=0)
+            resumed, _ = VARIANTS[name](strategy, directory)
+            callbacks = [keras.callbacks.BackupAndRestore(f"{directory}/backup")]
+            fitted = resumed.fit(batches(), epochs=EPOCHS, verbose=0, callbacks=callbacks)
+            said["resumed"] = fitted.epoch  # none is left
+            arrays |= {f"resumed {i}": value for i, value in enumerate(weights(resumed))}
+    for name, refused in REFUSED.items():
+        try:
+            refused(made, strategy, index)
+            said[name] = "no error"
+        except ValueError as error:
+            said[name] = str(error)
     np.savez(f"{directory}/worker {index}.npz", **arrays)
     with open(f"{directory}/worker {index}.json", "w") as file:
         json.dump(said, file)
 
 
+def one_left(made, strategy, index):
+    made.fit(tf.data.Dataset.from_tensor_slices(IMAGES[:17]).batch(BATCH), verbose=0)
+
+
+def cut_twice(made, strategy, index):
+    made.fit(batches(tf.distribute.InputContext(2, index, 2)), verbose=0)
+
+
+def shuffled_arrays(made, strategy, index):
+    made.fit(IMAGES, verbose=0)
+
+
+def other_settings(made, strategy, index):
+    made.distillation_loss_weights = [1.0 + index]
+    keras.utils.set_random_seed(index)
+    made.fit(batches(), verbose=0)
+
+
+def compiled(made, strategy, scope=True, **settings):
+    with strategy.scope() if scope else contextlib.nullcontext():
+        made.compile(**{"optimizer": "sgd", **settings})
+    made.fit(batches(), verbose=0)
+
+
+def outside(made, strategy, index):
+    compiled(made, strategy, scope=False)
+
+
+def several_steps(made, strategy, index):
+    compiled(made, strategy, steps_per_execution=2)
+
+
+def xla(made, strategy, index):
+    compiled(made, strategy, jit_compile=True)
+
+
+def clipped(made, strategy, index):
+    with strategy.scope():
+        optimizer = keras.optimizers.SGD(0.1, global_clipnorm=1.0)
+    compiled(made, strategy, optimizer=optimizer)
+
+
+REFUSALS = (
+    one_left,
+    cut_twice,
+    shuffled_arrays,
+    other_settings,
+    outside,
+    several_steps,
+    xla,
+    clipped,
+)
+REFUSED = {own.__name__: own for own in REFUSALS}
+
 if __name__ == "__main__":
-    work(sys.argv[1], os.environ["WORKER"], sys.argv[2:])
+    work(sys.argv[1], int(sys.argv[2]))

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd import _keras, taps
+from tfkd import _keras, replicas, taps
 from tfkd.coefficient import Coefficient
 from tfkd.heads import GivenHead
 from tfkd.losses.logits import LogitsDistillation, form_of
@@ -175,7 +175,8 @@ class Learning(LiveTeacher):
         def step(student):
             with tape:
                 loss = self._loss(tensors[taps.OUTPUT], began, student, labels, sample_weight)
-                scaled = self.optimizer.scale_loss(loss)
+                share = replicas.share(tf.shape(tensors[taps.OUTPUT])[0])
+                scaled = self.optimizer.scale_loss(loss if share is None else loss * share)
             gradients = tape.gradient(scaled, self._trained)
             self.optimizer.apply_gradients(zip(gradients, self._trained, strict=True))
 
