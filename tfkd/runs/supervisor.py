@@ -32,6 +32,7 @@ MOST_DEATHS = 5  # without anything that was trained in between
 POLL = 0.2  # seconds
 ENDING = 10.0  # seconds that workers have to end after the chief
 LOOPBACK = "127.0.0.1"
+DEVICES = "CUDA_VISIBLE_DEVICES"  # which are dealt out among the workers of one machine
 ERRORS = {own.__name__: own for own in (SettingsError, FileExistsError, FileNotFoundError, OSError)}
 
 
@@ -94,11 +95,14 @@ class Supervisor:
     def _start(self, flags):
         addresses = self.cluster.addresses or _free_addresses(self.cluster.size)
         environment = dict(os.environ)
+        devices = [text for text in environment.get(DEVICES, "").split(",") if text]
         if not self.cluster.addresses:
             # TensorFlow would start a thread for every processor in every worker.
             threads = max(1, (os.cpu_count() or 1) // self.cluster.size)
             environment.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
         for index in self._own:
+            if devices and not self.cluster.addresses:
+                environment[DEVICES] = devices[index % len(devices)]
             told = {
                 **flags,
                 **{"addresses": list(addresses), "index": index, "parent": os.getpid()},

@@ -39,12 +39,11 @@ class Alone:
         alone: whether there is no other worker.
         chief: whether this process validates and writes.
         context: `tf.distribute.InputContext` of its share of every batch; None for whole batches.
-        replicas: devices of this process that take a share each.
         notes: what a reader should know of how the run was trained, list of str.
     """
 
     alone = chief = True
-    context, replicas, notes = None, 1, ()
+    context, notes = None, ()
 
     def __init__(self, checkpoint_minutes=10.0):
         self.checkpoint_minutes = checkpoint_minutes
@@ -120,17 +119,15 @@ class Team(Alone):
         self.cluster, self.index, self.chief = cluster, index, index == 0
         self._begun = begun
         self.strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        replicas = self.strategy.num_replicas_in_sync
-        self.replicas = replicas // cluster.size
-        self.context = tf.distribute.InputContext(cluster.size, index, replicas)
+        self.context = tf.distribute.InputContext(cluster.size, index, cluster.size)
         self.notes = [f"Trained by {cluster.size} workers, each batch shared out among them."]
 
     def check(self, prepared, directory):
-        found = self.together(identity(prepared) | {"devices": self.replicas})
+        found = self.together(identity(prepared))
         faults = [
             f"{self.cluster.name(index)}: {fault}"
             for index, other in enumerate(found)
-            for fault in _differences(found[0], other)
+            for fault in differences(found[0], other)
         ]
         if faults:
             raise ValueError(
@@ -278,7 +275,7 @@ def _code():
     return digest.hexdigest()[:16]
 
 
-def _differences(own, other):
+def differences(own, other):
     """What another worker has otherwise, one "name: its value, not the chief's" each."""
     names = [name for name in {**own, **other} if own.get(name) != other.get(name)]
     return [f"{name} is {other.get(name)!r}, not {own.get(name)!r}" for name in names]

@@ -189,7 +189,7 @@ def train(
     validate = Validation(student, validation, OUTPUT if several else None)
     keras.utils.set_random_seed(seed)
     batches = batches(context=team.context)
-    steps = len(batches) // team.replicas
+    steps = len(batches)
     loss = labels_loss(labels["smoothing"], validate.logits.from_logits)
     fitted = team.fitted(model)
     with team.scope():
@@ -217,7 +217,7 @@ def train(
         batches = _for_each_output(batches, weights)
     examples = batches.repeat()
     if progress.steps:
-        examples = batches.skip(progress.steps * team.replicas).concatenate(examples)
+        examples = batches.skip(progress.steps).concatenate(examples)
         pass_over(fitted, progress.steps)
     if progress.epochs or progress.steps:
         where = f"epoch {progress.epochs + 1}, batch {progress.steps + 1} of {steps}"
