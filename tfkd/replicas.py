@@ -60,6 +60,8 @@ def check(model):
     optimizers = {
         role: getattr(one, "inner_optimizer", one) for role, one in optimizers.items() if one
     }
+    for role, optimizer in optimizers.items():
+        _check_optimizer(optimizer, role, on)
     made = {
         "student": model.student.trainable_variables,
         **{f"{role}'s optimizer": [one.iterations] for role, one in optimizers.items()},
@@ -72,8 +74,6 @@ def check(model):
                 "Make student, optimizer and Distiller, and call compile, within `with "
                 "strategy.scope():`."
             )
-    for role, optimizer in optimizers.items():
-        _check_optimizer(optimizer, role, on)
 
 
 def _check_optimizer(optimizer, role, on):
