@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         recipes,
         runs,
         schedules,
+        tasks,
         teachers,
         tuning,
     )
@@ -38,6 +39,7 @@ _HOMES = {
     "recipes": "tfkd.recipes",
     "runs": "tfkd.runs",
     "schedules": "tfkd.schedules",
+    "tasks": "tfkd.tasks",
     "teachers": "tfkd.teachers",
     "tuning": "tfkd.tuning",
 }
@@ -54,6 +56,7 @@ __all__ = [
     "recipes",
     "runs",
     "schedules",
+    "tasks",
     "teachers",
     "tuning",
 ]

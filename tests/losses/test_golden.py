@@ -15,7 +15,7 @@ from tfkd.losses.contrast import batch_contrast, memory_contrast, moved
 from tfkd.losses.features import unit
 from tfkd.losses.maps import nearest_resize
 from tfkd.losses.review import hierarchical_error
-from tfkd.runs.training import SmoothedCrossentropy
+from tfkd.tasks.labels import SmoothedCrossentropy
 from tfkd.teachers import weighing
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfkd import models
+from tfkd.models import blocks
 
 FAMILIES = ("modified_alexnet", "alexnet", "resnet")
 STAGES = {"modified_alexnet": 4, "alexnet": 4, "resnet": 3}
@@ -109,6 +110,23 @@ def test_no_convolution_before_batch_norm_has_a_bias(name):
     assert len(convolutions) == len(norms)
     assert not any(layer.use_bias for layer in convolutions)
     assert {layer.momentum for layer in norms} == {0.9}
+
+
+def test_a_strided_projection_takes_every_second_pixel_and_is_no_strided_convolution():
+    """oneDNN 3 writes out of bounds in the backward pass of a strided 1x1 convolution."""
+    model = models.build("resnet", (32, 32, 3), 5, depth=8, width=0.25)
+    convolutions = [own for own in model.layers if isinstance(own, keras.layers.Conv2D)]
+    assert all(own.strides == (1, 1) for own in convolutions if own.kernel_size == (1, 1))
+    for side in (7, 8):
+        image = keras.Input((side, side, 3))
+        made = blocks.convolution(image, 4, 1, stride=2, momentum=0.9, name="a")
+        pixels_of = keras.Model(image, made)
+        strided = keras.layers.Conv2D(4, 1, 2, "same", use_bias=False)
+        strided.build((None, side, side, 3))
+        strided.set_weights(pixels_of.get_layer("a_conv").get_weights())
+        given = pixels((side, side, 3)).astype("float32")
+        inner = keras.Model(image, pixels_of.get_layer("a_conv").output)
+        np.testing.assert_array_equal(inner(given), strided(given))
 
 
 def test_names_are_the_families_and_all_of_keras_applications():

@@ -62,7 +62,7 @@ def test_the_kept_epoch_is_the_best_on_validation(finished):
         best = scores.index(max(scores))
         assert [line["kept"] for line in own] == [str(int(i == best)) for i in range(len(own))]
         assert record["trainings"][part]["epoch"] == best + 1
-        assert record["trainings"][part]["accuracy"] == scores[best][0]
+        assert record["trainings"][part]["figures"]["accuracy"] == scores[best][0]
 
 
 def test_evaluating_gives_the_figures_of_the_run(finished, capsys):

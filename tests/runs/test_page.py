@@ -14,7 +14,7 @@ import pytest
 from page_reader import Page
 from PIL import Image
 
-from tfkd import data
+from tfkd import data, tasks
 from tfkd.runs import RunDirectory, page, report, report_run
 from tfkd.runs.page import charts, collecting, verdict
 from tfkd.runs.training import examples
@@ -69,7 +69,7 @@ def test_its_figures_are_those_of_the_record(finished, shown):
         figures = [record["figures"][row][0][name] for row in headings[1:]]
         assert lines[heading] == [f"{factor * own:,.{decimals}f}" for own in figures]
     gain = 100 * record["gains"]["distilled"]["mean"]
-    _, line = shown.table("Differences of test accuracy in points")
+    _, line = shown.table("Differences on the test split, in points of accuracy")
     assert line[:2] == ["distilled minus alone", f"{gain:+.2f}"]
     assert line[4] == "cannot be told from one seed"
     assert f"distilled minus alone: {gain:+.2f} points of accuracy on 359 test images" in shown.text
@@ -198,7 +198,7 @@ def test_an_unfinished_run_shows_what_is_there(finished, copied):
     lines = {line[0]: line[1:] for line in found.table("Trainings that are done")[1:]}
     trainings = finished[1]["trainings"]
     assert list(lines) == ["teacher", "3/alone"]
-    assert lines["3/alone"][0] == f"{100 * trainings['3/alone']['accuracy']:.2f}"
+    assert lines["3/alone"][0] == f"{100 * trainings['3/alone']['figures']['accuracy']:.2f}"
     assert dict(found.table("Settings of the run")[1:])["epochs"] == "3"
 
 
@@ -241,23 +241,27 @@ def test_a_page_that_cannot_be_written_is_said_and_takes_no_run_with_it(copied, 
     assert path.read_bytes().startswith(b"<!DOCTYPE html>")
 
 
+TASK = tasks.get("classification")
+
+
 def test_a_gain_is_judged_by_students_t():
     # Mean 0.02, standard error 0.01/√3, and t of two degrees of freedom is 4.3027 at 97.5 %.
-    gain = verdict.judged([0.01, 0.03, 0.02], images=1000)
+    gain = verdict.judged([0.01, 0.03, 0.02], 1000, TASK)
     assert (gain.mean, gain.error) == pytest.approx((0.02, 0.01 / math.sqrt(3)))
     half = 4.302653 * 0.01 / math.sqrt(3)
     assert (gain.low, gain.high) == pytest.approx((0.02 - half, 0.02 + half), rel=1e-6)
     assert gain.reading == "open"
-    assert verdict.judged([0.02, 0.022, 0.021], 1000).reading == "better"
-    assert verdict.judged([-0.02, -0.022, -0.021], 1000).reading == "worse"
+    assert verdict.judged([0.02, 0.022, 0.021], 1000, TASK).reading == "better"
+    assert verdict.judged([-0.02, -0.022, -0.021], 1000, TASK).reading == "worse"
     # Two seeds that happen to agree to one image of a hundred prove nothing.
-    assert verdict.judged([0.02, 0.02], 100).error == pytest.approx(0.01 / math.sqrt(2))
-    assert verdict.judged([0.02, 0.02], 100).reading == "open"
-    assert verdict.judged([0.5], 100).reading == "one seed"
+    assert verdict.judged([0.02, 0.02], 100, TASK).error == pytest.approx(0.01 / math.sqrt(2))
+    assert verdict.judged([0.02, 0.02], 100, TASK).reading == "open"
+    assert verdict.judged([0.5], 100, TASK).reading == "one seed"
 
 
 def test_a_verdict_says_gain_error_interval_and_whether_it_is_chance():
-    said = verdict.sentence(verdict.judged([0.02, 0.022, 0.021], 1000), "distilled", "alone", 1000)
+    gain = verdict.judged([0.02, 0.022, 0.021], 1000, TASK)
+    said = verdict.sentence(gain, "distilled minus alone", 1000, TASK)
     assert said == (
         "distilled minus alone: +2.10 points of accuracy on 1,000 test images (mean over 3 seeds, "
         "standard error 0.06, 95 % interval +1.85 to +2.35). The gain is beyond what chance "

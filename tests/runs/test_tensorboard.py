@@ -20,7 +20,7 @@ def test_every_training_has_its_curves(finished):
             float(tf.make_ndarray(event.tensor_proto)) for event in log.Tensors("val_accuracy")
         ]
         assert len(values) == own["epochs"]
-        assert values[own["epoch"] - 1] == pytest.approx(own["accuracy"], rel=1e-6)
+        assert values[own["epoch"] - 1] == pytest.approx(own["figures"]["accuracy"], rel=1e-6)
         assert [event.step for event in log.Tensors("loss")] == list(range(1, len(values) + 1))
 
 

@@ -6,11 +6,13 @@ import keras
 import numpy as np
 import pytest
 
-from tfkd import data
+from tfkd import data, tasks
 from tfkd.runs import DistillSettings
 from tfkd.runs.checkpoints import Progress
-from tfkd.runs.models import Logits, check_fits
-from tfkd.runs.training import Epochs, SmoothedCrossentropy, balanced_weights, examples
+from tfkd.runs.training import Epochs, balanced_weights, examples
+from tfkd.tasks.fitting import check
+from tfkd.tasks.labels import SmoothedCrossentropy
+from tfkd.tasks.logits import Logits
 
 
 class Student:
@@ -21,10 +23,17 @@ class Student:
         return []
 
 
+score = tasks.get("classification").score
+
+
+def figures(accuracy, cross_entropy):
+    return {"accuracy": accuracy, "cross_entropy": cross_entropy}
+
+
 def ended(scores, patience=None):
     """Epochs that a training of these (accuracy, cross-entropy) lasts, and the one that is kept."""
     scores, progress = iter(scores), Progress()
-    callback = Epochs(Student(), lambda: next(scores), progress, patience)
+    callback = Epochs(Student(), lambda: figures(*next(scores)), score, progress, patience)
     callback.set_model(Student())
     for epoch in range(10):
         if callback.model.stop_training:
@@ -46,7 +55,7 @@ def test_early_stopping_waits_so_many_epochs_for_a_better_one():
 @pytest.mark.parametrize("broken", ["loss", "cross_entropy"])
 def test_a_diverged_training_is_an_error(broken):
     values = {"loss": 1.0, "cross_entropy": 1.0, broken: math.nan}
-    callback = Epochs(Student(), lambda: (0.1, values["cross_entropy"]), Progress())
+    callback = Epochs(Student(), lambda: figures(0.1, values["cross_entropy"]), score, Progress())
     with pytest.raises(ValueError, match="student diverged in epoch 3.*learning_rate"):
         callback.on_epoch_end(2, {"loss": values["loss"]})
 
@@ -146,4 +155,4 @@ def test_independent_probabilities_are_refused(after):
         output = keras.ops.clip(output, 0.0, 1.0)
     info = data.load("digits", limit=40).info
     with pytest.raises(ValueError, match='teacher "t" ends in independent probabilities'):
-        check_fits("teacher", keras.Model(image, output), "t", info)
+        check("teacher", keras.Model(image, output), "t", info)

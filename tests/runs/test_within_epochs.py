@@ -62,9 +62,8 @@ def trained(splits, monkeypatch, tmp_path):
         checkpoint = Checkpoint(tmp_path / "training.npz", fingerprints.of_weights(model))
         progress = train(
             *(model, student, lambda context: examples(splits.train, settings, 3, EPOCHS)),
-            *(splits.validation, settings, EPOCHS, 3, checkpoint, Alone(minutes)),
+            *(splits, settings, EPOCHS, 3, checkpoint, Alone(minutes)),
             weights=0.5,
-            smoothing=0.0,
             classes=None,
         )
         return [keras.ops.convert_to_numpy(v) for v in variables(model)], progress, stopping.seen

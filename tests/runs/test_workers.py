@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -148,11 +149,21 @@ def test_workers_that_die_again_and_again_end_the_run(tmp_path, monkeypatch, cap
     assert not (tmp_path / "run").exists()
 
 
-def test_what_a_worker_raises_is_raised(tmp_path):
-    settings = DistillSettings(**TINY | {"student_options": {"unit": 4}})
-    with pytest.raises(ValueError, match="unexpected keyword argument 'unit'"):
-        distill(settings, tmp_path / "run", workers=WorkerSettings(workers=2))
-    assert not (tmp_path / "run").exists()
+def test_what_a_worker_raises_is_raised(tmp_path, monkeypatch):
+    """Other workers would wait for it for ever; nothing is started again."""
+    worker = tmp_path / "worker"
+    worker.write_text(
+        f"#!{sys.executable}\nimport json, sys, time\n"
+        "told = json.load(open(sys.argv[-1]))\n"
+        "time.sleep(0 if told['index'] else 600)\n"
+        "json.dump(['FileNotFoundError', 'No data here.'], open(told['error'], 'w'))\n"
+        "sys.exit(3)\n"
+    )
+    worker.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(worker))
+    with pytest.raises(FileNotFoundError, match="No data here."):
+        distill(DistillSettings(**TINY), tmp_path / "run", workers=WorkerSettings(workers=2))
+    assert not (tmp_path / "run").exists() and workers_of(os.getpid()) == {}
 
 
 def test_a_worker_that_never_comes_is_named(tmp_path):

@@ -37,14 +37,15 @@ ABSENT = "–"
 GAP = 3  # spaces between columns
 
 
-def table(rows, title=None, models_down=False):
+def table(rows, title=None, models_down=False, measures=MEASURES):
     """Lay figures out as a `rich` table, mean ± sample standard deviation over seeds.
 
     Args:
         rows: dict of model name to its figures, as `quality` and `cost` return them: a dict, or a
-            list of dicts, one a seed. Keys not in `MEASURES` are left out.
+            list of dicts, one a seed. Keys not in `measures` are left out.
         title: line above the table, or None.
         models_down: one line a model however few there are.
+        measures: {figure: `Measure`} of what is shown, in this order.
 
     Returns:
         What a `rich` console prints as a table. The longer side goes down, so that three models
@@ -54,7 +55,7 @@ def table(rows, title=None, models_down=False):
     Raises:
         ValueError: no figure to show.
     """
-    return _Fitting(*grid(rows, models_down), title)
+    return _Fitting(*grid(rows, models_down, measures), title)
 
 
 def parts(names, widths, width):
@@ -103,11 +104,11 @@ class _Fitting:
         return result
 
 
-def markdown(rows, models_down=False):
+def markdown(rows, models_down=False, measures=MEASURES):
     """The same table as `table` makes, in Markdown.
 
     Args:
-        rows: as for `table`.
+        rows, measures: as for `table`.
         models_down: one line a model however few there are.
 
     Returns:
@@ -116,7 +117,7 @@ def markdown(rows, models_down=False):
     Raises:
         ValueError: no figure to show.
     """
-    headings, lines = grid(rows, models_down)
+    headings, lines = grid(rows, models_down, measures)
     widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
 
     def row(cells):
@@ -127,11 +128,11 @@ def markdown(rows, models_down=False):
     return row(headings) + rule + "".join(row(line) for line in lines)
 
 
-def grid(rows, models_down=False):
+def grid(rows, models_down=False, measures=MEASURES):
     """The cells of the table, for whoever lays it out.
 
     Args:
-        rows, models_down: as for `markdown`.
+        rows, models_down, measures: as for `markdown`.
 
     Returns:
         (headings, the corner first; list of lines of strings, the cells of a column equally wide).
@@ -141,13 +142,13 @@ def grid(rows, models_down=False):
     """
     rows = {name: [row] if isinstance(row, dict) else list(row) for name, row in rows.items()}
     seeds = [figures for row in rows.values() for figures in row]
-    shown = [key for key in MEASURES if any(key in figures for figures in seeds)]
+    shown = [key for key in measures if any(key in figures for figures in seeds)]
     if not shown:
         raise ValueError(
-            f"No figure to show: expected rows with some of {', '.join(MEASURES)}, got {rows}."
+            f"No figure to show: expected rows with some of {', '.join(measures)}, got {rows}."
         )
-    across, down = list(rows), [MEASURES[key].heading for key in shown]
-    columns = [[_cell(rows[model], key) for key in shown] for model in across]
+    across, down = list(rows), [measures[key].heading for key in shown]
+    columns = [[_cell(rows[model], key, measures[key]) for key in shown] for model in across]
     corner = ""
     if models_down or len(across) >= len(down):
         across, down, columns = down, across, list(zip(*columns, strict=True))
@@ -157,9 +158,8 @@ def grid(rows, models_down=False):
     return headings, lines
 
 
-def _cell(figures, key):
+def _cell(figures, key, measure):
     """(mean, spread) as strings; the spread is empty for a single seed."""
-    measure = MEASURES[key]
     values = [measure.factor * seed[key] for seed in figures if key in seed]
     if not values:
         return ABSENT, ""

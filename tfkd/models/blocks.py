@@ -45,7 +45,15 @@ def checked_momentum(momentum):
 
 
 def convolution(x, filters, kernel, *, stride=1, momentum, relu=True, name):
-    """Convolution without bias (BatchNorm's offset is one), BatchNorm and, if asked for, ReLU."""
+    """Convolution without bias (BatchNorm's offset is one), BatchNorm and, if asked for, ReLU.
+
+    A strided 1x1 convolution takes its pixels by a pooling layer first, to the same numbers: on
+    processors with AVX-512 oneDNN 3 writes out of bounds in the backward pass of one with fewer
+    than 16 channels (uxlfoundation/oneDNN issue 6035), and the process dies.
+    """
+    if kernel == 1 and stride > 1:
+        x = layers.MaxPooling2D(1, stride, name=f"{name}_pixels")(x)
+        stride = 1
     x = layers.Conv2D(
         filters,
         kernel,

@@ -107,6 +107,12 @@ def itself(student):
     return {"": student}
 
 
+def distilled_by_default(settings, teacher, student):
+    """Distillation by the defaults, what a classifier's recipe is compared with."""
+    weight = defaults.STUDENT_LOSS_WEIGHT
+    return System(student, [tfkd.losses.AnnealedDistillation()], [1.0 - weight], weight)
+
+
 class Recipe(NamedTuple):
     """A paper as a recipe: a way to train a student, or a comparison of students or data sets.
 
@@ -124,6 +130,8 @@ class Recipe(NamedTuple):
         deployed: function of the trained student -> {name: single-output `keras.Model`}, what one
             would deploy; the recipe is judged by the first.
         notes: function (settings, image_shape, num_classes) -> lines to print below the table.
+        plain: function (settings, teacher, student) -> `System` of what the recipe is compared
+            with, plain distillation of the same student.
         study: function of a `Finished` run -> (dict of figures for the record, texts to print),
             which may write files into its directory.
     """
@@ -138,14 +146,9 @@ class Recipe(NamedTuple):
     deployed: Callable = itself
     notes: Callable | None = None
     study: Callable | None = None
+    plain: Callable = distilled_by_default
 
     @property
     def compares(self):
         """Whether it is a comparison, and no way to train one student."""
         return self.build is None
-
-
-def plain(student):
-    """Distillation by the defaults, what every recipe is compared with."""
-    weight = defaults.STUDENT_LOSS_WEIGHT
-    return System(student, [tfkd.losses.AnnealedDistillation()], [1.0 - weight], weight)

@@ -107,9 +107,10 @@ def advice(record, run="RUN"):
         run: directory of the run, for the command.
 
     Returns:
-        str; "" where distillation helped, or the main row is not compared with any.
+        str; "" where distillation helped, the main row is not compared with any, or the run is of
+        another task than classification.
     """
-    if record.row().baseline is None or not record.gains:
+    if record.row().baseline is None or not record.gains or record.task != "classification":
         return ""
     own = Comparison(record)
     if own.helped:

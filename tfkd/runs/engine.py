@@ -13,7 +13,7 @@ from pathlib import Path
 
 import keras
 
-from tfkd import fingerprints, terminal
+from tfkd import fingerprints, tasks, terminal
 from tfkd import models as networks
 from tfkd.files import write_json, write_text, written
 from tfkd.runs import knowledge, models, report, teacher_check, tensorboard
@@ -22,7 +22,7 @@ from tfkd.runs.directory import SEEDS, SETTINGS, TENSORBOARD, WORK
 from tfkd.runs.record import Begun, Outcome, Training
 from tfkd.runs.rows import part_name
 from tfkd.runs.tasks import Prepared, with_folders
-from tfkd.runs.teachers import sha256_of, validation_figures
+from tfkd.runs.teachers import sha256_of
 from tfkd.runs.team import Alone
 from tfkd.runs.temporary import temporary_files_in
 from tfkd.runs.training import BOTH, STUDENT, TEACHER, examples, train
@@ -90,12 +90,14 @@ class Trainings:
     Attributes:
         outcomes: {part: `Outcome`}.
         findings: what was seen before students were trained, list of str.
+        learns: the `tfkd.tasks.base.Task` of the run.
     """
 
     def __init__(self, directory, prepared, team=None):
         self.team = team or Alone()
         self.directory, self.prepared, self.table = directory, prepared, prepared.table
         self.settings = self.table.settings
+        self.learns = tasks.get(self.settings.learns)
         self.outcomes, self._stores, self._teachers, self.findings = {}, {}, {}, []
 
     def see(self, findings):
@@ -212,8 +214,8 @@ class Trainings:
             how = "the mean of their probabilities" if teacher.members else how
             about = f": {teacher.name}, {how}"
             self._part(teacher.part, name, about, lambda own=teacher: self._train_teacher(own))
-            accuracy = self.outcomes[teacher.part].training.accuracy
-            if teacher.given is None:
+            if teacher.given is None and self.learns.classifies:
+                accuracy = self.outcomes[teacher.part].training.figures["accuracy"]
                 info = teacher.splits.info
                 self.see(f.text for f in teacher_check.trained(teacher.name, accuracy, info))
 
@@ -251,7 +253,11 @@ class Trainings:
         self.outcomes[part] = outcome
         own = outcome.training
         kept = f" (epoch {own.epoch} kept, {own.seconds:.0f} s)" if own.epoch else ""
-        self.say(f"{name}: validation accuracy {100 * own.accuracy:.2f} %{kept}")
+        self.say(f"{name}: validation {self.learns.told(own.figures)}{kept}")
+
+    def _validated(self, model, splits):
+        """Figures of a model on the validation split."""
+        return self.learns.judge(model, splits.validation, splits.info)()
 
     def _keep(self, part, training, history, model):
         """Writes what a training ended in, the model first; its checkpoint is not needed then."""
@@ -273,29 +279,32 @@ class Trainings:
     def _train_teacher(self, teacher):
         settings = teacher.settings
         if teacher.given is not None:
-            return Training.given(teacher.figures), {}, teacher.given
+            return Training.given(teacher.figures, self.learns), {}, teacher.given
         if teacher.members:
             model = teacher.together([self.model(own.part) for own in teacher.members])
-            return Training.given(validation_figures(model, teacher.splits)), {}, model
+            return Training.given(self._validated(model, teacher.splits), self.learns), {}, model
         keras.utils.set_random_seed(settings.seed)
         with self.team.scope():
             model = models.build("teacher", settings, teacher.splits.info)
         start = fingerprints.of_weights(model)
-        settings = settings.replace(callback=(), early_stopping=None)
+        settings = settings.replace(callback=(), early_stopping=None, label_smoothing=0.0)
         epochs = settings.teacher_epochs
-        seen = (teacher.splits.train, settings, settings.seed, epochs)
-        batches = functools.partial(examples, *seen, role=TEACHER)
+        splits = teacher.splits
+        batches = functools.partial(
+            *(examples, splits.train, settings, settings.seed, epochs),
+            role=TEACHER,
+            info=splits.info,
+        )
         progress = train(
-            *(model, model, batches, teacher.splits.validation, settings, epochs, settings.seed),
+            *(model, model, batches, splits, settings, epochs, settings.seed),
             *(self._checkpoint(teacher.part, start), self.team),
             logs=self._logs(teacher.part),
             weights=1.0,
-            smoothing=0.0,
             classes=None,
         )
         bare = models.build("teacher", settings, teacher.splits.info)
         bare.set_weights(progress.best_weights)
-        return Training.done(progress, start, start), progress.history, bare
+        return Training.done(progress, start, start, self.learns), progress.history, bare
 
     def teacher(self, task, seed=None):
         """A task's teacher, always from its file: a resumed run sees what another one sees.
@@ -314,7 +323,7 @@ class Trainings:
         task, settings = self.prepared.task(row), row.settings
         if row.members:
             model = networks.ensemble([self.model(part_name(seed, own)) for own in row.members])
-            return Training.given(validation_figures(model, task.splits)), {}, model
+            return Training.given(self._validated(model, task.splits), self.learns), {}, model
         teacher = self.teacher(task, seed)
         stored = self.store(task, row, seed)
         # Nothing is loaded or built from here to the first step but the student and its losses.
@@ -329,21 +338,22 @@ class Trainings:
                 model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
         start = fingerprints.of_weights(model)
         role = BOTH if system.separate_inputs else STUDENT
-        batches = functools.partial(examples, task.train, settings, seed, task.views, stored, role)
+        batches = functools.partial(
+            *(examples, task.train, settings, seed, task.views, stored, role, task.info)
+        )
         progress = train(
-            *(model, system.student, batches, task.validation),
+            *(model, system.student, batches, task.splits),
             *(settings, settings.epochs, seed),
             *(self._checkpoint(part_name(seed, row.name), start), self.team),
             logs=self._logs(part_name(seed, row.name)),
             weights=system.loss_weights,
-            smoothing=settings.label_smoothing,
             classes=task.class_weights,
         )
         # A model as a user wants it: never compiled, never tapped.
         keras.utils.set_random_seed(seed)
         bare = row.system(teacher, models.build("student", settings, task.info)).student
         bare.set_weights(progress.best_weights)
-        return Training.done(progress, student_start, start), progress.history, bare
+        return Training.done(progress, student_start, start, self.learns), progress.history, bare
 
     def store(self, task, row, seed=None):
         """The `TeacherCache` that a row learns from; None where it has none."""

@@ -35,11 +35,12 @@ from tfkd.heads import Head
 from tfkd.runs.directory import EXPORT, EXPORT_PICTURE, EXPORT_RECORD, SAVED_MODEL, WORK
 from tfkd.runs.finished import load_run_data, student_of
 from tfkd.runs.measuring import teacher_path
-from tfkd.runs.models import Logits, load_model
+from tfkd.runs.models import load_model
 from tfkd.runs.temporary import temporary_files_in
 from tfkd.runs.tensorflow_output import silenced
-from tfkd.runs.training import EVALUATION_BATCH
 from tfkd.runtime.versions import new_version
+from tfkd.tasks.classification import EVALUATION_BATCH
+from tfkd.tasks.logits import Logits
 
 CALIBRATION_SEED = 0
 CHECK_IMAGES = 256

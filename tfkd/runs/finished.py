@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
+from tfkd import recipes, tasks
 from tfkd.runs.models import load_model
 from tfkd.runs.rows import deployed
-from tfkd.runs.tasks import load_data
 from tfkd.settings import DataSettings, DistillSettings
 from tfkd.settings.base import absolute, read_toml
 
@@ -31,6 +31,9 @@ def load_run_data(directory, record, moved=(), data_dir=None):
             f"The run has {len(record.data)} data sets; given are {len(moved)}. Give one --data "
             "for each, in the run's order."
         )
+    kind = DistillSettings
+    if record.kind == "recipe":
+        kind = recipes.get(record.row().recipe or record.main).settings
     kept = {name: own for name, own in settings.items() if name in DataSettings.model_fields}
     kept.pop("data_dir", None)
     folder = data_dir or settings.get("data_dir")
@@ -40,7 +43,7 @@ def load_run_data(directory, record, moved=(), data_dir=None):
         if moved and os.path.isdir(name):
             name = os.path.abspath(name)
         try:
-            own = load_data(DistillSettings(data=name, data_dir=folder, **kept))
+            own = tasks.get(record.task).load(kind(data=name, data_dir=folder, **kept))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error} Where it has moved, give --data.") from error
         if own.info.fingerprint != known.fingerprint:

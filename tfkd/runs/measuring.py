@@ -3,16 +3,17 @@
 import os
 import statistics
 
-from tfkd import data, evaluation, terminal
-from tfkd.runs.models import Logits, load_model
+from tfkd import data, evaluation, tasks, terminal
+from tfkd.runs.models import load_model
 from tfkd.runs.rows import deployed
-from tfkd.runs.training import EVALUATION_BATCH
 from tfkd.runs.wording import FEW
+from tfkd.tasks.classification import EVALUATION_BATCH
+from tfkd.tasks.logits import Logits
 
 
-def best_seed(trainings):
-    """The seed with the best validation accuracy; of equal ones the lower cross-entropy."""
-    return max(trainings, key=lambda s: (trainings[s].accuracy, -trainings[s].cross_entropy))
+def best_seed(trainings, task):
+    """The seed whose training is the best on validation, by a task's figures."""
+    return max(trainings, key=lambda seed: task.score(trainings[seed].figures))
 
 
 def measure(directory, record, splits, keep=lambda *answers: None):
@@ -26,11 +27,14 @@ def measure(directory, record, splits, keep=lambda *answers: None):
 
     Returns:
         {line: list of dicts, one a seed}. A row that deploys several models has one line a model,
-        "<row>: <model>"; "gain" is the accuracy over that of its baseline of the same seed. Latency
-        is taken of the kept seed's models, in turns, of a run of few rows.
+        "<row>: <model>"; "gain" is the first figure over that of its baseline of the same seed.
+        Latency is taken of the kept seed's models, in turns, of a run of few rows of classifiers.
     """
     count = len(record.teachers) + len(record.rows) * len(record.seeds)
+    task = tasks.get(record.task)
     with terminal.step("Measuring the models on the test split", total=count) as step:
+        if not task.classifies:
+            return _judged(task, directory, record, splits, step.advance)
         figures, timed = _measured(directory, record, splits, keep, step.advance)
     if len(timed) <= FEW:
         shape = splits[0].info.image_shape
@@ -89,6 +93,38 @@ def _measured(directory, record, splits, keep, advance):
     return figures, timed
 
 
+def _judged(task, directory, record, splits, advance):
+    """Figures of models that are no classifiers, as their task judges them."""
+    figures, first, teachers = {}, {}, record.teacher_lines()
+
+    def judged(own, model, path, training):
+        known = {f"validation_{task.judged}": training.figures[task.judged]}
+        known |= {"parameters": model.count_params(), "file_bytes": os.path.getsize(path)}
+        known |= {"seconds": training.seconds} if training.epoch else {}
+        advance()
+        return task.judge(model, own.test, own.info)() | known
+
+    for number, own in enumerate(splits):
+        rows = [row for row in record.rows if row.data == number]
+        for position in sorted({row.teacher for row in rows} - {None}):
+            path = directory / record.teachers[position].file
+            training = record.trainings[record.teachers[position].file.removesuffix(".keras")]
+            figures[teachers[position]] = [judged(own, load_model(path), path, training)]
+        for row in rows:
+            for seed in record.seeds:
+                part = part_of(seed, row)
+                path, training = directory.model_path(part), record.trainings[part]
+                for name, model in deployed(row.recipe, load_model(path)).items():
+                    line = ": ".join(filter(None, (row.name, name)))
+                    measured = judged(own, model, path, training)
+                    value = measured[task.judged]
+                    first.setdefault((row.name, seed), value)
+                    if row.baseline is not None:
+                        measured["gain"] = task.gain(value, first[row.baseline, seed])
+                    figures.setdefault(line, []).append(measured)
+    return figures
+
+
 def _figures(model, scored, training, path):
     """Figures on the test split; those on the validation split that comes before it: the accuracy,
     and the temperature that calibrates."""
@@ -119,12 +155,12 @@ def summary(figures):
     return result
 
 
-def gains(figures):
-    """{line: {"accuracy": gain over the baseline, seed by seed, "mean", "std"}}."""
+def gains(figures, judged="accuracy"):
+    """{line: {the figure that judges: gain over the baseline, seed by seed, "mean", "std"}}."""
     paired = {
         line: [own["gain"] for own in rows] for line, rows in figures.items() if "gain" in rows[0]
     }
-    return {line: {"accuracy": own, **mean_and_std(own)} for line, own in paired.items()}
+    return {line: {judged: own, **mean_and_std(own)} for line, own in paired.items()}
 
 
 def mean_and_std(values):

@@ -8,13 +8,10 @@ import os
 import sys
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-from tfkd import models, preprocessors
+from tfkd import preprocessors, tasks
 from tfkd.settings import SettingsError
 from tfkd.settings.base import is_path, is_reference
-from tfkd.taps import heads_of
 
 
 def build(role, settings, info):
@@ -30,6 +27,7 @@ def build(role, settings, info):
         ValueError: a model that does not fit the data.
     """
     text, options = getattr(settings, role), getattr(settings, f"{role}_options")
+    task = tasks.get(settings.learns)
     if is_path(text):
         model = load_model(text)
     elif is_reference(text):
@@ -45,8 +43,8 @@ def build(role, settings, info):
             model.build((None, *info.image_shape))
     else:
         with explained(role):
-            model = models.build(text, info.image_shape, info.num_classes, **options)
-    check_fits(role, model, text, info)
+            model = task.build(role, settings, info)
+    task.check(role, model, text, info)
     return model
 
 
@@ -108,63 +106,3 @@ def load_model(path):
         raise ValueError(f'"{path}" holds a {type(model).__name__}; expected a keras.Model.')
     preprocessors.check_none(model, f'model of "{path}",')
     return model
-
-
-def check_fits(role, model, name, info):
-    """Raises ValueError unless a model takes the data's images and has a number for each class."""
-    shape = info.image_shape
-    taken = model.inputs[0].shape[1:] if getattr(model, "inputs", None) else shape
-    if len(taken) != 3 or any(taken[i] not in (None, shape[i]) for i in range(3)):
-        resize = ""
-        if len(taken) == 3 and taken[0] and taken[0] == taken[1] and taken[2] in (None, shape[2]):
-            resize = f" Set image_size to {taken[0]} to resize the images."
-        raise ValueError(
-            f'The {role} "{name}" takes inputs of shape {tuple(taken)}, but the images of '
-            f'"{info.name}" have {shape}.{resize}'
-        )
-    output = model.compute_output_spec(keras.KerasTensor((None, *shape), "float32"))
-    outputs = keras.tree.flatten(output)
-    if len(outputs) != 1 or len(outputs[0].shape) != 2:
-        shapes = [tuple(own.shape) for own in outputs]
-        raise ValueError(
-            f'The {role} "{name}" has outputs of shape {shapes}; expected one of shape '
-            "(batch, classes)."
-        )
-    classes = outputs[0].shape[1]
-    if classes != info.num_classes:
-        raise ValueError(
-            f'The {role} "{name}" knows {classes} classes, but "{info.name}" has '
-            f"{info.num_classes}. Give a {role} for these classes."
-        )
-    head = next(iter(heads_of(model).values())) if getattr(model, "inputs", None) else None
-    if head is not None and (head.kind, head.labels) == ("probabilities", "independent"):
-        raise ValueError(
-            f'The {role} "{name}" ends in independent probabilities (a sigmoid for each class), '
-            f'but an image of "{info.name}" has one class of many. Expected logits, or a softmax.'
-        )
-
-
-class Logits:
-    """A model as a function of images that returns logits, also where it ends in a softmax.
-
-    Args:
-        model: built, with one output of shape (batch, classes), or a dict of such.
-        images: some of the data's, on which the output is looked at.
-        output: of a dict, the output to return.
-
-    Attributes:
-        from_logits: whether the model's own output is logits.
-    """
-
-    def __init__(self, model, images, output=None):
-        self.model, self.name, self._output = model, model.name, output
-        values = np.asarray(self._of(model(images, training=False)), "float64")
-        within = bool(((values >= 0) & (values <= 1)).all())
-        self.from_logits = not (within and np.allclose(values.sum(axis=-1), 1.0, atol=1e-3))
-
-    def _of(self, output):
-        return output[self._output] if self._output else keras.tree.flatten(output)[0]
-
-    def __call__(self, images, training=False):
-        output = tf.cast(self._of(self.model(images, training=training)), tf.float32)
-        return output if self.from_logits else tf.math.log(tf.maximum(output, 1e-30))

@@ -74,7 +74,7 @@ def answer(question, top=1, csv=None, skip_damaged=False):
 
     from tfkd.export import open_exported
     from tfkd.runs.finished import student_of
-    from tfkd.runs.models import Logits
+    from tfkd.tasks.logits import Logits
 
     record, row = question.record, question.record.row(question.row)
     data = record.data[row.data]

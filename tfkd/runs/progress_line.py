@@ -5,7 +5,7 @@ import time
 
 import keras
 
-from tfkd import terminal
+from tfkd import tasks, terminal
 
 MOST_TERMS = 3  # of the loss
 # What a loss is made of stands under the names of its parts, but for these sums.
@@ -13,31 +13,33 @@ SUMS = ("loss", "total_loss", "distillation_loss")
 
 
 @contextlib.contextmanager
-def training(name=None):
+def training(name=None, task=None):
     """Gives the callback for one `fit`; put it behind the one that validates.
 
     Args:
         name: of one of many trainings, which stands before the epoch; or None.
+        task: the `tfkd.tasks.base.Task` whose figure is shown; by default classification.
     """
     with terminal.step(name or "starting", counted=False, clock=False) as step:
-        yield ProgressLine(step, name)
+        yield ProgressLine(step, name, task)
 
 
 class ProgressLine(keras.callbacks.Callback):
-    """Epoch, step, time left, accuracy on the validation split, loss and what it is made of.
+    """Epoch, step, time left, the figure on the validation split, loss and what it is made of.
 
     Metrics are read at most four times a second; Keras has fetched them by then, as it does after
     every step whatever the callbacks.
 
     Args:
         step: `tfkd.terminal.Step` to show it on.
-        name: as in `training`.
+        name, task: as in `training`.
     """
 
-    def __init__(self, step, name=None):
+    def __init__(self, step, name=None, task=None):
         super().__init__()
         self.step, self.name = step, f"{name}: " if name else ""
-        self._accuracy = self._first = None
+        self.task = task or tasks.get("classification")
+        self._figure = self._first = None
         self._next = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -61,7 +63,7 @@ class ProgressLine(keras.callbacks.Callback):
         self.step.show(where, before + done, self._parts(logs or {}), now=last)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._accuracy = (logs or {}).get("val_accuracy", self._accuracy)
+        self._figure = (logs or {}).get(f"val_{self.task.judged}", self._figure)
         if not self.step.live:
             seconds = f"{time.monotonic() - self._begun:.0f} s"
             parts = [self._where(), seconds, *self._parts(logs or {})]
@@ -73,10 +75,9 @@ class ProgressLine(keras.callbacks.Callback):
 
     def _parts(self, logs):
         parts = []
-        if self._accuracy is not None:
-            percent = 100 * self._accuracy
-            names = (f"val accuracy {percent:.2f} %", f"val acc {percent:.1f} %")
-            parts.append((*names, f"acc {percent:.1f}%"))
+        if self._figure is not None:
+            told = self.task.told({self.task.judged: self._figure})
+            parts.append((f"val {told}", *self.task.short(self._figure)))
         names = [name for name in ("loss", *self._terms(logs)) if name in logs]
         return parts + [f"{label(name)} {logs[name]:.3g}" for name in names]
 

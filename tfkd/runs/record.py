@@ -9,7 +9,14 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from tfkd.files import write_json
 from tfkd.settings.base import explain
@@ -125,19 +132,18 @@ class Training(Part):
 
     Attributes:
         epoch: the epoch that was kept, from 1; 0 of a teacher that was not trained here.
-        accuracy, cross_entropy: of that epoch on the validation split.
+        figures: of that epoch on the validation split, such as accuracy and cross_entropy.
         seconds: wall time, of all attempts.
         student_start, start: sha256 of the student's weights, and of all weights, before training.
         epochs: how many there were.
         training_cross_entropy: of the labels in the kept epoch, as it was trained: of augmented
             images, and with smoothed and weighted labels where these were set.
-        late_gain: by how much the kept epoch's accuracy is above the best one of the first three
-            quarters of the epochs.
+        late_gain: by how much the kept epoch's first figure is better than the best one of the
+            first three quarters of the epochs.
     """
 
     epoch: int
-    accuracy: float
-    cross_entropy: float
+    figures: dict[str, float]
     seconds: float
     student_start: str | None = None
     start: str | None = None
@@ -145,29 +151,46 @@ class Training(Part):
     training_cross_entropy: float | None = None
     late_gain: float | None = None
 
+    @model_validator(mode="before")
     @classmethod
-    def given(cls, figures):
-        """Of what was not trained here, from its figures on the validation split."""
-        kept = {name: figures[name] for name in ("accuracy", "cross_entropy")}
-        return cls(epoch=0, seconds=0, **kept)
+    def _of_an_earlier_version(cls, values):
+        """Its two figures stood by themselves."""
+        if isinstance(values, dict) and "figures" not in values and "accuracy" in values:
+            values = dict(values)
+            figures = {name: values.pop(name) for name in ("accuracy", "cross_entropy")}
+            values["figures"] = figures
+        return values
+
+    @property
+    def accuracy(self):
+        return self.figures["accuracy"]
+
+    @property
+    def cross_entropy(self):
+        return self.figures["cross_entropy"]
 
     @classmethod
-    def done(cls, progress, student_start, start):
-        """Of a training that ended, from its `tfkd.runs.checkpoints.Progress`."""
-        accuracy, negative = progress.best_score
+    def given(cls, figures, task):
+        """Of what was not trained here, from its figures on the validation split."""
+        return cls(epoch=0, seconds=0, figures={name: figures[name] for name in task.figures})
+
+    @classmethod
+    def done(cls, progress, student_start, start, task):
+        """Of a training that ended, from its `tfkd.runs.checkpoints.Progress`, in a `Task`."""
         history, kept = progress.history, progress.best_epoch - 1
         labels = history.get("student_loss", history.get("output_loss", history["loss"]))
-        before = history["val_accuracy"][: max(1, progress.epochs * 3 // 4)]
+        figures = {name: history[f"val_{name}"][kept] for name in task.figures}
+        before = history[f"val_{task.judged}"][: max(1, progress.epochs * 3 // 4)]
+        best = (min if task.lower_is_better else max)(before)
         return cls(
             epoch=progress.best_epoch,
-            accuracy=accuracy,
-            cross_entropy=-negative,
+            figures=figures,
             seconds=round(progress.seconds, 3),
             student_start=student_start,
             start=start,
             epochs=progress.epochs,
             training_cross_entropy=labels[kept],
-            late_gain=accuracy - max(before),
+            late_gain=task.gain(figures[task.judged], best),
         )
 
 
@@ -176,6 +199,7 @@ class Record(Part):
 
     format: Literal[2] = FORMAT
     kind: Literal["distill", "recipe", "compare", "search", "chain"]
+    task: str = "classification"
     tfkd: str
     finished: str
     command: str

@@ -12,7 +12,7 @@ from importlib.metadata import version
 import tensorflow as tf
 
 import tfkd
-from tfkd import evaluation, terminal
+from tfkd import evaluation, tasks, terminal
 from tfkd.files import copy, write_json, write_text, written
 from tfkd.recipes.base import Finished
 from tfkd.runs import page
@@ -23,7 +23,7 @@ from tfkd.runs.models import load_model
 from tfkd.runs.page.collecting import Collector
 from tfkd.runs.record import Data, Record, RowRecord, Teacher
 from tfkd.runs.rows import deployed, file_name
-from tfkd.runs.wording import FEW, caption, said, shown, without_paths
+from tfkd.runs.wording import FEW, caption, measures, said, shown, without_paths
 
 LIBRARIES = ("keras", "tensorflow", "numpy")
 
@@ -41,9 +41,11 @@ def write(directory, trainings):
     prepared, table, settings = trainings.prepared, trainings.table, trainings.settings
     outcomes = {part: own.training for part, own in trainings.outcomes.items()}
     rows = [_row_record(row, trainings) for row in table.rows]
-    main = table.main or _best_row(table, rows, settings.all_seeds, outcomes)
+    task = trainings.learns
+    main = table.main or _best_row(rows, settings.all_seeds, outcomes, task)
     (main_row,) = (row for row in rows if row.name == main)
-    kept = best_seed({seed: outcomes[part_of(seed, main_row)] for seed in settings.all_seeds})
+    kept = {seed: outcomes[part_of(seed, main_row)] for seed in settings.all_seeds}
+    kept = best_seed(kept, task)
     infos = [own.info for own in prepared.data]
     teachers = [
         Teacher(
@@ -56,6 +58,7 @@ def write(directory, trainings):
     ]
     record = {
         "kind": table.kind,
+        "task": task.name,
         "tfkd": tfkd.__version__,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": table.command,
@@ -80,16 +83,18 @@ def write(directory, trainings):
     _write_student(directory, record)
     collector = Collector(record)
     figures = measure(directory, record, prepared.data, collector)
+    gained = gains(figures, task.judged)
     record = record.model_copy(
-        update={"figures": figures, "summary": summary(figures), "gains": gains(figures)}
+        update={"figures": figures, "summary": summary(figures), "gains": gained}
     )
     notes, study = _of_recipe(table.recipe, trainings, record, directory)
     record = record.model_copy(update={"notes": notes, "study": study})
     _write_histories(directory, record, trainings.outcomes)
     write_text(directory / "figures.csv", _figures_csv(record))
     write_text(directory / "table.md", markdown(record))
-    with attempted("What the page needs of the data was not kept"):
-        _keep(directory, collector, trainings)
+    if task.classifies:
+        with attempted("What the page needs of the data was not kept"):
+            _keep(directory, collector, trainings)
     record.write(directory / RECORD)
     write_page(directory)
     return show(record, directory)
@@ -132,7 +137,9 @@ def show(record, directory, first=None):
         terminal.say(first)
     terminal.say(caption(record))
     many = len(record.figures) > FEW
-    terminal.console().print(evaluation.table(shown(record), models_down=many))
+    terminal.console().print(
+        evaluation.table(shown(record), models_down=many, measures=measures(tasks.get(record.task)))
+    )
     for line in lines:
         terminal.say(line)
     return record
@@ -146,7 +153,7 @@ def markdown(record):
         f"### {title} on {names}",
         f"```\n{record.command}\n```",
         caption(record) + ".",
-        evaluation.markdown(shown(record), models_down=True).rstrip(),
+        evaluation.markdown(shown(record), True, measures(tasks.get(record.task))).rstrip(),
         *said(record, "- "),
         *filter(None, [advice(record)]),
     ]
@@ -171,12 +178,16 @@ def _row_record(row, trainings):
     )
 
 
-def _best_row(table, rows, seeds, trainings):
-    """Of the first data set the distilled row with the best mean validation accuracy."""
+def _best_row(rows, seeds, trainings, task):
+    """Of the first data set the distilled row whose first figure on validation is the best."""
     taught = [row for row in rows if row.baseline is not None and row.data == 0]
-    return max(
-        taught, key=lambda row: statistics.fmean(trainings[part_of(s, row)].accuracy for s in seeds)
-    ).name
+
+    def mean(row):
+        return statistics.fmean(
+            trainings[part_of(seed, row)].figures[task.judged] for seed in seeds
+        )
+
+    return (min if task.lower_is_better else max)(taught, key=mean).name
 
 
 def _write_student(directory, record):
@@ -233,7 +244,8 @@ def _write_histories(directory, record, outcomes):
             lines.writerow(line | {metric: own.history[metric][index] for metric in own.history})
     write_text(directory / "history.csv", text.getvalue())
     drawn = dict(list(curves.items())[:FEW])
-    evaluation.plot_curves(drawn, directory / "curves.png")
+    judged = tasks.get(record.task).judged
+    evaluation.plot_curves(drawn, directory / "curves.png", f"val_{judged}")
 
 
 def _figures_csv(record):

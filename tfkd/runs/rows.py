@@ -185,7 +185,7 @@ def recipe_table(recipe, settings, ablate=False):
         return Table("compare", settings, list(rows.values()), None, recipe, command)
     rows = [
         Row(ALONE, settings),
-        Row(DISTILLED, settings, lambda _, __, student: base.plain(student), baseline=ALONE),
+        Row(DISTILLED, settings, recipe.plain, baseline=ALONE),
         Row(recipe.name, settings, recipe.build, recipe.name, ALONE),
     ]
     if ablate:
@@ -194,7 +194,8 @@ def recipe_table(recipe, settings, ablate=False):
             for name, variant in recipe.ablations(settings).items()
             if variant != settings
         ]
-    rows += teacher_free_rows(settings, ablate and not settings.label_smoothing)
+    smoothed = settings.learns == "classification" and not settings.label_smoothing
+    rows += teacher_free_rows(settings, ablate and smoothed)
     return Table("recipe", settings, rows, recipe.name, recipe, command)
 
 

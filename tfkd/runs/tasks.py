@@ -6,18 +6,14 @@ import os
 
 import numpy as np
 
-from tfkd import data
+from tfkd import data, tasks
 from tfkd.data.loading import is_tfds_name
-from tfkd.runs import models, teacher_check
+from tfkd.runs import convolutions, models, teacher_check
 from tfkd.runs.knowledge import tensors_of
 from tfkd.runs.rows import check_names, short_words
 from tfkd.runs.teachers import SeveralTeachers, StudentAsTeacher, Teacher
 from tfkd.runs.training import BOTH, augmentation_of, balanced_weights
 from tfkd.settings import DataSettings
-
-# The cut into train and validation is the same for every seed: a teacher from another run must not
-# have been trained on what is validation here.
-DATA_SEED = 0
 
 
 class Task:
@@ -31,6 +27,7 @@ class Task:
         sources: {row: name of what it asks}, "" for the task's teacher.
         live: names of rows that a source of their own teaches live, such as a teacher that learns.
         plans: list of `Knowledge`, once it is planned.
+        findings: what is seen of the students before training, list of str.
     """
 
     def __init__(self, key, data_key, teacher_key, fraction, splits, teacher, settings):
@@ -39,13 +36,14 @@ class Task:
         self.train, self.validation, self.info = splits.train, splits.validation, splits.info
         self.sizes, self.fingerprint = splits.info.sizes, splits.info.fingerprint
         self.rows, self.needs, self.sources, self.live, self.plans = [], {}, {}, set(), []
-        self.class_weights = None
+        self.findings = []
+        self.class_weights, self.classifies = None, tasks.get(settings.learns).classifies
         if settings.class_weight == "balanced":
             self.class_weights = balanced_weights(_labels(self.train), self.info.num_classes)
 
     @property
     def augmented(self):
-        return augmentation_of(self.settings) is not None
+        return self.classifies and augmentation_of(self.settings) is not None
 
     @property
     def wanted_views(self):
@@ -69,10 +67,14 @@ class Task:
         student = models.build("student", row.settings, self.info)
         system = row.system(self.teacher.model, student)
         self.rows.append(row)
+        seen = convolutions.finding(system.student, f'The student "{row.settings.student}"')
+        self.findings += [seen] * bool(seen)
         if system.losses:
             distiller = system.distiller(system.source or self.teacher.source(self.teacher.model))
             own = system.source is not None and not system.source_name
             if system.asks_teacher and own:
+                self.live.add(row.name)
+            elif system.asks_teacher and not self.classifies:
                 self.live.add(row.name)
             elif system.asks_teacher:
                 augment = augmentation_of(self.settings, BOTH)
@@ -108,7 +110,7 @@ class Prepared:
     def _task(self, row):
         settings = row.settings
         read = {name: getattr(settings, name) for name in DataSettings.model_fields}
-        data_key = (settings.data, *read.values())
+        data_key = (settings.learns, settings.data, *read.values())
         number = self._once(self.data, data_key, lambda: _checked_data(settings))
         splits = self.data[number]
         if row.taught_by is None:
@@ -162,7 +164,7 @@ class Prepared:
     @property
     def findings(self):
         """What is seen before training, list of str."""
-        seen = [*(own.info for own in self.data), *self.teachers]
+        seen = [*(own.info for own in self.data), *self.teachers, *self.tasks]
         return list(dict.fromkeys(text for own in seen for text in own.findings))
 
     @property
@@ -182,20 +184,13 @@ def load_data(settings, fraction=1.0, splits=None):
     limit = settings.limit
     if splits is not None:
         limit = max(1, round(fraction * splits.info.sizes["train"]))
-    return data.load(
-        settings.data,
-        settings.data_dir,
-        seed=DATA_SEED,
-        limit=limit,
-        image_size=settings.image_size,
-        resize=settings.resize,
-        skip_damaged=settings.skip_damaged,
-    )
+    return tasks.get(settings.learns).load(settings, limit)
 
 
 def _checked_data(settings):
     splits = load_data(settings)
-    teacher_check.require_classes(splits)
+    if tasks.get(settings.learns).classifies:
+        teacher_check.require_classes(splits)
     return splits
 
 

@@ -4,14 +4,15 @@ import hashlib
 import os
 import re
 
-from tfkd import data, evaluation, fingerprints
+from tfkd import data, evaluation, fingerprints, tasks
 from tfkd import models as networks
 from tfkd.runs import models, teacher_check
 from tfkd.runs.directory import label_names_beside
 from tfkd.runs.rows import part_name
-from tfkd.runs.training import EVALUATION_BATCH
 from tfkd.settings.base import is_path
 from tfkd.settings.distill import plain
+from tfkd.tasks.classification import EVALUATION_BATCH
+from tfkd.tasks.logits import Logits
 from tfkd.teachers import Ensemble
 
 
@@ -34,6 +35,7 @@ class Teacher:
 
     def __init__(self, settings, part, splits, name=None):
         self.settings, self.part, self.splits = settings, part, splits
+        self.learns = tasks.get(settings.learns)
         self.given = self.figures = self.fingerprint = None
         self.name = os.path.basename(settings.teacher) if name is None else name
         if settings.teacher_is_given:
@@ -41,7 +43,7 @@ class Teacher:
             self.fingerprint = self._fingerprint()
             self._judge()
         else:
-            self.findings = teacher_check.settled(teacher_check.look(splits.info))
+            self.findings = self._seen()
         # Of one that is still to be trained names and shapes are checked.
         self.model = self.given or models.build("teacher", settings, splits.info)
 
@@ -62,13 +64,23 @@ class Teacher:
         """What tells its answers from those of others."""
         return fingerprints.of_weights(self.model)
 
+    def _seen(self, *answers):
+        """What is seen of the validation split before training, and of a teacher's answers."""
+        if not self.learns.classifies:
+            return []
+        found = teacher_check.look(self.splits.info, *answers)
+        return teacher_check.settled(found, self.settings.any_teacher)
+
     def _judge(self):
         info = self.splits.info
+        if not self.learns.classifies:
+            self.findings = []
+            self.figures = self.learns.judge(self.given, self.splits.validation, info)()
+            return
         answers, labels = validation_answers(self.given, self.splits)
         text = self.settings.teacher
         names = label_names_beside(text) if is_path(text) else None
-        found = teacher_check.look(info, labels, answers, self.name, names)
-        self.findings = teacher_check.settled(found, self.settings.any_teacher)
+        self.findings = self._seen(labels, answers, self.name, names)
         self.figures = evaluation.quality(answers, labels)
 
 
@@ -143,12 +155,7 @@ def validation_answers(model, splits):
     """(logits, labels) of a model on the validation split, as arrays."""
     batches = data.batches(splits.validation, EVALUATION_BATCH)
     images, _ = next(iter(batches))
-    return evaluation.predict(models.Logits(model, images[:64]), batches)
-
-
-def validation_figures(model, splits):
-    """Figures of a model on the validation split."""
-    return evaluation.quality(*validation_answers(model, splits))
+    return evaluation.predict(Logits(model, images[:64]), batches)
 
 
 def file_fingerprint(path):

@@ -200,7 +200,7 @@ class Team(Alone):
         return value if self.chief or not apart else np.zeros_like(value)
 
     def together(self, value):
-        text = json.dumps([self.index, value]) + "\n"
+        text = json.dumps([self.index, value], default=float) + "\n"
         codes = tf.constant(np.frombuffer(text.encode(), np.uint8).astype("int32"))
         own = self.strategy.experimental_distribute_values_from_function(lambda context: codes)
         found = bytes(self.strategy.gather(own, axis=0).numpy().astype("uint8"))

@@ -6,61 +6,47 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd import data, evaluation, fused, schedules, terminal
+from tfkd import data, fused, schedules, tasks, terminal
 from tfkd.batches import own_inputs
 from tfkd.data.pipeline import batches_of
+from tfkd.data.shares import Shares
 from tfkd.runs import progress_line, tensorboard
 from tfkd.runs.checkpoints import Saver, pass_over
-from tfkd.runs.models import Logits, referred
+from tfkd.runs.models import referred
 
-EVALUATION_BATCH = 256
 OUTPUT = "output"  # of a student with several, the one that is judged
 SGD_MOMENTUM = 0.9
-
-
-class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of integer labels, each smoothed over all classes (Szegedy et al. 2016)."""
-
-    def __init__(self, smoothing, from_logits):
-        super().__init__(name="smoothed_crossentropy")
-        self.smoothing, self.from_logits = smoothing, from_logits
-
-    def call(self, y_true, y_pred):
-        labels = keras.ops.one_hot(keras.ops.cast(y_true, "int32"), y_pred.shape[-1])
-        return keras.losses.categorical_crossentropy(
-            labels, y_pred, from_logits=self.from_logits, label_smoothing=self.smoothing
-        )
 
 
 class Epochs(keras.callbacks.Callback):
     """After each epoch: validates, keeps the best weights, ends the training where it is to end.
 
-    Small validation splits tie often: of equal accuracies the lower cross-entropy wins, then the
-    earlier epoch.
+    Of epochs that are equally good the earlier one wins.
 
     Args:
         student: the model whose weights count.
-        validate: function () -> (accuracy, cross-entropy).
+        validate: function () -> {figure: value}.
+        score: function of these figures -> tuple, more is better.
         progress: `tfkd.runs.checkpoints.Progress`, which is brought up to date.
         patience: epochs without a better one after which to stop, or None.
     """
 
-    def __init__(self, student, validate, progress, patience=None):
+    def __init__(self, student, validate, score, progress, patience=None):
         super().__init__()
-        self.student, self.validate = student, validate
+        self.student, self.validate, self.score = student, validate, score
         self.progress, self.patience = progress, patience
 
     def on_epoch_end(self, epoch, logs):
-        accuracy, cross_entropy = self.validate()
+        figures = self.validate()
         # Other callbacks see them, too.
-        logs |= {"val_accuracy": accuracy, "val_cross_entropy": cross_entropy}
-        if not math.isfinite(logs["loss"]) or not math.isfinite(cross_entropy):
+        logs |= {f"val_{name}": value for name, value in figures.items()}
+        if not all(map(math.isfinite, (logs["loss"], *figures.values()))):
             raise ValueError(
                 f"The training of {self.student.name} diverged in epoch {epoch + 1}: its loss is "
                 "no longer finite. Lower learning_rate (or the weights of the losses)."
             )
         self.progress.tick()
-        self.progress.add(logs, (accuracy, -cross_entropy), self.student)
+        self.progress.add(logs, self.score(figures), self.student)
         if self.over:
             self.model.stop_training = True
 
@@ -69,26 +55,6 @@ class Epochs(keras.callbacks.Callback):
         """Whether early stopping has ended the training."""
         waited = self.progress.epochs - self.progress.best_epoch
         return self.patience is not None and waited >= self.patience
-
-
-class Validation:
-    """Accuracy and cross-entropy of a student on the validation split; no teacher is run.
-
-    Args:
-        student: the model.
-        dataset: unbatched, of (image, label).
-        output: of several outputs, the one that counts.
-    """
-
-    def __init__(self, student, dataset, output=None):
-        self._batches = data.batches(dataset, EVALUATION_BATCH)
-        images, _ = next(iter(self._batches))
-        self.logits = Logits(student, images[:64], output)
-        self._run = evaluation.prediction(self.logits, self._batches)
-
-    def __call__(self):
-        figures = evaluation.quality(*self._run())
-        return figures["accuracy"], figures["cross_entropy"]
 
 
 STUDENT, TEACHER, BOTH = "student", "teacher", "both"
@@ -110,7 +76,7 @@ def augmentation_of(settings, role=STUDENT):
     return data.augmentation(name, **options)
 
 
-def examples(dataset, settings, seed, views, stored=None, role=STUDENT, context=None):
+def examples(dataset, settings, seed, views, stored=None, role=STUDENT, info=None, context=None):
     """Training batches of one seed: every row of the seed sees the same images in the same order.
 
     The order follows from (seed, epoch). Of an augmented image there are `views` versions, the same
@@ -124,12 +90,17 @@ def examples(dataset, settings, seed, views, stored=None, role=STUDENT, context=
         views: versions of each image.
         stored: `tfkd.TeacherCache` of these versions, or None.
         role: as for `augmentation_of`. Of stored versions the student sees its own input alone.
+        info: of the data; of other tasks than classification, which make batches of their own.
         context: `tf.distribute.InputContext` of one of several workers, which gets its share of
             every batch; or None.
 
     Returns:
         `tf.data.Dataset` of (images, labels), or with sample weights and knowledge, too.
     """
+    task = tasks.get(settings.learns)
+    if not task.classifies:
+        batches = task.batches(dataset, settings, seed, info)
+        return batches if context is None else _share_of(batches, context)
     augment = augmentation_of(settings, role)
     own = {"seed": seed} | ({} if context is None else {"input_context": context})
     if stored is not None:
@@ -147,11 +118,17 @@ def examples(dataset, settings, seed, views, stored=None, role=STUDENT, context=
     return batches_of(dataset, settings.batch_size, augmented, shuffle=True, **own)
 
 
+def _share_of(batches, context):
+    """A worker's share of whole batches."""
+    shared = Shares(None, None, input_context=context).cut(batches)
+    return shared.apply(tf.data.experimental.assert_cardinality(len(batches)))
+
+
 def train(
     model,
     student,
     batches,
-    validation,
+    splits,
     settings,
     epochs,
     seed,
@@ -167,7 +144,7 @@ def train(
         student: the model whose weights are wanted: `model` itself, or the distiller's student.
         batches: function (context=) that returns `examples`; new, so that the first iteration is
             epoch 0.
-        validation: the unbatched validation split.
+        splits: the data, whose validation split chooses the epoch.
         settings: `TrainingSettings`.
         epochs: number of epochs.
         seed: of dropout and the like.
@@ -176,8 +153,8 @@ def train(
             validates and writes.
         logs: directory for TensorBoard's logs, or None.
         **labels: `weights`, the weight of the loss on the labels (of a model with several outputs
-            {output: weight}, and the output named "output" chooses the epoch); `smoothing` of the
-            labels; `classes`, a weight for each class, or None.
+            {output: weight}, and the output named "output" chooses the epoch); `classes`, a weight
+            for each class, or None.
 
     Returns:
         `Progress` of the finished training.
@@ -186,11 +163,12 @@ def train(
         ValueError: the loss is no longer finite.
     """
     weights, several = labels["weights"], isinstance(labels["weights"], dict)
-    validate = Validation(student, validation, OUTPUT if several else None)
+    task, info = tasks.get(settings.learns), splits.info
+    validate = task.judge(student, splits.validation, info, OUTPUT if several else None)
     keras.utils.set_random_seed(seed)
     batches = batches(context=team.context)
     steps = len(batches)
-    loss = labels_loss(labels["smoothing"], validate.logits.from_logits)
+    loss = task.loss(info, settings, validate)
     fitted = team.fitted(model)
     with team.scope():
         fitted.compile(
@@ -205,7 +183,8 @@ def train(
     progress = checkpoint.restore(fitted)
     team.agree(f"The checkpoint of {student.name}", [progress.epochs, progress.steps])
     epoch_ends = Epochs(
-        student, lambda: team.chief_does(validate), progress, settings.early_stopping
+        *(student, lambda: team.chief_does(validate), task.score, progress),
+        settings.early_stopping,
     )
     if epoch_ends.over or progress.epochs >= epochs:
         return progress
@@ -227,7 +206,7 @@ def train(
     if model is student:  # a distiller does it by itself
         own.append(schedules.Anneal())
     saver = Saver(checkpoint, progress, team)
-    with fused.active(), progress_line.training() as shown:
+    with fused.active(), progress_line.training(task=task) as shown:
         fitted.fit(
             team.distributed(examples),
             steps_per_epoch=steps,
@@ -244,13 +223,6 @@ def callbacks_of(settings):
     """The user's own callbacks, list of `keras.callbacks.Callback`."""
     own = [referred("callback", text) for text in settings.callback]
     return [c if isinstance(c, keras.callbacks.Callback) else c() for c in own]
-
-
-def labels_loss(smoothing, from_logits):
-    """The loss on integer labels, smoothed or not."""
-    if smoothing:
-        return SmoothedCrossentropy(smoothing, from_logits)
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
 
 
 def optimizer(settings, steps):

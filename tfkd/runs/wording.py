@@ -3,8 +3,10 @@
 import os
 import statistics
 
+from tfkd import tasks
 from tfkd.evaluation.tables import MEASURES
 
+CLASSIFICATION = tasks.get("classification")
 FEW = 4  # rows of a table that shows every figure
 # What a table of many rows shows; run.json and figures.csv hold everything.
 SHOWN = (
@@ -13,21 +15,42 @@ SHOWN = (
 )
 
 
-def gain_line(line, gain, baseline):
+def measures(task):
+    """How the figures of a task's models are shown, in this order."""
+    if task.classifies:
+        return MEASURES
+    judge = task.figures[task.judged]
+    name, _, unit = judge.heading.partition(" (")
+    unit = f" ({unit}" if unit else ""
+    validation = judge._replace(heading=f"validation {name}{unit}")
+    gain = judge._replace(heading=f"gain ({task.unit})", decimals=2)
+    own = {**task.figures, "gain": gain, f"validation_{task.judged}": validation}
+    return own | {name: MEASURES[name] for name in ("parameters", "file_bytes", "seconds")}
+
+
+def minus(line, baseline, task):
+    """The difference, in words, whose positive values are good."""
+    first, second = (baseline, line) if task.lower_is_better else (line, baseline)
+    return f"{first} minus {second}"
+
+
+def gain_line(line, gain, baseline, task=CLASSIFICATION):
     """The sentence about a row against its baseline, whichever way it came out."""
-    points = [f"{100 * value:+.2f}" for value in gain["accuracy"]]
+    factor, what = task.figures[task.judged].factor, minus(line, baseline, task)
+    points = [f"{factor * value:+.2f}" for value in gain[task.judged]]
     if len(points) == 1:
         spread = "one seed: no spread to judge it by"
-        return f"{line} minus {baseline}: {points[0]} points of accuracy ({spread})."
-    mean = f"{100 * gain['mean']:+.2f} ± {100 * gain['std']:.2f} points of accuracy"
-    return f"{line} minus {baseline}, paired by seed: {mean} ({', '.join(points)})."
+        return f"{what}: {points[0]} {task.unit} ({spread})."
+    mean = f"{factor * gain['mean']:+.2f} ± {factor * gain['std']:.2f} {task.unit}"
+    return f"{what}, paired by seed: {mean} ({', '.join(points)})."
 
 
 def shown(record):
     """The figures that stand in the table: of many rows only what they are judged by."""
     few = len(record.figures) <= FEW
     lines = record.figures if few else _first_lines(record)
-    names = MEASURES if few else SHOWN
+    task = tasks.get(record.task)
+    names = measures(task) if few or not task.classifies else SHOWN
     return {
         line: [{key: own[key] for key in names if key in own} for own in record.figures[line]]
         for line in lines
@@ -54,11 +77,11 @@ def _first_lines(record):
 def caption(record):
     spread = "mean ± standard deviation" if len(record.seeds) > 1 else ""
     seeds = f"{len(record.seeds)} seeds, {spread}" if spread else "1 seed"
-    counts = []
+    counts, things = [], tasks.get(record.task).things
     for own in record.data:
         sizes = own.sizes
         count = f"{own.name}: {sizes['train']:,} training, {sizes['validation']:,} validation and "
-        counts.append(count + f"{sizes['test']:,} test images")
+        counts.append(count + f"{sizes['test']:,} test {things}")
     return f"{'; '.join(counts)}; {seeds}"
 
 
@@ -69,7 +92,8 @@ def said(record, bullet=""):
     for line in shown(record):
         if line in record.gains:
             row = max((name for name in baselines if line.startswith(name)), key=len)
-            lines.append(bullet + gain_line(line, record.gains[line], baselines[row]))
+            task = tasks.get(record.task)
+            lines.append(bullet + gain_line(line, record.gains[line], baselines[row], task))
     calibrated = temperatures(record)
     time = f"Trainings took {record.seconds / 60:.1f} minutes on "
     time += f"{record.machine['processors']} processors."

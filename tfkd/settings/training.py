@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from cyclopts import Parameter
 from pydantic import BeforeValidator, Field
 
-from tfkd.models import check_name
+from tfkd import tasks
 from tfkd.settings.base import (
     Above0,
     AtLeast0,
@@ -47,6 +47,7 @@ class DataSettings(Settings):
     """How data is read, whatever becomes of it."""
 
     paths: ClassVar = ("data_dir",)
+    learns: ClassVar[str] = "classification"  # the kind of task, a name of tfkd.tasks
 
     data_dir: str | None = None
     """Where TFDS data lies."""
@@ -188,14 +189,14 @@ class TrainingSettings(BudgetSettings):
 
     def check(self):
         super().check()
-        check_model("student", self.student, self.student_options)
+        check_model("student", self.student, self.student_options, self.learns)
         if self.several_teachers and self.teacher_options:
             raise SettingsError(
                 f"teacher_options {self.teacher_options} are of one teacher, but there are "
                 f'{len(self.teacher)}: write them behind the name, "{self.teacher[0]} depth=8".'
             )
         for name, given in self._teachers():
-            check_model("teacher", name, given)
+            check_model("teacher", name, given, self.learns)
         self.weights_of_teachers()
 
     @property
@@ -258,8 +259,11 @@ class TrainingSettings(BudgetSettings):
         return [name for name, _ in self._teachers()] if role == "teacher" else [self.student]
 
 
-def check_model(role, text, options):
-    """Raises SettingsError unless a text can name a model: a name, a file or a function."""
+def check_model(role, text, options, learns="classification"):
+    """Raises SettingsError unless a text can name a model: a name, a file or a function.
+
+    Which names there are depends on the kind of task.
+    """
     if is_path(text):
         if options:
             raise SettingsError(
@@ -268,7 +272,7 @@ def check_model(role, text, options):
             )
     elif not is_reference(text):
         try:
-            check_name(text)
+            tasks.get(learns).check_name(text)
         except ValueError as error:
             raise SettingsError(
                 f"{role}: {error} A model of your own is given as its .keras file, or as "

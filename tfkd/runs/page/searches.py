@@ -64,8 +64,11 @@ class SearchPage(RunPage):
             return []
         pairs = zip(figures[main], figures[DEFAULTS], strict=True)
         values = [own["accuracy"] - other["accuracy"] for own, other in pairs]
-        gain = verdict.judged(values, self.images)
-        return [verdict.sentence(gain, self.record.main, "the defaults", self.images)]
+        gain, what = (
+            verdict.judged(values, self.images, self.task),
+            f"{self.record.main} minus the defaults",
+        )
+        return [verdict.sentence(gain, what, self.images, self.task)]
 
     def _style(self, trial):
         if trial.trial == self.found.kept:

@@ -3,6 +3,7 @@
 import csv
 from functools import cached_property
 
+from tfkd import tasks
 from tfkd.evaluation.curves import LABEL_LOSSES
 from tfkd.evaluation.tables import ABSENT
 from tfkd.runs.advice import advice, names_code
@@ -10,7 +11,7 @@ from tfkd.runs.page import charts, verdict
 from tfkd.runs.page.costs import Costs
 from tfkd.runs.page.knowledge import Knowledge
 from tfkd.runs.page.tables import Table, of_figures, text_of
-from tfkd.runs.wording import caption, line_of, shown, temperatures
+from tfkd.runs.wording import caption, line_of, measures, minus, shown, temperatures
 
 
 class RunPage:
@@ -26,7 +27,7 @@ class RunPage:
     def __init__(self, directory, record, kept, missing):
         self.directory, self.record, self.kept, self.missing = directory, record, kept, missing
         self.row = record.row()
-        self.data = record.data[self.row.data]
+        self.data, self.task = record.data[self.row.data], tasks.get(record.task)
         self.names = self.data.label_names
         self.images = self.data.sizes["test"]
         self.main = line_of(record, record.main)
@@ -34,7 +35,7 @@ class RunPage:
         self.teacher = self._teacher_line()
         self.gain = self._gain(self.main) if self.main in record.gains else None
         self.knowledge = Knowledge(record, kept) if kept is not None else None
-        self.cost = Costs(directory, record, self._drawn())
+        self.cost = Costs(directory, record, self._drawn()) if self.task.classifies else None
 
     def _teacher_line(self):
         """The line of the figures of what taught the student; None where nothing did."""
@@ -52,7 +53,7 @@ class RunPage:
     def _gain(self, line):
         row = next(row for row in self.record.rows if line_of(self.record, row.name) == line)
         images = self.record.data[row.data].sizes["test"]
-        return verdict.judged(self.record.gains[line]["accuracy"], images)
+        return verdict.judged(self.record.gains[line][self.task.judged], images, self.task)
 
     @property
     def heading(self):
@@ -71,10 +72,9 @@ class RunPage:
         """Sentences."""
         said = []
         if self.gain is not None:
-            said.append(
-                verdict.sentence(self.gain, self.record.main, self.row.baseline, self.images)
-            )
-        said.append(verdict.cost(self.record, self.main, self.base, self.teacher))
+            what = minus(self.record.main, self.row.baseline, self.task)
+            said.append(verdict.sentence(self.gain, what, self.images, self.task))
+        said.append(verdict.cost(self.record, self.main, self.base, self.teacher, self.task))
         return [own for own in said if own]
 
     @property
@@ -85,7 +85,7 @@ class RunPage:
     def figures(self):
         several = len(self.record.seeds) > 1
         title = "Figures on the test split" + ", mean ± standard deviation" * several
-        return of_figures(title, shown(self.record))
+        return of_figures(title, shown(self.record), measures=measures(self.task))
 
     @property
     def gains(self):
@@ -97,15 +97,16 @@ class RunPage:
             if baseline is None or line not in self.record.gains:
                 continue
             gain = self._gain(line)
-            error = ABSENT if gain.error is None else f"{100 * gain.error:.2f}"
-            between = ABSENT if gain.error is None else verdict.interval(gain)
-            seeds = ", ".join(verdict.points(own) for own in gain.values)
-            label = line if self.record.kind == "compare" else f"{line} minus {baseline}"
-            own = [label, verdict.points(gain.mean), error, between]
+            error = ABSENT if gain.error is None else f"{gain.factor * gain.error:.2f}"
+            between = ABSENT if gain.error is None else gain.interval
+            seeds = ", ".join(map(gain.points, gain.values))
+            compared = self.record.kind == "compare"
+            label = line if compared else minus(line, baseline, self.task)
+            own = [label, gain.points(gain.mean), error, between]
             lines.append([*own, gain.read, seeds])
         headings = ["difference", "mean", "standard error", "95 % interval", "reading"]
         return Table(
-            "Differences of test accuracy in points"
+            f"Differences on the test split, in {self.task.unit}"
             + ", from the same student alone" * (self.record.kind == "compare")
             + ", paired by seed",
             [*headings, f"each seed ({', '.join(map(str, self.record.seeds))})"],
@@ -136,8 +137,11 @@ class RunPage:
             for style, row in enumerate(rows[: charts.STYLES])
             if row in histories
         }
+        judge = self.task.figures[self.task.judged]
+        name = judge.heading.partition(" (")[0]
+        keys, label = (f"val_{self.task.judged}",), f"validation {judge.heading}"
         pictures = (
-            ("Validation accuracy", "validation accuracy (%)", ("val_accuracy",), 100),
+            (f"Validation {name}", label, keys, judge.factor),
             ("Training loss on the labels", "training loss (nats)", LABEL_LOSSES, 1),
         )
         drawn = []
@@ -150,13 +154,14 @@ class RunPage:
         return [own for own in drawn if own is not None]
 
     def _as_given(self, teacher, histories):
-        """The history of a teacher that was not trained here: its accuracy in every epoch."""
+        """The history of a teacher that was not trained here: its figure in every epoch."""
         longest = max(
             (len(own) for seeds in histories.values() for s in seeds for own in s.values()),
             default=0,
         )
         training = self.record.trainings.get(teacher)
-        return [{"val_accuracy": [training.accuracy] * longest}] if training else []
+        judged = self.task.judged
+        return [{f"val_{judged}": [training.figures[judged]] * longest}] if training else []
 
     @property
     def settings(self):

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tfkd.evaluation.tables import ABSENT, grid
+from tfkd.evaluation.tables import ABSENT, MEASURES, grid
 
 
 class Table(NamedTuple):
@@ -13,14 +13,14 @@ class Table(NamedTuple):
     lines: list
 
 
-def of_figures(title, figures, models_down=False):
+def of_figures(title, figures, models_down=False, measures=MEASURES):
     """The `Table` of some lines of a record's figures.
 
     Args:
         title: its caption.
-        figures, models_down: as for `tfkd.evaluation.markdown`.
+        figures, models_down, measures: as for `tfkd.evaluation.markdown`.
     """
-    headings, lines = grid(figures, models_down)
+    headings, lines = grid(figures, models_down, measures)
     headings = [headings[0] or "figure", *(own.strip() for own in headings[1:])]
     return Table(title, headings, [[cell.strip() for cell in line] for line in lines])
 

@@ -13,9 +13,11 @@ from tfkd.recipes.base import System
 from tfkd.runs import models, training
 from tfkd.runs.directory import TRIALS, WORK
 from tfkd.runs.rows import Row, distillation_terms
-from tfkd.runs.training import EVALUATION_BATCH
 from tfkd.settings import SettingsError
 from tfkd.settings.search import OBJECTIVES, student_option
+from tfkd.tasks import labels
+from tfkd.tasks.classification import EVALUATION_BATCH
+from tfkd.tasks.logits import Logits
 from tfkd.teachers.cache import TeacherCache
 
 TUNERS = {
@@ -117,13 +119,13 @@ def hypermodel(setup):
         return models.build("student", settings.of_trial(moved), info)
 
     images, _ = next(iter(data.batches(setup.task.validation, 64)))
-    from_logits = models.Logits(models.build("student", base, info), images).from_logits
+    from_logits = Logits(models.build("student", base, info), images).from_logits
     agreement = settings.objective == "val_teacher_agreement"
     return tuning.DistillationHyperModel(
         student,
         setup.teacher,
         [loss for loss, _ in setup.terms],
-        loss=training.labels_loss(settings.label_smoothing, from_logits),
+        loss=labels.loss(settings.label_smoothing, from_logits),
         metrics=[
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
             keras.metrics.SparseCategoricalCrossentropy("cross_entropy", from_logits=from_logits),

@@ -1,0 +1,32 @@
+"""Kinds of task: what is learnt, and how it is judged. No TensorFlow before something is built.
+
+>>> task = tfkd.tasks.get("classification")
+>>> list(task.figures)
+['accuracy', 'cross_entropy']
+"""
+
+import difflib
+import importlib
+
+__all__ = ["get", "names"]
+
+_HOMES = {"classification": "tfkd.tasks.classification:Classification"}
+
+
+def names():
+    """The names of all kinds of task."""
+    return list(_HOMES)
+
+
+def get(name):
+    """The `tfkd.tasks.base.Task` of that name.
+
+    Raises:
+        ValueError: there is none; near matches are named.
+    """
+    if name not in _HOMES:
+        near = difflib.get_close_matches(str(name), _HOMES, n=1, cutoff=0.4)
+        hint = f'Did you mean "{near[0]}"? ' if near else ""
+        raise ValueError(f"No task {name!r}. {hint}There are: {', '.join(_HOMES)}.")
+    module, _, kind = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(module), kind)()

@@ -1,0 +1,39 @@
+"""Whether a classifier fits its data."""
+
+import keras
+
+from tfkd.taps import heads_of
+
+
+def check(role, model, name, info):
+    """Raises ValueError unless a model takes the data's images and has a number for each class."""
+    shape = info.image_shape
+    taken = model.inputs[0].shape[1:] if getattr(model, "inputs", None) else shape
+    if len(taken) != 3 or any(taken[i] not in (None, shape[i]) for i in range(3)):
+        resize = ""
+        if len(taken) == 3 and taken[0] and taken[0] == taken[1] and taken[2] in (None, shape[2]):
+            resize = f" Set image_size to {taken[0]} to resize the images."
+        raise ValueError(
+            f'The {role} "{name}" takes inputs of shape {tuple(taken)}, but the images of '
+            f'"{info.name}" have {shape}.{resize}'
+        )
+    output = model.compute_output_spec(keras.KerasTensor((None, *shape), "float32"))
+    outputs = keras.tree.flatten(output)
+    if len(outputs) != 1 or len(outputs[0].shape) != 2:
+        shapes = [tuple(own.shape) for own in outputs]
+        raise ValueError(
+            f'The {role} "{name}" has outputs of shape {shapes}; expected one of shape '
+            "(batch, classes)."
+        )
+    classes = outputs[0].shape[1]
+    if classes != info.num_classes:
+        raise ValueError(
+            f'The {role} "{name}" knows {classes} classes, but "{info.name}" has '
+            f"{info.num_classes}. Give a {role} for these classes."
+        )
+    head = next(iter(heads_of(model).values())) if getattr(model, "inputs", None) else None
+    if head is not None and (head.kind, head.labels) == ("probabilities", "independent"):
+        raise ValueError(
+            f'The {role} "{name}" ends in independent probabilities (a sigmoid for each class), '
+            f'but an image of "{info.name}" has one class of many. Expected logits, or a softmax.'
+        )
