@@ -80,7 +80,7 @@ def test_what_follows_is_what_would_have_followed(trained, tmp_path, capsys):
         assert '"epochs": 1, "steps": 2' in str(stored["state"])
     capsys.readouterr()
     weights, progress, seen = trained()
-    assert "The last checkpoint is gone on from: epoch 2, batch 3 of 5." in capsys.readouterr().out
+    assert "Going on from the last checkpoint: epoch 2, batch 3 of 5." in capsys.readouterr().out
     # Callbacks see all batches of the epoch; the first two are passed over, without figures.
     assert [batch for batch, _ in seen] == [*range(STEPS)] * 2
     assert [told for _, told in seen] == [False] * 2 + [True] * 8

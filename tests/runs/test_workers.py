@@ -132,7 +132,7 @@ def test_two_workers_one_of_them_killed_train_what_one_process_trains(alone, tmp
     assert len(killer.killed) == 1
     said = capfd.readouterr().out
     assert "Worker 1 died (SIGKILL). All workers are started again, and go on from the" in said
-    assert "The last checkpoint is gone on from: epoch 2, batch 1 of 3." in said
+    assert "Going on from the last checkpoint: epoch 2, batch 1 of 3." in said
     same(alone, out, tolerance=1e-5)
     assert record == read_record(out)
     assert "Trained by 2 workers, each batch shared out among them." in record["findings"]

@@ -151,10 +151,11 @@ class Saver(keras.callbacks.Callback):
         super().__init__()
         self.checkpoint, self.progress, self.team = checkpoint, progress, team
         self._pause, self._written = 60 * team.checkpoint_minutes, time.monotonic()
+        # Steps of this process; at which to look again; (time, steps) of the first look.
+        self._steps, self._look, self._first = 0, 1, None
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._begun, self._passed, self._done = None, self.progress.steps, 0
-        self._next = self._passed + 1
+        self._done, self._passed = 0, self.progress.steps
         iterations = self.model.optimizer.iterations
         if self._passed:
             # Other callbacks read what it was when the epoch began; Keras has emptied the metrics.
@@ -167,17 +168,20 @@ class Saver(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._done += 1
-        if self._done < self._next or self._done == self.params["steps"]:
+        if self._done <= self._passed:
             return
-        now, self._begun = time.monotonic(), self._begun or (time.monotonic(), self._done)
-        due = self._written + self._pause - now
-        steps = self._done - self._begun[1]
-        ahead = 1
-        if steps:
-            ahead = int(max(due, 0) / ((now - self._begun[0]) / steps))
-            ahead = min(max(ahead, 1), steps)
+        self._steps += 1
+        if self._steps < self._look or self._done == self.params["steps"]:
+            return
+        now = time.monotonic()
+        due, ahead = self._written + self._pause - now, 1
+        if self._first is None:
+            self._first = now, self._steps
+        elif due > 0:
+            steps = self._steps - self._first[1]
+            ahead = min(max(int(due * steps / (now - self._first[0])), 1), steps)
         write, ahead = self.team.says([due <= 0, ahead])
-        self._next = self._done + ahead
+        self._look = self._steps + ahead
         if write:
             self.progress.steps = self._done
             self.progress.sums = [_array(v) for v in self.model.metrics_variables]

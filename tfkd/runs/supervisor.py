@@ -172,7 +172,8 @@ class Supervisor:
 
     def _mourn(self, codes):
         """Says who died; ChildProcessError where workers die again and again."""
-        index, code = next((index, code) for index, code in codes.items() if code)
+        # Who was killed comes before those that could not go on without it.
+        code, index = min((code, index) for index, code in codes.items() if code)
         how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
         kept = _kept(self.directory)
         self._deaths = self._deaths + 1 if kept == self._kept else 1

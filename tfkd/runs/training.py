@@ -200,7 +200,7 @@ def train(
         pass_over(fitted, progress.steps)
     if progress.epochs or progress.steps:
         where = f"epoch {progress.epochs + 1}, batch {progress.steps + 1} of {steps}"
-        terminal.say(f"The last checkpoint is gone on from: {where}.")
+        terminal.say(f"Going on from the last checkpoint: {where}.")
     scalars = [tensorboard.Scalars(logs)] if logs is not None and team.chief else []
     own = callbacks_of(settings)
     if model is student:  # a distiller does it by itself
