@@ -66,10 +66,6 @@ class Alone:
         """This worker's shares of the batches, as `fit` takes them."""
         return dataset
 
-    def own_part(self, variable, value):
-        """What this worker puts into a variable whose value over all workers is to be `value`."""
-        return value
-
     def together(self, value):
         """Every worker's value, plain data, in the order of the workers; all call it at once."""
         return [value]
@@ -193,11 +189,6 @@ class Team(Alone):
 
     def distributed(self, dataset):
         return self.strategy.distribute_datasets_from_function(lambda context: dataset)
-
-    def own_part(self, variable, value):
-        # What is counted apart is added up when it is read.
-        apart = variable.synchronization == "on_read" and variable.aggregation == "sum"
-        return value if self.chief or not apart else np.zeros_like(value)
 
     def together(self, value):
         text = json.dumps([self.index, value], default=float) + "\n"
