@@ -59,13 +59,14 @@ def test_the_wheel_holds_every_file_of_the_package_and_the_licence(tmp_path):
 
 def test_every_extra_that_commands_name_is_declared(configuration):
     declared = configuration["options.extras_require"]
-    of_all = sorted(set(_extras.EXTRAS) - {"hub"})  # KerasHub is heavy
+    of_all = sorted(set(_extras.EXTRAS) - {"dask", "hub", "ray"})  # KerasHub and Ray are heavy
     assert declared["all"].strip() == f"tfkd[{','.join(of_all)}]"
     brought_by = {
         "ai_edge_litert": "ai-edge-litert",
         "grpc": "grpcio",
         "keras_hub": "keras-hub",
         "keras_tuner": "keras-tuner",
+        "rouge_score": "rouge-score",
         "tensorflow_datasets": "tensorflow-datasets",
         "tensorflow_serving": "tensorflow-serving-api",
     }
@@ -81,6 +82,8 @@ def test_every_extra_that_commands_name_is_declared(configuration):
         (["export", "run"], "export", "tfkd export"),
         (["distill", "--export", "int8"], "export", "tfkd distill"),
         (["serve", "run"], "serve", "tfkd serve"),
+        (["distill", "--scheduler", "tcp://node:8786"], "dask", "--scheduler"),
+        (["chain", "--generations", "2", "--scheduler", "ray://node:10001"], "ray", "--scheduler"),
         (["distill", "--teacher", "hub:resnet_50_imagenet"], "hub", '"hub:resnet_50_imagenet"'),
     ],
 )

@@ -31,6 +31,9 @@ class DiskFullError(OSError):
     def __str__(self):
         return self.strerror
 
+    def __reduce__(self):  # it may come from another process
+        return type(self), (self.path, self.strerror)
+
 
 def is_disk_full(error):
     """Whether an error, or what caused it, says that a disk or a quota is used up."""

@@ -127,6 +127,8 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
         """
         batch = batches.unpack(data)
         self.prepare(*batch[:4])
+        if training:
+            batch = self.source.rewritten(batch, self._answers, self.progress_tensor())
         share = replicas.share(_rows(batch))
         own = taught = batch.x
         if self.separate_inputs:
@@ -152,6 +154,10 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
         """A loss whose gradients, summed over the replicas, are those of the mean over all rows."""
         return loss if batch.share is None else loss * batch.share
 
+    def _answers(self, x):
+        """{name: tensor} of the student in inference mode, no gradient into them."""
+        return self.taps(x, training=False)[1]
+
     def reported(self, batch, y_pred, knowledge, tensors, loss, training):
         """Updates and reports the metrics that this batch has a value for."""
         x, y, sample_weight = batch[:3]
@@ -168,8 +174,8 @@ class FittedModel(progress.Progress, _keras.PreparedModel):
             unknown = [self.distillation_loss_tracker, self.total_loss_tracker, *self.loss_trackers]
             for name in ("loss", *(tracker.name for tracker in unknown)):
                 results.pop(name, None)
-        if not training and self.source.optimizer is not None:
-            for metric in self.source_metrics:  # of its steps, of which there are none
+        if not training:
+            for metric in self.source_metrics:  # of train steps, of which there are none
                 results.pop(metric.name, None)
         return results
 

@@ -39,12 +39,14 @@ def made():
         "ClassAttentionTransfer": losses.ClassAttentionTransfer(2),
         "ClassRelationDistillation": losses.ClassRelationDistillation(2.0),
         "ConfidenceDistillation": losses.ConfidenceDistillation(2.0, ("output", "logits")),
+        "ConsistencyDistillation": losses.ConsistencyDistillation(["output", "exit"]),
         "ContrastiveDistillation": losses.ContrastiveDistillation(
             EXAMPLES, 4, True, 0.07, 0.5, 8, *pooled
         ),
         "CorrelationDistillation": losses.CorrelationDistillation(),
         "CosineDistillation": losses.CosineDistillation(),
         "DecoupledDistillation": losses.DecoupledDistillation(2.0, standardize=True),
+        "DistributionDistillation": losses.DistributionDistillation(CLASSES, 2.0),
         "EnhancedTargetDistillation": losses.EnhancedTargetDistillation(1.2),
         "EnsembleDistillation": losses.EnsembleDistillation(["output", "exit"]),
         "FeatureDistillation": losses.FeatureDistillation("mse", *stage),
@@ -52,11 +54,13 @@ def made():
         "LogitsDistillation": losses.LogitsDistillation(2.0),
         "MaximumMeanDiscrepancy": losses.MaximumMeanDiscrepancy(*pooled),
         "MutualDistillation": losses.MutualDistillation(["output", "exit"]),
+        "NeighborDistillation": losses.NeighborDistillation("features", "output", 2, 16),
         "NeuronSelectivityTransfer": losses.NeuronSelectivityTransfer(*stage),
         "NormalizedDistillation": losses.NormalizedDistillation(),
         "ProbabilisticTransfer": losses.ProbabilisticTransfer(*pooled),
         "RefinedDistillation": losses.RefinedDistillation(2.0),
         "RelationalDistillation": losses.RelationalDistillation(1.0, 2.0, *pooled),
+        "ReverseDistillation": losses.ReverseDistillation(2.0),
         "ReviewDistillation": losses.ReviewDistillation(
             [*STAGES, "features"], [*STAGES, "features"]
         ),

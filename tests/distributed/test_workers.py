@@ -31,7 +31,7 @@ def directory(tmp_path_factory):
         environment = {**os.environ, "TF_CONFIG": config, "PYTHONPATH": str(ROOT)}
         workers.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
     try:
-        codes = [worker.wait(timeout=300) for worker in workers]
+        codes = [worker.wait(timeout=600) for worker in workers]
     finally:
         for worker, log in zip(workers, logs, strict=True):
             worker.kill()
@@ -97,6 +97,8 @@ MESSAGES = {
     "several_steps": "steps_per_execution=2 fails on 2 replicas",
     "xla": "jit_compile=True fails on 2 replicas",
     "clipped": "The student's optimizer has global_clipnorm=1, which on 2 replicas would change",
+    "accumulating": "gradient_accumulation_steps of the student's optimizer fails on 2 replicas",
+    "averaging": "ema_overwrite_frequency of the student's optimizer fails on 2 replicas",
 }
 
 

@@ -174,10 +174,22 @@ def xla(made, strategy, index):
     compiled(made, strategy, jit_compile=True)
 
 
-def clipped(made, strategy, index):
+def with_optimizer(made, strategy, **settings):
     with strategy.scope():
-        optimizer = keras.optimizers.SGD(0.1, global_clipnorm=1.0)
+        optimizer = keras.optimizers.SGD(0.1, **settings)
     compiled(made, strategy, optimizer=optimizer)
+
+
+def clipped(made, strategy, index):
+    with_optimizer(made, strategy, global_clipnorm=1.0)
+
+
+def accumulating(made, strategy, index):
+    with_optimizer(made, strategy, gradient_accumulation_steps=2)
+
+
+def averaging(made, strategy, index):
+    with_optimizer(made, strategy, use_ema=True, ema_overwrite_frequency=5)
 
 
 REFUSALS = (
@@ -189,6 +201,8 @@ REFUSALS = (
     several_steps,
     xla,
     clipped,
+    accumulating,
+    averaging,
 )
 REFUSED = {own.__name__: own for own in REFUSALS}
 

@@ -23,6 +23,7 @@ from tfkd.runs.hosts import Hosts
 from tfkd.runs.rows import distill_table
 from tfkd.runs.tasks import Prepared
 from tfkd.runs.team import differences, identity
+from tfkd.settings import SettingsError
 from tfkd.settings.workers import Cluster
 
 ROOT = Path(__file__).parents[2]
@@ -175,6 +176,12 @@ def test_what_a_worker_raises_is_raised(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="No data here."):
         distill(DistillSettings(**TINY), tmp_path / "run", workers=WorkerSettings(workers=2))
     assert not (tmp_path / "run").exists() and workers_of(os.getpid()) == {}
+
+
+def test_jobs_and_workers_exclude_each_other(tmp_path):
+    with pytest.raises(SettingsError, match="give one of them"):
+        given = DistillSettings(**TINY, jobs=2)
+        distill(given, tmp_path / "run", workers=WorkerSettings(workers=2))
 
 
 def test_a_worker_that_never_comes_is_named(tmp_path):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tfkd.evaluation.calibration import fitted_temperature
     from tfkd.evaluation.costs import cost, latencies
     from tfkd.evaluation.curves import plot_curves
+    from tfkd.evaluation.detections import mean_average_precision, suppressed
     from tfkd.evaluation.early_exit import (
         early_exit_curve,
         exit_accuracies,
@@ -36,6 +37,7 @@ _HOMES = {
     "fitted_temperature": "tfkd.evaluation.calibration",
     "latencies": "tfkd.evaluation.costs",
     "markdown": "tfkd.evaluation.tables",
+    "mean_average_precision": "tfkd.evaluation.detections",
     "multiply_adds": "tfkd.evaluation.operations",
     "plot_curves": "tfkd.evaluation.curves",
     "plot_early_exit": "tfkd.evaluation.early_exit",
@@ -45,6 +47,7 @@ _HOMES = {
     "quality": "tfkd.evaluation.scores",
     "reliability": "tfkd.evaluation.scores",
     "report": "tfkd.evaluation.own_model",
+    "suppressed": "tfkd.evaluation.detections",
     "table": "tfkd.evaluation.tables",
 }
 
@@ -59,6 +62,7 @@ __all__ = [
     "fitted_temperature",
     "latencies",
     "markdown",
+    "mean_average_precision",
     "multiply_adds",
     "plot_curves",
     "plot_early_exit",
@@ -68,6 +72,7 @@ __all__ = [
     "quality",
     "reliability",
     "report",
+    "suppressed",
     "table",
 ]
 __getattr__, __dir__ = _lazy.attributes(__name__, _HOMES)

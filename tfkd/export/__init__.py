@@ -9,10 +9,12 @@ from tfkd import _lazy
 
 if TYPE_CHECKING:
     from tfkd.export.checks import check_saved_model
+    from tfkd.export.detector import export_detector
     from tfkd.export.errors import DiskFullError, ExportCheckError, ExportWarning
     from tfkd.export.measure import report
     from tfkd.export.saved_model import export_saved_model
     from tfkd.export.temperature import calibrated
+    from tfkd.export.text import export_text
     from tfkd.export.tflite import export_tflite
     from tfkd.export.tflite_checks import check_tflite
     from tfkd.runtime.exported_models import open_exported
@@ -26,7 +28,9 @@ _HOMES = {
     "calibrated": "tfkd.export.temperature",
     "check_saved_model": "tfkd.export.checks",
     "check_tflite": "tfkd.export.tflite_checks",
+    "export_detector": "tfkd.export.detector",
     "export_saved_model": "tfkd.export.saved_model",
+    "export_text": "tfkd.export.text",
     "export_tflite": "tfkd.export.tflite",
     "open_exported": "tfkd.runtime.exported_models",
     "report": "tfkd.export.measure",
@@ -41,7 +45,9 @@ __all__ = [
     "calibrated",
     "check_saved_model",
     "check_tflite",
+    "export_detector",
     "export_saved_model",
+    "export_text",
     "export_tflite",
     "open_exported",
     "report",

@@ -153,8 +153,10 @@ def concrete(function, specs):
     return traced.get_concrete_function(**specs)
 
 
-def save_functions(functions, directory, model):
+def save_functions(functions, directory, model, tables=()):
     """Writes exactly the variables and lookup tables of a model that the signatures read.
+
+    `tables` are lookup tables that signatures read beside those of the model.
 
     `keras.export.ExportArchive` tracks every variable under two names and stores its bytes twice;
     it also stores variables that inference does not read (seeds of dropout).
@@ -164,7 +166,7 @@ def save_functions(functions, directory, model):
     module.weights = list(used.values())
     captures = [capture for function in functions.values() for capture in function.graph.captures]
     read = {id(outer) for outer, _ in captures}
-    tables = model_inputs.lookup_tables(model)
+    tables = [*model_inputs.lookup_tables(model), *tables]
     module.tables = [table for table in tables if id(table.resource_handle) in read]
     tf.saved_model.save(module, str(directory), signatures=functions)
 

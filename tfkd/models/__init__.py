@@ -23,8 +23,11 @@ from typing import TYPE_CHECKING
 from tfkd import _extras, _lazy
 
 if TYPE_CHECKING:
+    from tfkd.models import detectors
     from tfkd.models.branches import with_branches
     from tfkd.models.cohorts import cohort, members
+    from tfkd.models.detections import best_candidates, detector_layout, with_detections
+    from tfkd.models.detectors import roi_head
     from tfkd.models.ensembles import averaged_over_views, ensemble, ensemble_members
     from tfkd.models.exits import exit_names, single_exit, trunk, vote, with_exits
     from tfkd.models.hard_tree import HardTree
@@ -34,30 +37,43 @@ if TYPE_CHECKING:
         with_class_maps,
         with_teacher_head,
     )
+    from tfkd.models.low_rank import LowRankDense, with_low_rank
     from tfkd.models.stage_heads import with_stage_heads
+    from tfkd.models.text import language_model, one_pass, translator, two_passes
     from tfkd.models.tree import ObliqueTree, hard_tree_model, harden, soft_tree_model
     from tfkd.preprocessors import with_preprocessor
 
 _HOMES = {
     "HardTree": "tfkd.models.hard_tree",
+    "LowRankDense": "tfkd.models.low_rank",
     "ObliqueTree": "tfkd.models.tree",
     "averaged_over_views": "tfkd.models.ensembles",
+    "best_candidates": "tfkd.models.detections",
     "cohort": "tfkd.models.cohorts",
+    "detector_layout": "tfkd.models.detections",
+    "detectors": "tfkd.models.detectors",
     "ensemble": "tfkd.models.ensembles",
     "ensemble_members": "tfkd.models.ensembles",
     "exit_names": "tfkd.models.exits",
     "features_layer": "tfkd.models.linear_heads",
     "hard_tree_model": "tfkd.models.tree",
     "harden": "tfkd.models.tree",
+    "language_model": "tfkd.models.text",
     "members": "tfkd.models.cohorts",
+    "roi_head": "tfkd.models.detectors",
+    "one_pass": "tfkd.models.text",
     "pooled_layer": "tfkd.models.linear_heads",
     "single_exit": "tfkd.models.exits",
     "soft_tree_model": "tfkd.models.tree",
     "trunk": "tfkd.models.exits",
+    "translator": "tfkd.models.text",
+    "two_passes": "tfkd.models.text",
     "vote": "tfkd.models.exits",
     "with_branches": "tfkd.models.branches",
     "with_class_maps": "tfkd.models.linear_heads",
+    "with_detections": "tfkd.models.detections",
     "with_exits": "tfkd.models.exits",
+    "with_low_rank": "tfkd.models.low_rank",
     "with_preprocessor": "tfkd.preprocessors",
     "with_stage_heads": "tfkd.models.stage_heads",
     "with_teacher_head": "tfkd.models.linear_heads",
@@ -65,28 +81,39 @@ _HOMES = {
 
 __all__ = [
     "HardTree",
+    "LowRankDense",
     "ObliqueTree",
     "averaged_over_views",
+    "best_candidates",
     "build",
     "check_name",
     "cohort",
+    "detector_layout",
+    "detectors",
     "ensemble",
     "ensemble_members",
     "exit_names",
     "features_layer",
     "hard_tree_model",
     "harden",
+    "language_model",
     "members",
     "names",
+    "one_pass",
     "pooled_layer",
+    "roi_head",
     "single_exit",
     "soft_tree_model",
     "stages",
+    "translator",
     "trunk",
+    "two_passes",
     "vote",
     "with_branches",
     "with_class_maps",
+    "with_detections",
     "with_exits",
+    "with_low_rank",
     "with_preprocessor",
     "with_stage_heads",
     "with_teacher_head",

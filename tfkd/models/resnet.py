@@ -43,12 +43,13 @@ def resnet(
             stride = 2 if stage > 1 and block == 1 and blocks.halved_fits(x) else 1
             name = f"stage{stage}_block{block}"
             out = f"stage{stage}_out" if block == blocks_per_stage else f"{name}_out"
-            x = _block(x, channels, stride, batch_norm_momentum, name, out)
+            x = residual(x, channels, stride, batch_norm_momentum, name, out)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(image, blocks.logits(x, num_classes), name="resnet")
 
 
-def _block(x, channels, stride, momentum, name, out):
+def residual(x, channels, stride, momentum, name, out):
+    """Two 3x3 convolutions beside a shortcut; the layer that ends it is called `out`."""
     shortcut = x
     x = blocks.convolution(x, channels, 3, stride=stride, momentum=momentum, name=f"{name}_1")
     x = blocks.convolution(x, channels, 3, momentum=momentum, relu=False, name=f"{name}_2")

@@ -30,8 +30,12 @@ _NAMES = (
     "tu2022",
     "si2026",
     "mao2025",
+    "tatarnikova2025",
+    "wan2023",
     "belinga2024",
     "wulandari2024",
+    "wang2022",
+    "chen2024",
 )
 
 

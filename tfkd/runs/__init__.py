@@ -162,6 +162,11 @@ def _run(table, out, overwrite, resume, workers=None):
     """(`Record`, `RunDirectory`) of a table's run; several workers train that of `tfkd distill`."""
     workers = workers or WorkerSettings()
     cluster = workers.together() if table.kind == "distill" else None
+    if cluster is not None and (table.settings.jobs or table.settings.scheduler):
+        raise SettingsError(
+            "jobs (or a scheduler) train several students at once, workers one student together: "
+            "give one of them."
+        )
     table.settings.check_files()
     if table.settings.tensorboard:
         needs_extra("tune", "--tensorboard")
@@ -173,12 +178,15 @@ def _run(table, out, overwrite, resume, workers=None):
 
         given = (table.settings, directory, cluster, workers)
         return supervise(*given, overwrite, resume), directory
+    from tfkd.runs import parallel
+
+    jobs = parallel.jobs_of(table.settings)
     import_tensorflow()
     from tfkd.runs.engine import run
     from tfkd.runs.team import Alone
 
     team = Alone(workers.checkpoint_minutes)
-    return run(table, directory, overwrite=overwrite, resume=resume, team=team), directory
+    return run(table, directory, overwrite, resume, jobs, team), directory
 
 
 def exported(record, directory, settings):

@@ -25,6 +25,8 @@ RUN_FILES = (
     *("search.json", "results.csv", "search.png", "best.toml"),
 )
 SEEDS, WORK = "seeds", ".work"
+# Whose jobs may write here, see `tfkd.runs.parallel`.
+JOBS = ".jobs"
 # Of a search: KerasTuner's own directory, TensorBoard's logs, settings on the Pareto front.
 TRIALS, TENSORBOARD, FRONT = "trials", "tensorboard", "pareto"
 # What `tfkd export` writes below EXPORT, beside `student_*.tflite`.

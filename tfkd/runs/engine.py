@@ -10,6 +10,7 @@ import functools
 import gc
 import zipfile
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 
@@ -18,7 +19,7 @@ from tfkd import models as networks
 from tfkd.files import write_json, write_text, written
 from tfkd.runs import knowledge, models, report, teacher_check, tensorboard
 from tfkd.runs.checkpoints import Checkpoint
-from tfkd.runs.directory import SEEDS, SETTINGS, TENSORBOARD, WORK
+from tfkd.runs.directory import JOBS, SEEDS, SETTINGS, TENSORBOARD, WORK
 from tfkd.runs.record import Begun, Outcome, Training
 from tfkd.runs.rows import part_name
 from tfkd.runs.tasks import Prepared, with_folders
@@ -30,7 +31,24 @@ from tfkd.runs.training import BOTH, STUDENT, TEACHER, examples, train
 BEGUN = f"{SEEDS}/begun.json"
 
 
-def run(table, directory, overwrite=False, resume=False, team=None):
+class Student(NamedTuple):
+    """One training of a student.
+
+    Attributes:
+        row: the `Row`.
+        seed: of the student.
+        part: name of the training.
+        name, about: what it is called, and what is said of it when it begins.
+    """
+
+    row: Any
+    seed: int
+    part: str
+    name: str
+    about: str
+
+
+def run(table, directory, overwrite=False, resume=False, jobs=None, team=None):
     """Trains what is not trained yet, writes the report and prints it.
 
     Args:
@@ -39,7 +57,7 @@ def run(table, directory, overwrite=False, resume=False, team=None):
     Returns:
         `tfkd.runs.record.Record`; None in a worker that is not the chief.
     """
-    with opened(table, directory, overwrite, resume, team) as trainings:
+    with opened(table, directory, overwrite, resume, jobs, team) as trainings:
         record = trainings.finished_before() if trainings.team.chief else None
         if trainings.team.says(record is not None):
             if record is not None:
@@ -52,7 +70,7 @@ def run(table, directory, overwrite=False, resume=False, team=None):
 
 
 @contextlib.contextmanager
-def opened(table, directory, overwrite=False, resume=False, team=None):
+def opened(table, directory, overwrite=False, resume=False, jobs=None, team=None):
     """Gives the `Trainings` of a table; no other process can write into the directory meanwhile.
 
     Args:
@@ -60,6 +78,7 @@ def opened(table, directory, overwrite=False, resume=False, team=None):
         directory: `RunDirectory`.
         overwrite: replace a run that is there.
         resume: continue a run that is there, with the same settings.
+        jobs: `tfkd.runs.parallel.Jobs` that train its students, or None.
         team: the `tfkd.runs.team.Team` of workers that trains; by default this process alone.
     """
     team = team or Alone()
@@ -75,8 +94,10 @@ def opened(table, directory, overwrite=False, resume=False, team=None):
                 directory.check_free(table.settings, overwrite=overwrite, resume=resume)
                 if overwrite:
                     directory.clear()
+                (directory / JOBS).unlink(missing_ok=True)  # of jobs whose run was killed
                 team.begun()
-            yield Trainings(directory, prepared, team)
+            with contextlib.closing(jobs) if jobs else contextlib.nullcontext():
+                yield Trainings(directory, prepared, jobs, team)
 
 
 class Trainings:
@@ -85,6 +106,7 @@ class Trainings:
     Args:
         directory: `RunDirectory`.
         prepared: `tfkd.runs.tasks.Prepared`.
+        jobs: as for `opened`.
         team: who trains; by default this process alone.
 
     Attributes:
@@ -93,10 +115,12 @@ class Trainings:
         learns: the `tfkd.tasks.base.Task` of the run.
     """
 
-    def __init__(self, directory, prepared, team=None):
+    checkpoint = Checkpoint
+
+    def __init__(self, directory, prepared, jobs=None, team=None):
         self.team = team or Alone()
         self.directory, self.prepared, self.table = directory, prepared, prepared.table
-        self.settings = self.table.settings
+        self.settings, self.jobs, self._follows = self.table.settings, jobs, False
         self.learns = tasks.get(self.settings.learns)
         self.outcomes, self._stores, self._teachers, self.findings = {}, {}, {}, []
 
@@ -134,7 +158,7 @@ class Trainings:
         """Names of a finished run's files that are not whole."""
         damaged, epochs = [], 0
         for part in record.trainings:
-            outcome = self._whole(part)
+            outcome = self.whole(part)
             if outcome is None:
                 damaged.append(part)
             else:
@@ -146,7 +170,7 @@ class Trainings:
             damaged.append("history.csv")
         return damaged
 
-    def _whole(self, part):
+    def whole(self, part):
         """The outcome of a training whose model and record are whole; None otherwise."""
         path = self.directory.model_path(part)
         outcome = Outcome.read(path.with_suffix(".json"))
@@ -165,12 +189,9 @@ class Trainings:
             begun = Begun.read(path)
         except FileNotFoundError:
             begun = Begun(inputs=inputs)
-        changed = [name for name in inputs if begun.inputs.get(name) != inputs[name]]
-        if changed:
-            raise ValueError(
-                f"Since the run was begun the {' and the '.join(changed)} changed: what it trained "
-                "so far would not fit the rest. Put it back, or start anew with --overwrite."
-            )
+        self._check_inputs(begun)
+        if self.jobs is not None:
+            self.jobs.begin(self.directory)
         room, why = knowledge.budget(self.settings, self.directory.path)
         for task in self.prepared.tasks:
             stores = len(self.settings.all_seeds) if task.teacher.of_each_seed else 1
@@ -181,9 +202,24 @@ class Trainings:
         if not (self.directory / SETTINGS).exists():
             write_text(self.directory / SETTINGS, self.settings.to_toml())
 
+    def _check_inputs(self, begun):
+        inputs = self.prepared.inputs
+        changed = [name for name in inputs if begun.inputs.get(name) != inputs[name]]
+        if changed:
+            raise ValueError(
+                f"Since the run was begun the {' and the '.join(changed)} changed: what it trained "
+                "so far would not fit the rest. Put it back, or start anew with --overwrite."
+            )
+
     def follow(self):
-        """As `begin`, in a process that helps another one: takes over what that one decided."""
+        """As `begin`, in a process that helps another one: takes over what that one decided.
+
+        Raises:
+            ValueError: this process sees other data, or another teacher.
+        """
         begun = Begun.read(self.directory / BEGUN)
+        self._check_inputs(begun)
+        self._follows = True
         for task in self.prepared.tasks:
             task.plans = [own for own in begun.knowledge if own.task == task.key]
 
@@ -225,13 +261,31 @@ class Trainings:
         for task in self.prepared.tasks:
             for own in task.plans:
                 self.say(_sentence(own))
-        students = [(seed, row) for seed in self.settings.all_seeds for row in self.table.rows]
-        for number, (seed, row) in enumerate(students, start=1):
-            name = f"Student {number} of {len(students)}"
-            about = f": {row.name}, seed {seed}, {row.settings.epochs} epochs"
-            part = part_name(seed, row.name)
-            self._part(part, name, about, lambda own=row, s=seed: self._train_student(own, s))
-            gc.collect()  # models and their compiled steps are full of circles
+        if self.jobs is not None:
+            self.jobs.train(self)
+        for own in self.students:
+            if own.part in self.outcomes:  # jobs are done in any order
+                self.outcomes[own.part] = self.outcomes.pop(own.part)
+            else:
+                self.train(own)
+
+    @property
+    def students(self):
+        """All trainings of students, in their order: list of `Student`."""
+        every = [(seed, row) for seed in self.settings.all_seeds for row in self.table.rows]
+        return [
+            Student(
+                *(row, seed, part_name(seed, row.name), f"Student {number} of {len(every)}"),
+                f": {row.name}, seed {seed}, {row.settings.epochs} epochs",
+            )
+            for number, (seed, row) in enumerate(every, start=1)
+        ]
+
+    def train(self, student):
+        """Trains a `Student`, unless it is found on disk."""
+        work = functools.partial(self._train_student, student.row, student.seed)
+        self._part(student.part, student.name, student.about, work)
+        gc.collect()  # models and their compiled steps are full of circles
 
     def model(self, part):
         """A trained model, from its file."""
@@ -241,7 +295,7 @@ class Trainings:
         """Finds a training on disk, or does it: `work()` gives (`Training`, history, model)."""
         path = self.directory.model_path(part)
         result = path.with_suffix(".json")
-        outcome = self.team.outcome(lambda: self._whole(part))
+        outcome = self.team.outcome(lambda: self.whole(part))
         if outcome is not None:
             self.say(f"{name}{about}: done before", style="bold")
         else:
@@ -250,8 +304,11 @@ class Trainings:
             self.say(f"{name}{about}", style="bold")
             training, history, model = work()
             outcome = self.team.outcome(lambda: self._keep(part, training, history, model))
-        self.outcomes[part] = outcome
-        own = outcome.training
+        self.take(part, name, outcome)
+
+    def take(self, part, name, outcome):
+        """Keeps the `Outcome` of a training, and says it."""
+        self.outcomes[part], own = outcome, outcome.training
         kept = f" (epoch {own.epoch} kept, {own.seconds:.0f} s)" if own.epoch else ""
         self.say(f"{name}: validation {self.learns.told(own.figures)}{kept}")
 
@@ -270,7 +327,7 @@ class Trainings:
         return outcome
 
     def _checkpoint(self, part, start):
-        return Checkpoint(self.directory / WORK / f"{part.replace('/', '-')}.npz", start)
+        return self.checkpoint(self.directory / WORK / f"{part.replace('/', '-')}.npz", start)
 
     def _logs(self, part):
         """The directory of a training's TensorBoard logs; None where there are to be none."""
@@ -364,14 +421,18 @@ class Trainings:
         key = (task.key, number, task.teacher.part_of(seed))
         if key not in self._stores:
             own, teacher = task.plans[number], self.teacher(task, seed)
+            kept = self.settings.cache
+            folder = Path(kept) if kept else self.directory / WORK / "knowledge"
+            if self._follows:
+                with self.team.chief_first():
+                    self._stores[key] = knowledge.opened(own, folder, task, self.settings)
+                return self._stores[key]
             asked = (own.tensors, own.source)
             asks = next(
                 r for r in task.rows if (task.needs.get(r.name), task.sources.get(r.name)) == asked
             )
             system = asks.system(teacher, models.build("student", asks.settings, task.info))
             asking = system.distiller(system.source or task.teacher.source(teacher))
-            kept = self.settings.cache
-            folder = Path(kept) if kept else self.directory / WORK / "knowledge"
             with self.team.chief_first():
                 self._stores[key] = knowledge.build(own, folder, asking, task, self.settings)
         return self._stores[key]

@@ -122,15 +122,9 @@ def build(own, folder, asking, task, settings):
         task: `tfkd.runs.tasks.Task`.
         settings: of the run.
     """
-    identity = [own.model_dump(include={"tensors", "views", "dtype"}), settings.seed]
-    identity += [own.source] * bool(own.source)
+    path = _path(own, folder, task, settings)
     role = BOTH if asking.separate_inputs else STUDENT
     augment = augmentation_of(task.settings, role)
-    name, options = task.settings.augmentation
-    identity += [[name, options] if options else name, task.fingerprint]
-    identity += [task.teacher_fingerprint, task.sizes["train"]]
-    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    path = folder / digest
     with full_disk_named(path):
         try:
             return TeacherCache.build(
@@ -142,6 +136,21 @@ def build(own, folder, asking, task, settings):
             raise ValueError(
                 f"{error} With --cache-gb 0 the teacher answers live, and nothing is stored."
             ) from error
+
+
+def opened(own, folder, task, settings):
+    """The `TeacherCache` that another process has built; arguments as for `build`."""
+    return TeacherCache(_path(own, folder, task, settings))
+
+
+def _path(own, folder, task, settings):
+    identity = [own.model_dump(include={"tensors", "views", "dtype"}), settings.seed]
+    identity += [own.source] * bool(own.source)
+    name, options = task.settings.augmentation
+    identity += [[name, options] if options else name, task.fingerprint]
+    identity += [task.teacher_fingerprint, task.sizes["train"]]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    return folder / digest
 
 
 def readable(size):

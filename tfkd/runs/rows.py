@@ -301,7 +301,7 @@ def _command(command, settings):
     """The command line of a run, with what differs from the defaults; files by their names."""
     words = ["tfkd", command]
     for name, value in settings.given().items():
-        if name in ("cache", "cache_gb"):
+        if name in ("cache", "cache_gb", "jobs", "scheduler"):
             continue
         field = type(settings).model_fields[name]
         flag = next((f"{m.name[0]}" for m in field.metadata if getattr(m, "name", None)), None)

@@ -255,7 +255,8 @@ def _settings(settings):
             return Path(value).name
         return [named(own) for own in value] if isinstance(value, list | tuple) else value
 
-    return {name: named(value) for name, value in settings.to_dict().items() if name not in OWN}
+    free = {*OWN, *settings.free}
+    return {name: named(value) for name, value in settings.to_dict().items() if name not in free}
 
 
 def _code():

@@ -22,7 +22,7 @@ def temporary_files_in(directory):
     was not there and nothing else came into it, it is removed, too.
     """
     directory = Path(directory)
-    _remove_abandoned(directory)
+    remove_abandoned(directory)
     own = directory / f"{PREFIX}{socket.gethostname()}-{os.getpid()}"
     own.mkdir(parents=True, exist_ok=True)
     before, tempfile.tempdir = tempfile.tempdir, str(own)
@@ -35,7 +35,8 @@ def temporary_files_in(directory):
             directory.rmdir()  # does so only if it is empty
 
 
-def _remove_abandoned(directory):
+def remove_abandoned(directory):
+    """Removes what killed processes of this host left in a run directory."""
     for path in directory.glob(f"{PREFIX}{socket.gethostname()}-*"):
         number = path.name.rpartition("-")[2]
         if number.isdecimal() and not _alive(int(number)):

@@ -80,9 +80,11 @@ class Settings(BaseModel):
         validate_default=True,
         use_attribute_docstrings=True,
     )
-    # Fields that hold paths, and those that may name code to import.
+    # Fields that hold paths, those that may name code to import, and those of which other values
+    # continue the same run.
     paths: ClassVar[tuple[str, ...]] = ()
     code: ClassVar[tuple[str, ...]] = ()
+    free: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, **values):
         try:
@@ -155,9 +157,10 @@ class Settings(BaseModel):
         return {name: value for name, value in self if value != default[name]}
 
     def differences(self, other):
-        """What differs, one "name: own value, other's value" a line."""
+        """What makes another run of them, one "name: own value, other's value" a line."""
         own, others = self.to_dict(), other.to_dict()
         names = [name for name in {**own, **others} if own.get(name) != others.get(name)]
+        names = [name for name in names if name not in self.free]
         return [f"{name}: {own.get(name)!r}, not {others.get(name)!r}" for name in names]
 
     def resolved(self, folder="."):

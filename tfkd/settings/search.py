@@ -1,7 +1,7 @@
 """The settings of `tfkd search`: those of `tfkd distill`, which weights may move, and how."""
 
 import os
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
@@ -29,8 +29,7 @@ DEFAULT_SPACE = {
 DEFAULT_WIDTH = 0.25
 # Of the teacher that is trained where none is named: what a search is to show takes minutes.
 DEFAULT_DEPTH = 8
-# Changing these continues the same search; so does another place of the same files.
-FREE = ("trials", "time_budget", "workers", "worker_timeout", "data_dir", "cache")
+# Another place of the same files continues the same search.
 FILES = ("data", "teacher", "student")
 
 
@@ -39,6 +38,11 @@ class SearchSettings(DistillSettings):
 
     What moves starts where the distill settings have it: trial 0 is these settings themselves.
     """
+
+    free: ClassVar = (
+        *DistillSettings.free,
+        *("trials", "time_budget", "workers", "worker_timeout", "data_dir", "cache"),
+    )
 
     student_options: options("--student-option")
     """Of the student's model (repeatable); modified_alexnet has width=0.25 unless told."""
@@ -225,14 +229,11 @@ class SearchSettings(DistillSettings):
         return own.replace(teacher=str(teacher), teacher_options={}, any_teacher=True)
 
     def differences(self, other):
-        """As `Settings.differences`, without what may change while a search goes on."""
+        """As `Settings.differences`, wherever the files lie."""
         return super(SearchSettings, self._portable()).differences(other._portable())
 
     def _portable(self):
-        free = {name: type(self).model_fields[name].default for name in FREE}
-        return self.replace(
-            **free, **{name: os.path.basename(getattr(self, name)) for name in FILES}
-        )
+        return self.replace(**{name: os.path.basename(getattr(self, name)) for name in FILES})
 
     def default_out(self):
         return f"{super().default_out()}-search"

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import zipfile
 from typing import Annotated, ClassVar, Literal
 
@@ -26,7 +27,7 @@ from tfkd.settings.base import (
 Augmentation = Literal["none", "shift", "crop", "flip", "crop_flip", "jda"]
 Resize = Literal["stretch", "stretch_antialiased", "crop", "pad"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "lion", "adafactor"]
-
+_SCHEDULER = re.compile(r"(tcp|tls|ray)://(\[[^\]]+\]|[^\[\]:/]+):\d+")
 
 # How much each of several teachers counts; tfkd.teachers knows them, but imports TensorFlow.
 WEIGHINGS = ("confidence", "entropy", "correct")
@@ -78,6 +79,7 @@ class BudgetSettings(DataSettings):
 
     paths: ClassVar = (*DataSettings.paths, "cache")
     code: ClassVar = ("callback",)
+    free: ClassVar = ("jobs", "scheduler")
 
     augment: Augmentation = "shift"
     """Augmentation."""
@@ -118,8 +120,20 @@ class BudgetSettings(DataSettings):
     """Write TensorBoard's logs of every training; unless told where TensorBoard is installed."""
     any_teacher: bool = False
     """Take a teacher that knows no more than chance, or names the classes in another order."""
+    jobs: Count | None = None
+    """Train so many students at once, each in a process with its share of the cores; the figures
+    are those of one after the other. Memory is needed for as many trainings."""
+    scheduler: str | None = None
+    """Train them on the workers of a Dask (tcp://HOST:PORT) or Ray (ray://HOST:PORT) cluster, which
+    share the run directory."""
 
     def check(self):
+        if self.scheduler is not None and not _SCHEDULER.fullmatch(self.scheduler):
+            raise SettingsError(
+                f"scheduler is {self.scheduler!r}; expected the address of a Dask scheduler, "
+                "tcp://HOST:PORT or tls://HOST:PORT, or that of Ray's client server, "
+                "ray://HOST:PORT."
+            )
         for text in self.callback:
             if not is_reference(text):
                 raise SettingsError(

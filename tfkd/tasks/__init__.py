@@ -10,7 +10,12 @@ import importlib
 
 __all__ = ["get", "names"]
 
-_HOMES = {"classification": "tfkd.tasks.classification:Classification"}
+_HOMES = {
+    "classification": "tfkd.tasks.classification:Classification",
+    "detection": "tfkd.tasks.detection:Detection",
+    "language": "tfkd.tasks.language:Language",
+    "translation": "tfkd.tasks.translation:Translation",
+}
 
 
 def names():

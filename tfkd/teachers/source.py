@@ -61,6 +61,16 @@ class Source:
         """{name: tensor (batch, ...)} for inputs `x`; `labels` only where `needs` says so."""
         raise NotImplementedError
 
+    def rewritten(self, batch, student, progress):
+        """The batch that a train step is of; unless told the batch as the data gives it.
+
+        Args:
+            batch: `tfkd.batches.Batch`.
+            student: function of inputs to the student's {name: tensor}, in inference mode.
+            progress: share of the training that is done, a scalar from 0 to 1.
+        """
+        return batch
+
     def learn(self, x, labels, sample_weight):
         """What `call` gives, in a train step, and the step that a source that learns then takes.
 

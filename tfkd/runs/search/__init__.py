@@ -57,10 +57,13 @@ def search(settings, out, overwrite=False):
                 "--overwrite to replace it."
             )
     directory.check_free(settings, overwrite=overwrite, resume=begun)
+    from tfkd.runs import parallel
+
+    jobs = parallel.jobs_of(settings)
     import_tensorflow()
     from tfkd.runs.search.running import run
 
-    done = run(settings, directory, overwrite=overwrite)
+    done = run(settings, directory, overwrite=overwrite, jobs=jobs)
     if done is None:  # a worker
         return None
     record, found = done

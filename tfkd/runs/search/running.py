@@ -18,8 +18,12 @@ from tfkd.runs.temporary import temporary_files_in
 from tfkd.tuning import trials as trials_of
 
 
-def run(settings, directory, overwrite=False):
+def run(settings, directory, overwrite=False, jobs=None):
     """See `tfkd.runs.search.search`; the settings and the directory were looked at already.
+
+    Args:
+        settings, directory, overwrite: as there.
+        jobs: `tfkd.runs.parallel.Jobs` that train the final students, or None.
 
     Returns:
         (`Record`, `tfkd.runs.search.record.Found`); None in a worker.
@@ -29,7 +33,7 @@ def run(settings, directory, overwrite=False):
         if name is not None and "chief" not in name:
             return _work(table, directory)
         resume = directory.begun and not overwrite
-        with engine.opened(table, directory, overwrite, resume) as trainings:
+        with engine.opened(table, directory, overwrite, resume, jobs) as trainings:
             return _search(trainings, directory, chief=name is not None)
 
 

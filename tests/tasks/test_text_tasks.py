@@ -1,0 +1,176 @@
+"""Language and translation as kinds of task, and their two recipes, at the smallest size."""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfkd import recipes, tasks
+from tfkd.data import text
+from tfkd.data.vocabulary import END, START, Vocabulary
+from tfkd.models import generation, one_pass
+from tfkd.settings import SettingsError
+from tfkd.tasks.translation import sequence_level
+
+SMALL = {
+    "tatarnikova2025": {
+        "length": 16,
+        "limit": 40,
+        "teacher_options": {"width": 8, "depth": 1, "heads": 2},
+        "student_options": {"width": 8, "depth": 1, "heads": 2, "dropout": 0.0},
+        "rank": 2,
+    },
+    "wan2023": {
+        "length": 9,
+        "limit": 40,
+        "teacher_options": {"width": 8, "depth": 1, "heads": 2},
+        "student_options": {"width": 8, "depth": 1, "heads": 2, "dropout": 0.0},
+        "memory": 64,
+    },
+}
+
+
+class Case:
+    """A recipe's settings, data, teacher and student, all small."""
+
+    def __init__(self, name):
+        self.recipe = recipes.get(name)
+        self.settings = self.recipe.settings(**SMALL[name])
+        self.task = tasks.get(self.settings.learns)
+        self.splits = self.task.load(self.settings)
+        keras.utils.set_random_seed(0)
+        self.teacher = self.task.build("teacher", self.settings, self.splits.info)
+        self.student = self.task.build("student", self.settings, self.splits.info)
+        self.batches = self.task.batches(self.splits.train, self.settings, 0, self.splits.info)
+        self.batch = next(iter(self.batches))
+
+
+@pytest.fixture(scope="module")
+def language():
+    return Case("tatarnikova2025")
+
+
+@pytest.fixture(scope="module")
+def translation():
+    return Case("wan2023")
+
+
+@pytest.fixture(params=["language", "translation"])
+def case(request):
+    return request.getfixturevalue(request.param)
+
+
+def log_softmax(x):
+    x = np.asarray(x, "float64")
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+
+def test_its_figures_are_those_that_it_promises(case):
+    """The perplexity against a mean over all positions, one example at a time, no padding."""
+    few, logs = case.splits.validation.take(6), []
+    found = case.task.judge(case.student, few, case.splits.info)()
+    assert list(found) == list(case.task.figures)
+    assert case.task.lower_is_better == (case.task.judged == "perplexity")
+    assert found.get("bleu", 0.0) < 5.0  # an untrained model translates nothing
+    for x, y in few:
+        x, y = x[None], y[None]
+        if case.task.name == "translation":
+            x, y = text.pair_tokens(case.splits.info, x, y)
+        own = log_softmax(case.student(x, training=False))[0]
+        logs += list(own[np.arange(y.shape[1]), y.numpy()[0]])
+    np.testing.assert_allclose(found["perplexity"], math.exp(-np.mean(logs)), rtol=1e-4)
+
+
+def test_epochs_have_orders_of_their_own_the_same_for_every_row(language):
+    def epochs():
+        info = language.splits.info
+        made = language.task.batches(language.splits.train, language.settings, 0, info)
+        assert len(made) == math.ceil(info.sizes["train"] / language.settings.batch_size)
+        return [np.concatenate([y.numpy().ravel() for _, y in made]).tolist() for _ in range(2)]
+
+    first, again = epochs(), epochs()
+    assert first == again and first[0] != first[1]
+
+
+def test_a_model_of_another_vocabulary_or_shape_is_refused(case):
+    task, info = case.task, case.splits.info
+    task.check("student", case.student, "own", info)
+    known = [Vocabulary(own.kind, own.tokens[::-1]) for own in info.vocabularies]
+    other = dataclasses.replace(info, vocabularies=tuple(known))
+    with pytest.raises(ValueError, match="was made for another vocabulary"):
+        task.check("student", case.student, "own", other)
+    longer = dataclasses.replace(info, lengths=tuple(own + 1 for own in info.lengths))
+    with pytest.raises(ValueError, match="reads at most .* Give a smaller length"):
+        task.check("student", case.student, "own", longer)
+    image = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="expected a model with .*inputs"):
+        task.check("student", image, "own", info)
+
+
+def total(system, teacher, batch, loss):
+    distiller = system.distiller(system.source or teacher)
+    several = isinstance(system.label_weights, dict)
+    loss = dict.fromkeys(system.label_weights, loss) if several else loss
+    distiller.compile("sgd", loss, loss_weights=system.loss_weights)
+    found = distiller.test_step(batch)
+    return float(found["loss"]), distiller
+
+
+def test_tatarnikova2025_is_labels_and_distributions_by_a_low_rank_student(language):
+    case = language
+    x, y = case.batch
+    system = case.recipe.build(case.settings, case.teacher, case.student)
+    assert system.student.count_params() < case.student.count_params()
+    found, _ = total(system, case.teacher, (x, y), case.task.loss(None, case.settings, None))
+    own, taught = (log_softmax(model(x)) for model in (system.student, case.teacher))
+    labels = -np.take_along_axis(own, y.numpy()[..., None], axis=-1).mean()
+    apart = (np.exp(taught) * (taught - own)).sum(axis=-1).mean()
+    np.testing.assert_allclose(found, 0.5 * labels + 0.5 * apart, rtol=1e-5)
+    alone = case.recipe.ablations(case.settings)
+    rows = {k: case.recipe.build(s, case.teacher, case.student) for k, s in alone.items()}
+    assert rows["intervention only"].student is case.student
+    assert rows["intervention only"].source.threshold == case.settings.threshold
+    assert rows["low rank only"].source is None
+    with pytest.raises(SettingsError, match="threshold is -1"):
+        case.settings.replace(threshold=-1.0)
+
+
+def test_wan2023_is_labels_and_two_consistencies(translation):
+    """Without neighbours yet and without dropout: cross-entropy, and nothing to agree on."""
+    x, y = translation.batch
+    system = translation.recipe.build(
+        translation.settings, translation.teacher, translation.student
+    )
+    loss = translation.task.loss(None, translation.settings, None)
+    assert [own.name for own in system.losses] == [
+        *("neighbor_distillation", "encoder_consistency", "decoder_consistency"),
+    ]
+    found, distiller = total(system, translation.teacher, (x, y), loss)
+    own, known = log_softmax(translation.student(x)), y.numpy() != 0
+    assert not known.any(axis=1).all()  # some have no translation
+    labels = -np.take_along_axis(own, y.numpy()[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(found, labels[known].mean(), rtol=1e-5)
+    distiller.train_step((x, y))
+    memory = system.losses[0].remembered.numpy()
+    assert (memory > 0).sum() == min(64, known.sum())
+    deployed = translation.recipe.deployed(distiller.student)[""]
+    assert isinstance(deployed, keras.Model) and deployed.output_shape[-1] == own.shape[-1]
+    assert deployed.count_params() == one_pass(distiller.student).count_params()
+    with pytest.raises(SettingsError, match="both smooth the labels"):
+        translation.settings.replace(label_smoothing=0.1)
+
+
+def test_sequence_level_distillation_trains_on_the_teachers_translations(translation):
+    taught = sequence_level(translation.splits, translation.teacher, beams=1)
+    (sources, old), (same, new) = (
+        text.lines_of(splits.train) for splits in (translation.splits, taught)
+    )
+    assert same == sources
+    assert not any(line for line, before in zip(new, old, strict=True) if not before)
+    info = translation.splits.info
+    tokens = text.source_tokens(info, tf.constant(sources[:1]))
+    found = generation.translated(translation.teacher, tokens, START, END, info.lengths[1])
+    assert new[0] == info.vocabularies[1].decode(found).numpy()[0].decode() != old[0]

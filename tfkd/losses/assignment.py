@@ -1,0 +1,79 @@
+"""Which label each candidate of a detector is to find: by overlap, or by position."""
+
+import math
+
+import keras
+from keras import ops
+
+from tfkd import boxes
+
+# Overlap (IoU) with an anchor from which an object is one to find, and below which it is ground.
+# RetinaNet's are 0.5 and 0.4, with nine anchors a position; the detectors here have two.
+POSITIVE, NEGATIVE = 0.4, 0.3
+FOUND, GROUND, IGNORED = 1, -1, -2
+
+# A box belongs to the cells around its centre, on the level where it is so many cells large.
+RADIUS = 1.5
+CELLS = 4.0
+
+
+def assign(reference, labels, distributions):
+    """The label that each candidate is to find.
+
+    Args:
+        reference: shape (batch, rows, 4).
+        labels: shape (batch, boxes, 6), see `tfkd.boxes`.
+        distributions: whether references are cells whose sides are distributions.
+
+    Returns:
+        (the label of each row (batch, rows, 6), which means something where the second is 1;
+        1 for an object, -1 for the ground, -2 for what is neither (batch, rows)).
+    """
+    index, match = (by_position if distributions else by_overlap)(reference, labels)
+    return ops.take_along_axis(labels, index[..., None], axis=1), match
+
+
+def by_overlap(reference, labels):
+    """The label that overlaps a reference most (RetinaNet, Lin et al. 2017, arXiv:1708.02002).
+
+    Returns:
+        (its index int32, 1 / -1 / -2), each (batch, rows).
+    """
+    import keras_hub  # takes seconds, and is an extra
+
+    matcher = keras_hub.layers.BoxMatcher([NEGATIVE, POSITIVE], [GROUND, IGNORED, FOUND])
+    overlaps = keras.utils.bounding_boxes.compute_iou(
+        reference, boxes.corners(labels), bounding_box_format=boxes.FORMAT
+    )
+    return matcher(ops.where(_known(labels), overlaps, -1.0))
+
+
+def by_position(reference, labels):
+    """The smallest label around whose centre a cell lies, on the level of the label's size.
+
+    After FCOS (Tian et al. 2019, arXiv:1904.01355), whose levels go by the longest distance to a
+    side; here they go by the square root of the area.
+
+    Returns:
+        (its index int32, 1 or -1), each (batch, rows).
+    """
+    x, y, unit = (part[..., None] for part in boxes.centres(reference))
+    label = labels[:, None]
+    along, across = boxes.in_frame(x, y, label)
+    width, height = label[..., 2], label[..., 3]
+    near = ops.maximum(ops.abs(along), ops.abs(across)) < RADIUS * unit
+    inside = (2 * ops.abs(along) < width) & (2 * ops.abs(across) < height)
+    known = _known(labels)
+    area = ops.where(known, width * height, 1.0)
+    # Rows without meaning have no width: they are as far from every size as can be.
+    wanted = ops.log(area) / 2 - math.log(CELLS)
+    apart = ops.abs(ops.log(ops.maximum(unit, 1e-9)) - wanted)
+    level = apart <= ops.min(apart, axis=1, keepdims=True) + 1e-3
+    area = ops.where(near & inside & level & known, area, math.inf)
+    found = ops.isfinite(ops.min(area, axis=-1))
+    return ops.cast(ops.argmin(area, axis=-1), "int32"), ops.where(found, FOUND, GROUND)
+
+
+def _known(labels):
+    """Whether rows hold a box, (batch, 1, boxes)."""
+    return ops.greater_equal(labels[..., boxes.CLASS], 0)[:, None]

@@ -1,0 +1,174 @@
+"""Small transformers over tokens: a causal language model, and a translator.
+
+Built of stock Keras layers, so that a `.keras` file loads without tfkd. KerasHub's own layers for
+the same blocks are not used here: their Dense layers cannot be exchanged for ones of low rank, and
+the extra that brings them is 260 MB.
+
+Token 0 is padding: it has position 0, is attended to by nobody, and the logits at padded positions
+are masked, so that losses leave them out.
+"""
+
+import keras
+from keras import layers, ops
+
+PADDING = 0
+ENCODER, DECODER, FEATURES = "encoder", "decoder", "features"
+
+
+def language_model(
+    size,
+    length,
+    *,
+    width=64,
+    depth=2,
+    heads=4,
+    dropout=0.1,
+    name="decoder",
+    tokens="token_embedding",
+):
+    """A causal transformer: tokens (batch, positions) to logits of the token after each.
+
+    Args:
+        size: number of tokens in the vocabulary.
+        length: the longest sequence.
+        width: of the residual stream, a multiple of `heads`.
+        depth: number of blocks.
+        heads: of attention.
+        dropout: share that is dropped of embeddings and of what each block adds.
+        name: of the model.
+        tokens: name of the embedding, which says of what vocabulary the tokens are.
+
+    Returns:
+        Functional `keras.Model`: int32 (batch, positions), padded with 0 -> float32 logits (batch,
+        positions, size). The layer "features" is what the logits are of.
+
+    Raises:
+        ValueError: a number outside of its range.
+    """
+    _check(size, length, width, depth, heads, dropout)
+    given = keras.Input((None,), dtype="int32", name="tokens")
+    x = _embedded(given, size, length, width, dropout, tokens)
+    for _ in range(depth):
+        x = _attended(x, heads, dropout, causal=True)
+        x = _fed_forward(x, dropout)
+    return keras.Model(given, _logits(x, size), name=name)
+
+
+def translator(
+    sizes,
+    lengths,
+    *,
+    width=64,
+    depth=2,
+    heads=4,
+    dropout=0.1,
+    name="encoder_decoder",
+    tokens=("source_embedding", "target_embedding"),
+):
+    """An encoder and a causal decoder: source tokens and the target so far to the next token.
+
+    Args:
+        sizes: numbers of tokens of the source's and of the target's vocabulary.
+        lengths: the longest sequences of both.
+        width, depth, heads, dropout: as of `language_model`; both halves have `depth` blocks.
+        name: of the model.
+        tokens: names of the two embeddings.
+
+    Returns:
+        Functional `keras.Model`: {"source": int32 (batch, sources), "target": int32 (batch,
+        positions)}, padded with 0 -> float32 logits (batch, positions, size). Its layers "encoder"
+        and "decoder" are models: source -> features, and (features, source, target) -> logits.
+
+    Raises:
+        ValueError: a number outside of its range.
+    """
+    for size, length in zip(sizes, lengths, strict=True):
+        _check(size, length, width, depth, heads, dropout)
+    source = keras.Input((None,), dtype="int32", name="source")
+    x = _embedded(source, sizes[0], lengths[0], width, dropout, tokens[0])
+    for _ in range(depth):
+        x = _fed_forward(_attended(x, heads, dropout), dropout)
+    encoder = keras.Model(source, layers.LayerNormalization(name="encoded")(x), name=ENCODER)
+
+    encoded = keras.Input((None, width), name="encoded")
+    target = keras.Input((None,), dtype="int32", name="target")
+    seen = ops.expand_dims(ops.not_equal(source, PADDING), 1)
+    x = _embedded(target, sizes[1], lengths[1], width, dropout, tokens[1])
+    for _ in range(depth):
+        x = _attended(x, heads, dropout, causal=True)
+        x = _attended(x, heads, dropout, encoded=encoded, seen=seen)
+        x = _fed_forward(x, dropout)
+    decoder = keras.Model([encoded, source, target], _logits(x, sizes[1]), name=DECODER)
+
+    logits = decoder([encoder(source), source, target])
+    return keras.Model({"source": source, "target": target}, logits, name=name)
+
+
+def two_passes(model):
+    """A translator's two passes through dropout as one model, for losses that compare them.
+
+    Args:
+        model: as `translator` makes it. Its weights are shared, not copied.
+
+    Returns:
+        `keras.Model` of the same inputs -> {"output", "again": logits of the two passes; "encoded",
+        "encoded_again": the encoder's features of the two}.
+    """
+    source, target = model.input["source"], model.input["target"]
+    found = {}
+    for output, features in (("output", "encoded"), ("again", "encoded_again")):
+        encoded = model.get_layer(ENCODER)(source)
+        found[output] = model.get_layer(DECODER)([encoded, source, target])
+        found[features] = encoded
+    return keras.Model(model.input, found, name=model.name)
+
+
+def one_pass(model):
+    """The translator inside of `two_passes`, with the same weights."""
+    source, target = model.input["source"], model.input["target"]
+    encoded = model.get_layer(ENCODER)(source)
+    logits = model.get_layer(DECODER)([encoded, source, target])
+    return keras.Model(model.input, logits, name=model.name)
+
+
+def _embedded(tokens, size, length, width, dropout, name):
+    known = ops.cast(ops.not_equal(tokens, PADDING), "int32")
+    positions = ops.cumsum(known, axis=1) * known
+    parts = [
+        layers.Embedding(size, width, mask_zero=True, name=name)(tokens),
+        layers.Embedding(length + 1, width, mask_zero=True, name="positions")(positions),
+    ]
+    return layers.Dropout(dropout)(layers.Add()(parts))
+
+
+def _attended(x, heads, dropout, causal=False, encoded=None, seen=None):
+    """x plus what attention to itself, or to an encoder's features, adds."""
+    normal = layers.LayerNormalization()(x)
+    attention = layers.MultiHeadAttention(heads, x.shape[-1] // heads)
+    if encoded is None:
+        added = attention(normal, normal, use_causal_mask=causal)
+    else:
+        added = attention(normal, encoded, attention_mask=seen)
+    return layers.Add()([x, layers.Dropout(dropout)(added)])
+
+
+def _fed_forward(x, dropout):
+    width = x.shape[-1]
+    added = layers.Dense(4 * width, activation="gelu")(layers.LayerNormalization()(x))
+    return layers.Add()([x, layers.Dropout(dropout)(layers.Dense(width)(added))])
+
+
+def _logits(x, size):
+    features = layers.LayerNormalization(name=FEATURES)(x)
+    return layers.Dense(size, dtype="float32", name="logits")(features)
+
+
+def _check(size, length, width, depth, heads, dropout):
+    numbers = {"size": size, "length": length, "width": width, "depth": depth, "heads": heads}
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not hasattr(number, "__index__") or number < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}.")
+    if width % heads:
+        raise ValueError(f"width ({width}) must be a multiple of heads ({heads}).")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}.")

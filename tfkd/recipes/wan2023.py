@@ -1,0 +1,118 @@
+"""Wan et al., "Dual knowledge distillation for neural machine translation", Computer Speech &
+Language (2024), doi 10.1016/j.csl.2023.101583.
+
+From the paper (its abstract): on monolingual text the encoder distils itself into a consistent
+representation; on bilingual text a consistency of the decoder with itself regularises what is
+learnt by kNN knowledge distillation.
+
+Reconstruction, everything else. Every sentence goes through dropout twice:
+
+    L = label_weight · CE of the first pass with labels smoothed by nearest neighbours
+      + encoder_weight · mean (encoder's features of one pass - those of the other, held)²
+      + decoder_weight · ½ (KL(p1 || p2) + KL(p2 || p1))
+
+The first term is `tfkd.losses.NeighborDistillation`: a share of the label goes to what followed the
+nearest of the teacher's decoder features, those of the last `memory` words that training has seen
+(kNN-KD, Yang et al. 2022, searches all training words once, before). The second is read on all
+source sentences, also those that have no translation; the third is R-Drop (Liang et al. 2021).
+Teacher and student are small transformers over words, and the paper's data is larger.
+"""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+import tfkd
+from tfkd.recipes.base import Recipe, System
+from tfkd.settings.base import Above0, AtLeast0, Count, SettingsError
+from tfkd.settings.text import TranslationSettings
+
+
+class Wan2023(TranslationSettings):
+    """The paper's numbers were not read; these are ours."""
+
+    recipe: ClassVar = "wan2023"
+
+    label_weight: AtLeast0 = 1.0
+    """Weight of the smoothed labels."""
+    encoder_weight: AtLeast0 = 0.5
+    """Weight of the encoder's consistency."""
+    decoder_weight: AtLeast0 = 1.0
+    """Weight of the decoder's consistency."""
+    neighbors: Annotated[int, Field(ge=0)] = 8
+    """Nearest features that smooth a label; 0 leaves it as it is."""
+    neighbor_share: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Share of the neighbours in a label."""
+    neighbor_temperature: Above0 = 10.0
+    """The larger, the more alike the neighbours count."""
+    memory: Count = 4096
+    """Words that are remembered; fewer than an epoch has."""
+
+    def check(self):
+        super().check()
+        if self.label_smoothing and self.neighbors:
+            raise SettingsError(
+                f"label_smoothing ({self.label_smoothing:g}) and neighbors ({self.neighbors}) both "
+                "smooth the labels. Give one of them."
+            )
+
+
+def build(settings, teacher, student):
+    """Two passes: smoothed labels for the first, and consistency of encoder and decoder."""
+    losses, weights, labels = [], [], settings.label_weight
+    if settings.neighbors:
+        losses.append(
+            tfkd.losses.NeighborDistillation(
+                "decoder/features",
+                "output",
+                settings.neighbors,
+                settings.memory,
+                settings.neighbor_temperature,
+                settings.neighbor_share,
+                padding=0,
+            )
+        )
+        weights.append(labels)
+        labels = 0.0
+    if settings.encoder_weight:
+        own = tfkd.losses.FeatureDistillation("mse", "encoded_again", "encoded")
+        losses.append(tfkd.losses.SelfDistillation(own, name="encoder_consistency"))
+        weights.append(settings.encoder_weight)
+    if settings.decoder_weight:
+        passes = ("output", "again")
+        losses.append(tfkd.losses.ConsistencyDistillation(passes, name="decoder_consistency"))
+        weights.append(settings.decoder_weight)
+    return System(tfkd.models.two_passes(student), losses, weights, {"output": labels})
+
+
+def plain(settings, teacher, student):
+    """Labels and the teacher's distributions, word by word (Kim and Rush 2016)."""
+    return System(student, [tfkd.losses.LogitsDistillation(1.0)], [0.5], 0.5)
+
+
+def ablations(settings):
+    """Without each of the parts, and the labels alone in two passes."""
+    return {
+        "without encoder consistency": settings.replace(encoder_weight=0.0),
+        "without decoder consistency": settings.replace(decoder_weight=0.0),
+        "without neighbours": settings.replace(neighbors=0),
+    }
+
+
+def deployed(student):
+    """One pass of the two."""
+    return {"": tfkd.models.one_pass(student)}
+
+
+RECIPE = Recipe(
+    name="wan2023",
+    paper="Wan et al., Computer Speech & Language (2024)",
+    task="machine translation: consistent encoder and decoder, labels smoothed by neighbours",
+    reconstruction="Losses, weights and models; from the abstract: self-distilled consistency of "
+    "the encoder on monolingual text and of the decoder on top of kNN-KD.",
+    settings=Wan2023,
+    build=build,
+    ablations=ablations,
+    deployed=deployed,
+    plain=plain,
+)

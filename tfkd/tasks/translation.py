@@ -1,0 +1,102 @@
+"""Translators: a sentence in one language to one in another."""
+
+from tfkd.evaluation.tables import Measure
+from tfkd.tasks.base import Task
+
+BATCH = 64
+
+
+class Translation(Task):
+    """Sentences in another language, judged by BLEU of greedy translations (sacrebleu, lower case).
+
+    Perplexity is that of the references' words, unknown ones as one.
+    """
+
+    name = "translation"
+    things = "sentences"
+    figures = {
+        "bleu": Measure("BLEU", 1, 1, True),
+        "perplexity": Measure("perplexity", 1, 2, True),
+    }
+    unit = "points of BLEU"
+    names = ("encoder_decoder",)
+
+    def load(self, settings, limit=None):
+        from tfkd import _extras
+        from tfkd.data import text
+
+        _extras.needs_extra("tasks", "BLEU")
+        return text.sentence_pairs(
+            settings.data,
+            settings.length,
+            settings.vocabulary,
+            settings.data_dir,
+            settings.limit if limit is None else limit,
+            settings.monolingual,
+        )
+
+    def build(self, role, settings, info):
+        from tfkd.models import text
+
+        options = getattr(settings, f"{role}_options")
+        sides = zip(("source", "target"), info.vocabularies, strict=True)
+        return text.translator(
+            [known.size for known in info.vocabularies],
+            info.lengths,
+            name=getattr(settings, role),
+            tokens=[f"{side}_{known.identity}" for side, known in sides],
+            **options,
+        )
+
+    def check(self, role, model, name, info):
+        from tfkd.tasks import text_models
+
+        text_models.check(role, model, name, info, takes={"source", "target"})
+
+    def batches(self, dataset, settings, seed, info):
+        from tfkd.data.pipeline import batches_of
+        from tfkd.data.text import pair_tokens
+
+        def made(indices, epochs, sources, targets):
+            return pair_tokens(info, sources, targets)
+
+        return batches_of(dataset, settings.batch_size, made, shuffle=True, seed=seed)
+
+    def loss(self, info, settings, judge):
+        from tfkd.tasks import labels
+
+        return labels.loss(settings.label_smoothing, from_logits=True)
+
+    def judge(self, model, dataset, info, output=None):
+        from tfkd.tasks import text_models
+
+        return text_models.TranslationJudge(model, dataset.batch(BATCH), info, output)
+
+
+def sequence_level(splits, teacher, beams=4, batch_size=64):
+    """The same data with the teacher's best translations as training targets.
+
+    Sequence-level distillation (Kim and Rush 2016, "Sequence-Level Knowledge Distillation",
+    arXiv:1606.07947): the student is trained on what beam search finds likeliest under the teacher.
+    Beams are searched once, here; a sentence without a translation stays without one.
+
+    Args:
+        splits: as `Translation.load` returns them.
+        teacher: a trained translator.
+        beams: beams of the search; 1 is greedy, which needs no KerasHub.
+        batch_size: sentences at once.
+
+    Returns:
+        `tfkd.data.Splits`.
+    """
+    import tensorflow as tf
+
+    from tfkd.data import text
+    from tfkd.tasks import text_models
+
+    translate = text_models.translate_function(teacher, splits.info, beams)
+    sources, _ = text.lines_of(splits.train)
+    found = []
+    for batch in tf.data.Dataset.from_tensor_slices(sources).batch(batch_size):
+        found += [line.decode("utf-8") for line in translate(batch).numpy()]
+    return text.with_targets(splits, found)
