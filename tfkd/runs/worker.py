@@ -58,7 +58,8 @@ def work(told):
 
     team = Team(cluster, index, told["checkpoint_minutes"], Path(told["begun"]))
     directory = RunDirectory(told["out"])
-    engine.run(distill_table(settings), directory, told["overwrite"], told["resume"], team)
+    flags = {"overwrite": told["overwrite"], "resume": told["resume"]}
+    engine.run(distill_table(settings), directory, **flags, team=team)
     if team.chief:
         write_text(told["finished"], "")
     team.says("finished")
