@@ -5,7 +5,7 @@ import importlib.util
 # Extra of setup.cfg → the modules that tfkd imports from it. A test compares the two.
 EXTRAS = {
     "dask": ("dask", "distributed"),
-    "data": ("tensorflow_datasets", "importlib_resources"),
+    "data": ("tensorflow_datasets", "importlib_resources", "array_record"),
     "export": ("ai_edge_litert", "tensorflow_serving"),
     "hub": ("keras_hub",),
     "ray": ("ray", "grpc"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from small_runs import exact
 
+from tfkd import fused
 from tfkd.runs import (
     build_cache,
     cache_info,
@@ -25,13 +26,14 @@ OTHER = {"stage2_out": [2, 2, 8]}
 EXAMPLES = 100
 
 
-def task(needs, epochs=6, augment="shift", key=0, views=None, sources=None):
+def task(needs, epochs=6, augment="shift", key=0, views=None, sources=None, cache_gb=None):
     return SimpleNamespace(
         key=key,
         wanted_views=1 if augment == "none" else views or epochs,
         needs=dict(enumerate(needs)),
         sources=sources or {},
-        settings=SimpleNamespace(epochs=epochs, augment=augment),
+        settings=SimpleNamespace(epochs=epochs, augment=augment, cache_gb=cache_gb),
+        info=SimpleNamespace(image_shape=(8, 8, 3)),
         augmented=augment != "none",
         sizes={"train": EXAMPLES},
     )
@@ -55,6 +57,19 @@ def test_rows_share_the_smallest_number_of_stores():
     plans = knowledge.plan(task([OUTPUT, HINTS, OUTPUT], sources={2: "all views"}), ROOM)
     assert [(own.source, own.tensors) for own in plans] == [("", HINTS), ("all views", OUTPUT)]
     assert knowledge.store_for(OUTPUT, plans, "all views") == 1
+
+
+def test_beside_a_gpu_answers_larger_than_the_image_are_not_stored(monkeypatch):
+    monkeypatch.setattr(fused, "on_cpu", lambda: False)
+    for needs, cache_gb, stored in (
+        ([OUTPUT], None, True),  # 28 bytes beside the 192 of an image
+        ([{"output": [92]}], None, True),
+        ([{"output": [93]}], None, False),
+        ([HINTS], None, False),
+        ([HINTS], 1.0, True),
+    ):
+        (own,) = knowledge.plan(task(needs, cache_gb=cache_gb), ROOM)
+        assert (own.stored, own.views, own.why.startswith("a GPU")) == (stored, 6, not stored)
 
 
 def test_as_many_views_as_fit_in_full_precision_where_all_do():

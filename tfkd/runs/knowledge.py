@@ -14,7 +14,7 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from tfkd import TeacherCache
+from tfkd import TeacherCache, fused
 from tfkd.batches import own_inputs
 from tfkd.files import full_disk_named
 from tfkd.runs.record import Knowledge
@@ -97,6 +97,9 @@ def plan(task, room, before=(), kept=None):
         why = why if task.augmented else "images are not augmented"
     if not views:
         why = f"one view needs {readable(sum(sizes))}, but there is {room[1]}"
+    if task.settings.cache_gb is None and not worth_reading(largest, task.info.image_shape):
+        why = "a GPU answers sooner than so much is read; --cache-gb stores it all the same"
+        views = 0
     if began is not None:
         views, dtype, why = began.views if began.stored else 0, began.dtype, began.why
         sizes = [_view_bytes(tensors, dtype, task.sizes["train"]) for tensors in largest]
@@ -129,6 +132,20 @@ def dtype_for(tensors, views, examples):
     """ "float32" where a store of these tensors is small, else "float16"."""
     small = views * _view_bytes(tensors, "float32", examples) <= FULL_PRECISION
     return "float32" if small else "float16"
+
+
+def worth_reading(stores, image_shape):
+    """Whether stored answers are read where a teacher could be asked.
+
+    On a CPU always: it takes longer to answer. Beside a GPU, which was not measured, as long as an
+    example's answers are no larger than its image: then reading at most doubles the input.
+
+    Args:
+        stores: list of {name: shape without the batch} of what is stored of an example.
+        image_shape: (height, width, channels) of uint8 images.
+    """
+    size = sum(_view_bytes(tensors, "float16", 1) for tensors in stores)
+    return fused.on_cpu() or size <= math.prod(image_shape)
 
 
 def _view_bytes(tensors, dtype, examples):
