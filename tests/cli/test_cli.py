@@ -12,11 +12,13 @@ from tfkd import __version__, cli, files, recipes, runs
 from tfkd.cli import training
 from tfkd.cli.flags import flags_of
 from tfkd.settings import (
+    CacheSettings,
     ChainSettings,
     CompareSettings,
     DistillSettings,
     ExportSettings,
     SearchSettings,
+    WorkerSettings,
 )
 
 
@@ -47,6 +49,7 @@ def tfkd(*arguments):
             "learning_rate is 0.0; it should be greater than 0",
         ),
         (["distill", "--student-option", "width"], 2, "NAME=VALUE"),
+        (["distill", "--cluster", "node1:2222,node2:2222"], 2, "Give --index, from 0"),
         (["distill", "--student", "alexnt"], 2, "Did you mean 'alexnet'"),
         (["distill", "--config", "/no/settings.toml"], 1, 'No settings file "/no/settings.toml"'),
         (["distill", "--teacher", "/no/teacher.keras"], 1, 'No teacher file "/no/teacher.keras"'),
@@ -86,6 +89,9 @@ def tfkd(*arguments):
         (["evaluate"], 2, "PATH"),
         (["data", "./photos", "--resize", "fit"], 2, "stretch_antialiased"),
         (["export", "/no/run", "--row", "alone"], 1, "holds no run"),
+        (["cache", "build", "--help"], 0, "tfkd cache build stores"),
+        (["cache", "build", "stores", "--teacher", "resnet"], 2, "a model to train"),
+        (["cache", "build", "stores", "--teacher", "/no/t.keras"], 1, 'No teacher file "/no/t'),
     ],
 )
 def test_help_and_mistakes_answer_at_once(arguments, code, said):
@@ -107,6 +113,8 @@ def test_python_dash_m_is_the_same_command():
     "kind",
     [
         *(DistillSettings, CompareSettings, ChainSettings, SearchSettings, ExportSettings),
+        CacheSettings,
+        WorkerSettings,
         *(recipes.get(name).settings for name in recipes.names()),
     ],
 )
@@ -141,7 +149,15 @@ def test_what_is_given_reaches_the_settings(monkeypatch):
         any_teacher=True,
     )
     assert out == "saved_models/digits-modified_alexnet"
-    assert named == {"overwrite": True, "resume": False}
+    assert named == {"overwrite": True, "resume": False, "workers": WorkerSettings()}
+
+
+def test_who_trains_is_told_apart_from_the_settings(monkeypatch):
+    words = ["--cluster", "a:1,b:2", "--index", "1", "--checkpoint-minutes", "5", "--seeds", "2"]
+    (settings, _), named = called(monkeypatch, "distill", "distill", *words)
+    assert settings == DistillSettings(seeds=2)
+    expected = WorkerSettings(cluster=("a:1", "b:2"), index=1, checkpoint_minutes=5.0)
+    assert named["workers"] == expected
 
 
 def test_nothing_given_is_the_defaults(monkeypatch):

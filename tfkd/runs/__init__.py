@@ -13,6 +13,7 @@ from tfkd.runs.directory import EXPORT, EXPORT_RECORD, RECORD, RunDirectory
 from tfkd.runs.rows import chain_table, compare_table, distill_table, recipe_table
 from tfkd.runs.tensorflow_output import import_tensorflow
 from tfkd.settings import (
+    CacheSettings,
     ChainSettings,
     CompareSettings,
     DistillSettings,
@@ -20,11 +21,13 @@ from tfkd.settings import (
     SearchSettings,
     Settings,
     SettingsError,
+    WorkerSettings,
 )
 from tfkd.settings.base import is_path
 from tfkd.settings.training import check_keras_file, check_model
 
 __all__ = [
+    "CacheSettings",
     "ChainSettings",
     "CompareSettings",
     "DistillSettings",
@@ -33,6 +36,9 @@ __all__ = [
     "SearchSettings",
     "Settings",
     "SettingsError",
+    "WorkerSettings",
+    "build_cache",
+    "cache_info",
     "chain",
     "compare",
     "distill",
@@ -40,14 +46,16 @@ __all__ = [
     "export_run",
     "inspect_data",
     "layers",
+    "merge_caches",
     "predict",
     "report_run",
     "run_recipe",
     "serve_runs",
+    "verify_cache",
 ]
 
 
-def distill(settings, out, overwrite=False, resume=False):
+def distill(settings, out, overwrite=False, resume=False, workers=None):
     """Trains a teacher (or loads it), then for each seed the student alone and distilled.
 
     The two students of a seed start from the same weights and see the same batches; of every
@@ -60,13 +68,18 @@ def distill(settings, out, overwrite=False, resume=False):
         out: the run directory, new or empty.
         overwrite: replace a run that is there.
         resume: continue an unfinished run that is there, with the same settings.
+        workers: `WorkerSettings`: several processes, on this machine or on several hosts, that
+            share every batch; or None. A run begun by some may be resumed by others.
 
     Returns:
-        dict, the content of `run.json`.
+        dict, the content of `run.json`; None on a host of a cluster that is not the chief's.
 
     Raises:
-        ValueError: settings, files, data or models that do not fit together; a training that
-            diverged. Until training starts nothing is written.
+        ValueError: settings, files, data or models that do not fit together, or workers that are
+            not about to do the same; a training that diverged. Until training starts nothing is
+            written.
+        TimeoutError: a worker of the cluster does not come.
+        ChildProcessError: workers keep dying.
         FileExistsError: `out` holds a run, or files of something else.
         FileNotFoundError: data or a teacher file that is not there, or no run to resume.
         ExportCheckError: the export that `settings.export` asked for failed; the run is finished.
@@ -74,8 +87,8 @@ def distill(settings, out, overwrite=False, resume=False):
     settings = settings.resolved()
     if settings.exports:
         needs_extra("export", "tfkd distill --export")
-    record, directory = _run(distill_table(settings), out, overwrite, resume)
-    return exported(record, directory, settings).content()
+    record, directory = _run(distill_table(settings), out, overwrite, resume, workers)
+    return None if record is None else exported(record, directory, settings).content()
 
 
 def run_recipe(name, settings, out, ablate=False, overwrite=False, resume=False):
@@ -151,20 +164,40 @@ def chain(settings, out, overwrite=False, resume=False):
     return exported(record, directory, settings).content()
 
 
-def _run(table, out, overwrite, resume):
-    """(`Record`, `RunDirectory`) of a table's run."""
+def _run(table, out, overwrite, resume, workers=None):
+    """(`Record`, `RunDirectory`) of a table's run; several workers train that of `tfkd distill`."""
+    workers = workers or WorkerSettings()
+    cluster = workers.together() if table.kind == "distill" else None
+    if cluster is not None and (table.settings.jobs or table.settings.scheduler):
+        raise SettingsError(
+            "jobs (or a scheduler) train several students at once, workers one student together: "
+            "give one of them."
+        )
+    if cluster is not None and table.settings.strategy != "none":
+        raise SettingsError(
+            f"--strategy {table.settings.strategy} shares every batch out over the devices of one "
+            "process, workers over several processes: give one of them."
+        )
     table.settings.check_files()
     if table.settings.tensorboard:
         needs_extra("tune", "--tensorboard")
     directory = RunDirectory(out)
-    directory.check_free(table.settings, overwrite=overwrite, resume=resume)
+    if cluster is None or cluster.chief_is_here:
+        directory.check_free(table.settings, overwrite=overwrite, resume=resume)
+    if cluster is not None:
+        from tfkd.runs.supervisor import run as supervise
+
+        given = (table.settings, directory, cluster, workers)
+        return supervise(*given, overwrite, resume), directory
     from tfkd.runs import parallel
 
     jobs = parallel.jobs_of(table.settings)
     import_tensorflow()
     from tfkd.runs.engine import run
+    from tfkd.runs.team import Alone
 
-    return run(table, directory, overwrite=overwrite, resume=resume, jobs=jobs), directory
+    team = Alone(workers.checkpoint_minutes)
+    return run(table, directory, overwrite, resume, jobs, team), directory
 
 
 def exported(record, directory, settings):
@@ -412,3 +445,85 @@ def serve_runs(paths, files=None, host="127.0.0.1", rest_port=8501, grpc_port=85
     if files is not None:
         return write_serving_files(files, models, **ports)
     return serve(models, host=host, trust=trust, **ports)
+
+
+def build_cache(settings, folder):
+    """Asks a trained teacher once and stores its answers, where runs with `cache=folder` find them.
+
+    Several processes may do so at the same time, see `tfkd.TeacherCache.build`.
+
+    Args:
+        settings: `CacheSettings`.
+        folder: of the stores, a path or a URL; the store gets a name there that says what it is.
+
+    Returns:
+        str, path or URL of the store, a `tfkd.TeacherCache` where it is complete.
+
+    Raises:
+        As `tfkd.TeacherCache.build`; FileNotFoundError: data or a teacher file that is not there.
+    """
+    settings = settings.resolved()
+    settings.check_files()
+    import_tensorflow()
+    from tfkd.runs import stores
+
+    return stores.build(settings, folder)
+
+
+def cache_info(path):
+    """Prints what a store of a teacher's answers holds, or every store of a folder.
+
+    Args:
+        path: path or URL.
+
+    Returns:
+        {path: what `tfkd.TeacherCache.info` says}.
+
+    Raises:
+        ValueError: no store there.
+    """
+    import_tensorflow()
+    from tfkd.runs import stores
+
+    return stores.look(path)
+
+
+def verify_cache(path, data=None, settings=None):
+    """Reads every record of a store, or of every store of a folder, and prints what is wrong.
+
+    Args:
+        path: path or URL.
+        data: as for `tfkd.data.load`; then every example is compared with its records, too.
+        settings: `tfkd.settings.DataSettings` of the data.
+
+    Returns:
+        {path: what `tfkd.TeacherCache.verify` says}.
+
+    Raises:
+        ValueError: no store there, or data of another shape or length.
+    """
+    if data is not None:
+        settings.check_files()
+    import_tensorflow()
+    from tfkd.runs import stores
+
+    return stores.verify(path, data, settings)
+
+
+def merge_caches(path, parts):
+    """Puts stores together that were built by shares in different folders.
+
+    Args:
+        path: of the whole: a store where the parts are stores, a folder of stores where they are.
+        parts: list of paths or URLs.
+
+    Returns:
+        List of str, the stores that are complete now.
+
+    Raises:
+        ValueError: as `tfkd.TeacherCache.merge`.
+    """
+    import_tensorflow()
+    from tfkd.runs import stores
+
+    return stores.merge(path, list(parts))

@@ -104,6 +104,7 @@ class Knowledge(Part):
         stored: whether the teacher was asked once; else it answers live, in every epoch.
         views: versions of each image that students see.
         bytes, dtype: of the store.
+        store: its name in the folder of `--cache`, where it was there before the run.
     """
 
     task: int
@@ -114,6 +115,7 @@ class Knowledge(Part):
     dtype: str
     why: str
     source: str = ""
+    store: str = ""
 
 
 class Begun(Part):

@@ -139,6 +139,11 @@ class SearchSettings(DistillSettings):
                 f"A search takes one teacher, but teacher names {len(self.teacher)}: train with "
                 "several by tfkd distill."
             )
+        if self.precision != "float32" or self.strategy != "none":
+            raise SettingsError(
+                "A search trains in float32, on one device. Leave precision and strategy out; give "
+                "them to tfkd distill with the best settings that are found."
+            )
         if self.recipe is not None:
             raise SettingsError(
                 f'recipe is "{self.recipe}", but a search moves the weights of tfkd distill\'s own '

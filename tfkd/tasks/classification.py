@@ -37,6 +37,7 @@ class Classification(Task):
             image_size=settings.image_size,
             resize=settings.resize,
             skip_damaged=settings.skip_damaged,
+            store=settings.store,
         )
 
     def build(self, role, settings, info):
