@@ -258,6 +258,10 @@ def measure(rounds):
                 processor = float(np.median(epochs["processor"].sum(axis=0)))
                 taken[name].append({"wall": wall, "processor": processor})
                 print(name, taken[name][-1], flush=True)
+    return summary(taken)
+
+
+def summary(taken):
     base = taken["one process"]
     return {
         name: {
@@ -289,8 +293,12 @@ def main():
     equal = compare([2] if options.quick else [2, 4])
     times = measure(1 if options.quick else options.rounds)
     record.write("workers", {"equality": equal, "speed": times}, options.quick)
-    if options.quick:
-        return
+    if not options.quick:
+        put(equal, times)
+
+
+def put(equal, times):
+    """Puts both tables into the README."""
     by_way = {}
     for row in equal:
         by_way.setdefault(row["way"], []).append(row)
@@ -309,7 +317,7 @@ def main():
 
 
 def _cell(found):
-    least, *_, most = found["ratios"]
+    least, most = found["ratios"][0], found["ratios"][-1]
     middle = statistics.median(found["ratios"])
     step = f"{1000 * found['step']:.0f} ms"
     return step if least == most == 1 else f"{step}, × {middle:.2f} ({least:.2f} to {most:.2f})"

@@ -78,9 +78,13 @@ def test_a_command_of_a_page_is_understood(where, command, monkeypatch):
         "predict",
         "export_run",
         "layers",
+        "build_cache",
+        "cache_info",
+        "merge_caches",
     )
     for name in commands:
         monkeypatch.setattr(runs, name, lambda *given, **named: begun.append(given))
+    monkeypatch.setattr(runs, "verify_cache", lambda *given: begun.append(given) or {})
     usable = SimpleNamespace(usable=True)
     monkeypatch.setattr(runs, "inspect_data", lambda *given: begun.append(given) or usable)
     monkeypatch.setattr(runs, "serve_runs", lambda *given, **named: begun.append(given))

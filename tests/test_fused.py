@@ -355,6 +355,16 @@ def test_keeps_nothing_alive():
     assert gone() is None and norm() is None
 
 
+def test_beside_a_gpu_it_is_not_taken_for_faster(monkeypatch):
+    device = type(tf.config.get_visible_devices()[0])
+    gpu = device("/physical_device:GPU:0", "GPU")
+    monkeypatch.setattr(fused._keras, "has_onednn", lambda: True)
+    assert fused.faster() and fused.on_cpu()
+    own = tf.config.get_visible_devices()
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda: [*own, gpu])
+    assert not fused.faster() and not fused.on_cpu()
+
+
 @pytest.mark.parametrize("switch", ["0", "1"])
 def test_faster_follows_onednn(switch):
     ran = subprocess.run(

@@ -160,6 +160,19 @@ def test_a_loss_is_scaled_for_replicas_as_keras_does():
     assert _keras.to_snake_case("BatchNormalization") == "batch_normalization"
 
 
+def test_what_is_built_before_draws_no_batch_under_a_strategy():
+    drawn = tf.Variable(0)
+    data = tf.data.Dataset.range(3).map(lambda n: (tf.ones((2, 4)), tf.ones((2, 2))))
+    counted = tf.data.Dataset.range(1).map(lambda _: drawn.assign_add(1)).flat_map(lambda _: data)
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+        made = model()
+        made.compile("sgd", "mse", metrics=["mae"])
+    _keras.build_parts(made, data.element_spec)
+    assert made._compile_loss.built and made._compile_metrics.built and made.optimizer.built
+    made.fit(counted, steps_per_epoch=3, verbose=0)
+    assert int(drawn) == 1
+
+
 def test_one_process_is_not_over_workers():
     # That two are, and what becomes of their logs: tests/distributed.
     one = tf.distribute.MirroredStrategy(["CPU:0"])

@@ -82,6 +82,7 @@ def test_every_extra_that_commands_name_is_declared(configuration):
         (["export", "run"], "export", "tfkd export"),
         (["distill", "--export", "int8"], "export", "tfkd distill"),
         (["serve", "run"], "serve", "tfkd serve"),
+        (["cache", "info", "s3://bucket/stores"], "remote", '"s3://bucket/stores"'),
         (["distill", "--scheduler", "tcp://node:8786"], "dask", "--scheduler"),
         (["chain", "--generations", "2", "--scheduler", "ray://node:10001"], "ray", "--scheduler"),
         (["distill", "--teacher", "hub:resnet_50_imagenet"], "hub", '"hub:resnet_50_imagenet"'),

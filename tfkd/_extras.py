@@ -5,10 +5,11 @@ import importlib.util
 # Extra of setup.cfg → the modules that tfkd imports from it. A test compares the two.
 EXTRAS = {
     "dask": ("dask", "distributed"),
-    "data": ("tensorflow_datasets", "importlib_resources"),
+    "data": ("tensorflow_datasets", "importlib_resources", "array_record"),
     "export": ("ai_edge_litert", "tensorflow_serving"),
     "hub": ("keras_hub",),
     "ray": ("ray", "grpc"),
+    "remote": ("fsspec",),
     "serve": ("aiohttp", "grpc", "tensorflow_serving"),
     "tasks": ("pycocotools", "rouge_score", "sacrebleu", "shapely"),
     "tune": ("keras_tuner", "tensorboard", "grpc"),

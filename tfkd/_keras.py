@@ -193,6 +193,22 @@ def penalties_of(model):
     return [tf.cast(model._aggregate_additional_loss(loss), tf.float32) for loss in model.losses]
 
 
+def build_parts(model, data):
+    """Makes what Keras makes at the first batch: metrics, and the parts of the loss.
+
+    Under a strategy Keras's `fit` draws a batch for it, and data that counts its epochs counts one
+    more: with this it draws none.
+
+    Args:
+        model: compiled, its layers built.
+        data: (x, y) or (x, y, sample weights), structures of anything with shape and dtype.
+    """
+    with model.distribute_strategy.scope():
+        model._symbolic_build(data_batch=data)
+    # Past Keras's __setattr__, which would track what is assigned.
+    object.__setattr__(model, "_maybe_symbolic_build", lambda iterator=None, data_batch=None: None)
+
+
 def track(mean, loss, batch):
     """Adds a loss of one batch, scaled for replicas, to a `keras.metrics.Mean` over examples."""
     mean.update_state(unscale_loss_for_distribution(loss), sample_weight=batch)

@@ -6,8 +6,9 @@ with fewer boxes are filled with -1.
 
 **Candidates** are what a detector gives, shape (batch, rows, 5 + classes + regression):
 
-    kind        1 a detection; 0 a proposal of a first stage, whose first logit says whether there
-                is any object and whose other logits say nothing; -1 a row without meaning
+    kind        1 a detection; 2 one of a second stage, which looked at a proposal; 0 a proposal of
+                a first stage, whose first logit says whether there is any object and whose other
+                logits say nothing; -1 a row without meaning
     x1 y1 x2 y2 the reference: an anchor, a proposal, or a cell of a feature map (pixels)
     classes     a logit for each class, independent of each other
     regression  4 numbers that move the reference (`keras.utils.bounding_boxes`), or logits of
@@ -25,7 +26,7 @@ from keras import ops
 
 COLUMNS = 6
 CLASS = 5  # the column of a label's class
-DETECTION, PROPOSAL, UNUSED = 1.0, 0.0, -1.0
+DETECTION, SECOND_LOOK, PROPOSAL, UNUSED = 1.0, 2.0, 0.0, -1.0
 VARIANCE = (0.1, 0.1, 0.2, 0.2)  # of the four numbers that move a reference
 FORMAT = "xyxy"
 _TINY = 1e-6
@@ -239,7 +240,7 @@ def decode(reference, regression, angle_bins=0):
 
 def scores(kind, logits):
     """The probability of each class, 0 for rows that are no detection; shape of the logits."""
-    return ops.where(ops.equal(kind, DETECTION)[..., None], ops.sigmoid(logits), 0.0)
+    return ops.where(ops.greater_equal(kind, DETECTION)[..., None], ops.sigmoid(logits), 0.0)
 
 
 def efficient_iou(boxes, labels):

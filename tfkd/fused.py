@@ -37,8 +37,14 @@ def active():
 
 
 def faster():
-    """Whether the fused kernel pays on this machine: it does with oneDNN, and costs without."""
-    return _keras.has_onednn()
+    """Whether the fused kernel pays on this machine: it does on a CPU with oneDNN, and costs on one
+    without. Beside a GPU it is not used: it was not measured there, where XLA fuses Keras's."""
+    return _keras.has_onednn() and on_cpu()
+
+
+def on_cpu():
+    """Whether TensorFlow sees CPUs alone: what pays there may cost beside a GPU."""
+    return all(device.device_type == "CPU" for device in tf.config.get_visible_devices())
 
 
 def install(model):
@@ -90,7 +96,7 @@ def _fused_call(layer, keras_call):
     def call(inputs, training=None, mask=None):
         # Keras computes in float32 whatever the policy, and the kernel knows no float64.
         fits = len(inputs.shape) == 4 and inputs.dtype != tf.float64 and mask is None
-        fits = fits and not layer.synchronized  # which workers that train together set later
+        fits = fits and not layer.synchronized  # which several devices or workers set later
         if fits and getattr(_pass, "active", False):
             return batch_normalization(layer, inputs, training)
         return call.inner(inputs, training=training, mask=mask)

@@ -20,6 +20,7 @@ _NAMES = {
     "probabilities": ("probabilities", "one_of_many"),
     "independent_probabilities": ("probabilities", "independent"),
     "numbers": ("numbers", None),
+    "code": ("code", None),
 }
 
 
@@ -29,7 +30,8 @@ class Head:
     """What the numbers of an output mean.
 
     Args:
-        kind: "logits", "probabilities", "numbers" (a regression), or None where it is not known.
+        kind: "logits", "probabilities", "numbers" (a regression), "code" (bits: whether each number
+            is above 0), or None where it is not known.
         labels: "one_of_many" (softmax over the last axis), "independent" (a sigmoid a label), or
             None where it is not known; logits alone do not tell. With an unknown kind: numbers
             made of such probabilities that are none themselves (percentages, say).
@@ -44,7 +46,7 @@ class Head:
 
         Args:
             given: "logits", "independent_logits", "probabilities", "independent_probabilities",
-                "numbers", a `Head`, or None for an unknown one.
+                "numbers", "code", a `Head`, or None for an unknown one.
 
         Raises:
             ValueError: another name.
@@ -70,7 +72,8 @@ class Head:
     @property
     def name(self):
         """The name that `get` understands; None for an unknown head."""
-        labels = None if self.kind == "numbers" else self.labels or "one_of_many"
+        plain = self.kind in ("numbers", "code")
+        labels = None if plain else self.labels or "one_of_many"
         return next((n for n, parts in _NAMES.items() if parts == (self.kind, labels)), None)
 
     @property

@@ -90,5 +90,5 @@ def look(maps, levels, regions, size):
 
 def rows(regions, valid, logits, regression):
     """Candidates whose references are regions; see `tfkd.boxes`."""
-    kind = ops.where(valid, boxes.DETECTION, boxes.UNUSED)[..., None]
+    kind = ops.where(valid, boxes.SECOND_LOOK, boxes.UNUSED)[..., None]
     return ops.concatenate([kind, regions, logits, regression], axis=-1)

@@ -77,6 +77,16 @@ def step(what, total=None, counted=True, clock=True):
             _steps.remove(made)
 
 
+@contextlib.contextmanager
+def advancing(what, total, shown=True):
+    """Gives the function that advances a `step`, which is seen unless `shown` is false."""
+    if not shown:
+        yield lambda count=1: None
+        return
+    with step(what, total) as made:
+        yield made.advance
+
+
 class Step:
     """A step that is shown, see `step`.
 

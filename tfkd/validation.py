@@ -260,14 +260,17 @@ def class_labels(y, classes):
     """An operation that fails where a class label lies outside of the student's classes."""
     low, high = tf.reduce_min(y), tf.reduce_max(y)
     within = tf.logical_and(low >= 0, high < tf.cast(classes, y.dtype))
-    found = tf.strings.format(
+    found = [
         f"Labels must lie between 0 and {classes - 1}, as the student has {classes} classes; got "
-        "labels between {} and {}. For this loss labels must lie within the student's classes: fix "
-        "the labels, give the student more classes, or name the label that is to be left out as "
-        "the loss's ignore_class.",
-        (low, high),
-    )
-    return required(tf.logical_or(tf.equal(tf.size(y), 0), within), found)
+        "labels between ",
+        low,
+        " and ",
+        high,
+        ". For this loss labels must lie within the student's classes: fix the labels, give the "
+        "student more classes, or name the label that is to be left out as the loss's "
+        "ignore_class.",
+    ]
+    return required(tf.logical_or(tf.equal(tf.size(y), 0), within), *found)
 
 
 def one_label(rows, reader):
@@ -289,12 +292,12 @@ def one_label(rows, reader):
 def example_numbers(index, examples, reader):
     """An operation that fails where an example's number is none of those that a loss remembers."""
     within = tf.reduce_all((index >= 0) & (index < examples))
-    found = tf.strings.format(
-        f"{reader} remembers {examples} examples, numbered from 0, but the data has numbers up to "
-        "{}. Give it memory= the number of examples in the training data.",
+    return required(
+        within,
+        f"{reader} remembers {examples} examples, numbered from 0, but the data has numbers up to ",
         tf.reduce_max(index),
+        ". Give it memory= the number of examples in the training data.",
     )
-    return required(within, found)
 
 
 def looks_like_logits(tensor, name):
@@ -314,7 +317,7 @@ def explained():
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        text = str(error)
+        text = str(error).replace("] [", "")  # between the parts of a message
         if _START in text and _END in text:
             raise ValueError(text[text.index(_START) + len(_START) : text.index(_END)]) from None
         if 'Teacher cache "' in text:  # raised while tfkd.teachers.cache reads an example
@@ -326,9 +329,14 @@ def explained():
 _KNOWN_STRUCTURES = (*DATASETS, tf.Tensor, np.ndarray, dict)
 
 
-def required(condition, message):
-    """An operation of a step that fails, as a ValueError of `fit`, where the condition is false."""
-    return tf.debugging.Assert(condition, [tf.strings.join([_START, message, _END])])
+def required(condition, *message):
+    """An operation of a step that fails, as a ValueError of `fit`, where the condition is false.
+
+    Args:
+        message: strings and scalars, said one after the other. XLA, which leaves such operations
+            out, knows none that would make one string of them.
+    """
+    return tf.debugging.Assert(condition, [_START, *message, _END])
 
 
 def _merged(own, other):

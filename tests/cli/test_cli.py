@@ -12,6 +12,7 @@ from tfkd import __version__, cli, files, recipes, runs
 from tfkd.cli import training
 from tfkd.cli.flags import flags_of
 from tfkd.settings import (
+    CacheSettings,
     ChainSettings,
     CompareSettings,
     DistillSettings,
@@ -88,6 +89,9 @@ def tfkd(*arguments):
         (["evaluate"], 2, "PATH"),
         (["data", "./photos", "--resize", "fit"], 2, "stretch_antialiased"),
         (["export", "/no/run", "--row", "alone"], 1, "holds no run"),
+        (["cache", "build", "--help"], 0, "tfkd cache build stores"),
+        (["cache", "build", "stores", "--teacher", "resnet"], 2, "a model to train"),
+        (["cache", "build", "stores", "--teacher", "/no/t.keras"], 1, 'No teacher file "/no/t'),
     ],
 )
 def test_help_and_mistakes_answer_at_once(arguments, code, said):
@@ -109,6 +113,7 @@ def test_python_dash_m_is_the_same_command():
     "kind",
     [
         *(DistillSettings, CompareSettings, ChainSettings, SearchSettings, ExportSettings),
+        CacheSettings,
         WorkerSettings,
         *(recipes.get(name).settings for name in recipes.names()),
     ],

@@ -76,7 +76,7 @@ def test_margin_is_the_usual_four_pixels_at_32():
 
 
 def test_names():
-    assert augmentation_names() == ["none", *NAMES, "jda"]
+    assert augmentation_names() == ["none", *NAMES, "jda", "contrastive"]
     assert augmentation("none") is None
     with pytest.raises(ValueError, match='No augmentation "crop_flop". Did you mean "crop_flip"?'):
         augmentation("crop_flop")

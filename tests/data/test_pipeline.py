@@ -28,6 +28,19 @@ def fetched():
     )
 
 
+def one_by_one():
+    """Made one at a time; every seventh only together with its batch."""
+
+    def gather(indices):
+        return tf.gather(IMAGES, indices), tf.gather(LABELS, indices)
+
+    def one(index):
+        with tf.control_dependencies([tf.debugging.Assert(index % 7 != 6, ["not alone"])]):
+            return tf.gather(IMAGES, index), tf.gather(LABELS, index)
+
+    return from_source(Source(50, gather, one))
+
+
 def epoch_of(dataset):
     elements = list(dataset.as_numpy_iterator())
     return np.concatenate([images for images, _ in elements]), np.concatenate(
@@ -35,7 +48,7 @@ def epoch_of(dataset):
     )
 
 
-@pytest.mark.parametrize("source", [in_memory, foreign, fetched])
+@pytest.mark.parametrize("source", [in_memory, foreign, fetched, one_by_one])
 def test_unshuffled_batches_are_the_examples_in_order(source):
     dataset = batches(source(), 16)
     assert int(dataset.cardinality()) == len(dataset) == 4
@@ -47,7 +60,7 @@ def test_unshuffled_batches_are_the_examples_in_order(source):
     np.testing.assert_array_equal(labels, LABELS)
 
 
-@pytest.mark.parametrize("source", [in_memory, foreign, fetched])
+@pytest.mark.parametrize("source", [in_memory, foreign, fetched, one_by_one])
 def test_each_epoch_has_its_own_order_and_a_new_pipeline_repeats_them(source):
     first, second = (batches(source(), 16, shuffle=True, seed=3) for _ in range(2))
     orders = [epoch_of(first)[1] for _ in range(3)]

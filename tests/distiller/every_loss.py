@@ -38,6 +38,7 @@ def made():
         "BatchRelationDistillation": losses.BatchRelationDistillation(2.0),
         "ClassAttentionTransfer": losses.ClassAttentionTransfer(2),
         "ClassRelationDistillation": losses.ClassRelationDistillation(2.0),
+        "CodeDistillation": losses.CodeDistillation(),
         "ConfidenceDistillation": losses.ConfidenceDistillation(2.0, ("output", "logits")),
         "ConsistencyDistillation": losses.ConsistencyDistillation(["output", "exit"]),
         "ContrastiveDistillation": losses.ContrastiveDistillation(

@@ -184,6 +184,7 @@ TASKS = {
     "box_regression": (
         lambda f: image(dense(4)), {"image": PIXELS}, {"head": "numbers"}, None, None,
     ),
+    "hash_code": (lambda f: image(dense(12)), {"image": PIXELS}, {"head": "code"}, None, None),
     "sequential_fresh": (lambda f: sequential("fresh", f), {"image": PIXELS}, {}, softmax, None),
     "sequential_deferred": (
         lambda f: sequential("deferred", f), {"image": PIXELS}, {}, softmax, None,
@@ -271,11 +272,22 @@ def answer_of(found, expected):
     return answer
 
 
+def require_codes(name, found, expected):
+    """Of a hash code the bits as ±1 and packed, here 12 in two bytes."""
+    assert ("codes" in found) == ("packed" in found) == (name == "hash_code")
+    if name == "hash_code":
+        assert 0.2 < (expected > 0).mean() < 0.8
+        codes, packed = np.asarray(found["codes"]), np.asarray(found["packed"])
+        assert (codes.dtype, packed.dtype, packed.shape) == ("int8", "uint8", (6, 2))
+        np.testing.assert_array_equal(codes, np.where(expected > 0, 1, -1))
+        np.testing.assert_array_equal(packed, np.packbits(expected > 0, axis=-1))
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_a_saved_model_answers_as_the_keras_model(tasks, tmp_path, name):
     model, feeds, options, expected, _ = tasks[name]
     # The check by the C++ loader takes seconds: for the kinds that differ in it alone.
-    check = name in ("text", "lookups", "segmentation")
+    check = name in ("text", "lookups", "segmentation", "hash_code")
     path = export_saved_model(
         model, tmp_path / "m", warmup_batch_sizes=(1,), check=check, **options
     )
@@ -285,6 +297,7 @@ def test_a_saved_model_answers_as_the_keras_model(tasks, tmp_path, name):
     np.testing.assert_allclose(answer_of(found, expected), expected, atol=2e-6, rtol=1e-5)
     if "class_id" in found:
         np.testing.assert_array_equal(found["class_id"], expected.argmax(-1))
+    require_codes(name, found, expected)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -297,7 +310,8 @@ def test_a_tflite_file_answers_as_the_keras_model_or_names_the_op(tasks, tmp_pat
             export_tflite(model, path, **options)
         assert not list(tmp_path.iterdir())
         return
-    export_tflite(model, path, check=name == "inputs_in_a_dict", **options)
+    export_tflite(model, path, check=name in ("inputs_in_a_dict", "hash_code"), **options)
     found = Interpreter(path).run(feeds)
     np.testing.assert_allclose(answer_of(found, expected), expected, atol=2e-6, rtol=1e-5)
+    require_codes(name, found, expected)
     assert set(read_metadata(path)["inputs"]) == set(feeds)

@@ -44,28 +44,33 @@ def smooth(error):
 
 
 def test_anchors_find_what_overlaps_them():
-    own, match = assign(np.float32(REFERENCE)[None], labels(LABEL), distributions=False)
+    kind = np.ones((1, 4), np.float32)
+    own, match = assign(kind, np.float32(REFERENCE)[None], labels(LABEL), distributions=False)
     assert np.asarray(match).tolist() == [[1, 1, -1, 1]]
     np.testing.assert_array_equal(np.asarray(own)[0, 0], LABEL)
     # 24 of 72 parts, and a quarter: neither, and ground.
     reference = np.float32([[(4, 0, 10, 8), (6, 0, 14, 8)]])
     between = labels((4, 4, 8, 8, 0, 0))
-    np.testing.assert_array_equal(assign(reference, between, False)[1], [[1, -1]])
+    np.testing.assert_array_equal(assign(kind[:, :2], reference, between, False)[1], [[1, -1]])
     reference = np.float32([[(4, 0, 12, 8)]])
-    np.testing.assert_array_equal(assign(reference, between, False)[1], [[-2]])
+    np.testing.assert_array_equal(assign(kind[:, :1], reference, between, False)[1], [[-2]])
+    second = np.full((1, 2), boxes.SECOND_LOOK, np.float32)
+    reference = np.float32([[(0, 0, 15, 8), (0, 0, 17, 8)]])  # above and below one half
+    np.testing.assert_array_equal(assign(second, reference, between, False)[1], [[1, -1]])
 
 
 def test_cells_find_the_smallest_box_around_whose_centre_they_lie():
     # Cells of 4 and of 8 pixels; a box of 16 pixels belongs to the first, one of 32 to the second.
     small, large = (10, 10, 16, 16, 0, 0), (16, 16, 32, 32, 0, 1)
     reference = np.float32([[(8, 8, 12, 12), (20, 20, 24, 24), (8, 8, 16, 16), (24, 24, 32, 32)]])
-    own, match = assign(reference, labels(large, small), distributions=True)
+    kind = np.ones((1, 4), np.float32)
+    own, match = assign(kind, reference, labels(large, small), distributions=True)
     assert np.asarray(match).tolist() == [[1, -1, 1, -1]]
     assert np.asarray(own)[0, [0, 2], 5].tolist() == [0, 1]
     # Turned by 45°, a box 20 long and 4 wide has the point (13, 13) inside and (13, 7) outside.
     turned = labels((10, 10, 20, 4, np.pi / 4, 0))
     reference = np.float32([[(11, 11, 15, 15), (11, 5, 15, 9)]])
-    assert np.asarray(assign(reference, turned, True)[1])[0].tolist() == [1, -1]
+    assert np.asarray(assign(kind[:, :2], reference, turned, True)[1])[0].tolist() == [1, -1]
 
 
 def test_the_loss_of_anchors_by_hand():
@@ -85,6 +90,15 @@ def test_of_a_proposal_the_first_logit_alone_counts_and_unused_rows_do_not():
     given = table([0, -1], REFERENCE[:2], [(1, 50), (9, 9)], np.zeros((2, 4)))
     found = losses.DetectionLoss(2)(labels(LABEL), given)
     assert float(found) == pytest.approx(focal(1, 1), rel=1e-5)
+
+
+def test_a_second_look_is_the_mean_cross_entropy_over_its_rows():
+    given = table([2] * 3, REFERENCE[:3], [(1, 2), (0, 0), (0.5, -1)], np.zeros((3, 4)))
+    moves = -np.array([0, 2 / 12 / 0.1, 0, np.log(12 / 8) / 0.2])
+    entropies = np.logaddexp(0, [[1, -2], [0, 0], [0.5, -1]]).sum(1)  # the third is ground
+    wanted = (entropies.sum() + smooth(moves).sum()) / 3
+    loss = losses.DetectionLoss(2, box_weight=1.0)
+    assert float(loss(labels(LABEL), given)) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_an_image_without_a_box_teaches_that_there_is_none():
@@ -215,7 +229,7 @@ def test_targets_and_others_are_two_means_weighed_by_how_good_the_teacher_is(cel
     label = (8, 8, 16, 16, 0.4, 1)
     classes, shapes = parts(teacher, student, 2.0)
     reference = teacher[:, :, 1:5]
-    target = np.asarray(assign(reference, labels(label), True)[1])[0] == 1
+    target = np.asarray(assign(teacher[:, :, 0], reference, labels(label), True)[1])[0] == 1
     assert 0 < target.sum() < 16
     plain = losses.BoxDistillation(2, 6, 2.0, 3.0, 0.5, weighted=False)
     values = classes + shapes
@@ -278,7 +292,7 @@ def test_the_copied_head_gives_the_teachers_outputs_on_the_teachers_features(hea
     seen = regions.look(maps, (2, 3, 4), detected[..., 1:5], detectors.PIECES)
     answer = loss.assistant(seen)
     kind, _, logits, regression = boxes.columns(detected, 3)
-    assert (np.asarray(kind) == boxes.DETECTION).any(axis=1).all()
+    assert (np.asarray(kind) == boxes.SECOND_LOOK).any(axis=1).all()
     np.testing.assert_allclose(answer["logits"], logits, atol=1e-5)
     np.testing.assert_allclose(answer["regression"], regression, atol=1e-5)
     own = distiller.teacher.get_layer("roi_head")

@@ -1,14 +1,24 @@
 """The teacher is asked once: who shares its stored answers, how many views fit, what is said."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from small_runs import exact
 
-from tfkd.runs import distill, knowledge
+from tfkd import fused
+from tfkd.runs import (
+    build_cache,
+    cache_info,
+    distill,
+    knowledge,
+    merge_caches,
+    verify_cache,
+)
 from tfkd.runs.record import Knowledge
+from tfkd.settings import CacheSettings, DataSettings
 
 OUTPUT = {"output": [10]}
 HINTS = {"output": [10], "stage1_out": [4, 4, 8]}
@@ -16,13 +26,14 @@ OTHER = {"stage2_out": [2, 2, 8]}
 EXAMPLES = 100
 
 
-def task(needs, epochs=6, augment="shift", key=0, views=None, sources=None):
+def task(needs, epochs=6, augment="shift", key=0, views=None, sources=None, cache_gb=None):
     return SimpleNamespace(
         key=key,
         wanted_views=1 if augment == "none" else views or epochs,
         needs=dict(enumerate(needs)),
         sources=sources or {},
-        settings=SimpleNamespace(epochs=epochs, augment=augment),
+        settings=SimpleNamespace(epochs=epochs, augment=augment, cache_gb=cache_gb),
+        info=SimpleNamespace(image_shape=(8, 8, 3)),
         augmented=augment != "none",
         sizes={"train": EXAMPLES},
     )
@@ -46,6 +57,19 @@ def test_rows_share_the_smallest_number_of_stores():
     plans = knowledge.plan(task([OUTPUT, HINTS, OUTPUT], sources={2: "all views"}), ROOM)
     assert [(own.source, own.tensors) for own in plans] == [("", HINTS), ("all views", OUTPUT)]
     assert knowledge.store_for(OUTPUT, plans, "all views") == 1
+
+
+def test_beside_a_gpu_answers_larger_than_the_image_are_not_stored(monkeypatch):
+    monkeypatch.setattr(fused, "on_cpu", lambda: False)
+    for needs, cache_gb, stored in (
+        ([OUTPUT], None, True),  # 28 bytes beside the 192 of an image
+        ([{"output": [92]}], None, True),
+        ([{"output": [93]}], None, False),
+        ([HINTS], None, False),
+        ([HINTS], 1.0, True),
+    ):
+        (own,) = knowledge.plan(task(needs, cache_gb=cache_gb), ROOM)
+        assert (own.stored, own.views, own.why.startswith("a GPU")) == (stored, 6, not stored)
 
 
 def test_as_many_views_as_fit_in_full_precision_where_all_do():
@@ -72,6 +96,22 @@ def test_as_many_views_as_fit_in_full_precision_where_all_do():
     assert (own.views, own.dtype, own.why) == (1, "float32", "images are not augmented")
 
 
+def test_a_store_that_is_there_takes_no_room():
+    """Of several the one in full precision; where one is missing, all are planned anew."""
+    there = {"a-1": "float32", "a-2": "float16"}
+    plans = knowledge.plan(
+        task([OUTPUT, OTHER]), (0, "nothing"), kept=lambda tensors, source: there
+    )
+    assert [(own.store, own.dtype, own.views) for own in plans] == [("a-1", "float32", 6)] * 2
+    assert knowledge.plan(task([OUTPUT, OTHER]), ROOM, before=plans) == plans
+    some = knowledge.plan(
+        task([OUTPUT, OTHER]),
+        ROOM,
+        kept=lambda tensors, source: there if "output" in tensors else {},
+    )
+    assert [own.store for own in some] == ["", ""]
+
+
 @pytest.mark.parametrize("views", [2, 0])
 def test_what_was_decided_when_the_run_began_stays(views):
     """However much room there is when it goes on."""
@@ -90,16 +130,39 @@ def test_the_budget_is_the_user_s_or_a_quarter_of_the_free_disk(tmp_path, monkey
     assert room == 2_000_000_000 and words == "2 GB, a quarter of the free disk"
 
 
-def test_stored_and_live_teachers_teach_the_same(finished, small, tmp_path, capsys):
-    """Seeds share one store. Without room the teacher answers live, and the run says so."""
+@pytest.fixture
+def kept(finished, tmp_path, capsys):
+    """A store of one of its layers, too, which two builders made without a common disk."""
+    given = {"teacher": str(finished[0] / "teacher.keras"), "any_teacher": True}
+    settings = CacheSettings(**given, limit=200, views=2, seed=3, layer="stage1_out")
+    parts = [str(tmp_path / name) for name in ("a", "b")]
+    for index, part in enumerate(parts):
+        path = build_cache(settings.replace(share=f"{index}/2"), part)
+    assert "Share 1/2 is done: 1 of 2 files are there" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="1 of 2 shards .0. are in none of"):
+        merge_caches(str(tmp_path / "kept"), parts[1:])
+    (store,) = merge_caches(str(tmp_path / "kept"), parts)
+    assert Path(store).name == Path(path).name
+    (found,) = cache_info(str(tmp_path / "kept")).values()
+    assert found["complete"] and list(found["knowledge"]) == ["output", "stage1_out"]
+    said = capsys.readouterr().out
+    assert "State: complete" in said and "200, 2 views of each" in said
+    assert verify_cache(store, "digits", DataSettings(limit=200)) == {store: []}
+    return Path(store)
+
+
+def test_stored_and_live_teachers_teach_the_same(finished, small, kept, tmp_path, capsys):
+    """Seeds share one store, which was there before. Without room the teacher answers live, and the
+    run says so."""
     given = {"teacher": str(finished[0] / "teacher.keras"), "teacher_options": {}}
     settings = small.replace(**given, any_teacher=True, cache=str(tmp_path / "kept"))
     settings = settings.replace(seeds=2, epochs=2)
     stored = distill(settings, tmp_path / "stored")
     (own,) = stored["knowledge"]
-    assert (own["stored"], own["views"], own["why"]) == (True, 2, "a view for every epoch")
+    assert (own["stored"], own["views"], own["dtype"]) == (True, 2, "float32")
+    assert own["why"] == f"found in --cache: {kept.name}" and own["tensors"] == {"output": [10]}
     assert [row["knowledge"] for row in stored["rows"]] == ["labels", "stored"]
-    (kept,) = (tmp_path / "kept").iterdir()
+    assert list((tmp_path / "kept").iterdir()) == [kept]
     manifest = json.loads((kept / "manifest.json").read_text())
     assert (manifest["examples"], manifest["views"]) == (200, 2)
     files = {path: path.stat().st_mtime_ns for path in kept.iterdir()}

@@ -1,13 +1,12 @@
-"""The task detection: what it refuses, how it judges, and both recipes through the engine."""
+"""The task detection: what it refuses, how it judges, and a step of both recipes."""
 
 import keras
+import numpy as np
 import pytest
 
 from tfkd import models, recipes, tasks
 from tfkd.data import labelled_boxes
 from tfkd.models import detectors
-from tfkd.runs import RunDirectory, engine
-from tfkd.runs.rows import Row, Table
 from tfkd.settings import SettingsError
 
 TASK = tasks.get("detection")
@@ -51,34 +50,60 @@ def test_models_that_do_not_fit_turned_boxes_are_refused(shapes):
         TASK.check("teacher", other, "x", shapes.info)
 
 
-def run(tmp_path, name, teacher, **values):
-    """The record of one row of a recipe through the engine, taught by an untrained teacher."""
-    teacher.save(tmp_path / "teacher.keras")
-    given = {"teacher": str(tmp_path / "teacher.keras"), "teacher_options": {}}
-    settings = settings_of(name, any_teacher=True, **given, **values)
-    row = Row(name, settings, recipes.get(name).build, name)
-    table = Table("recipe", settings, [row], name, recipes.get(name), "x")
-    directory = RunDirectory(tmp_path / "run")
-    return directory, engine.run(table, directory)
-
-
-def test_wang2022_runs_and_leaves_a_student_without_its_assistant(tmp_path):
+def one_step(name, data, **values):
+    """(distiller, history) after a step of a recipe on batches of its task."""
+    settings = settings_of(name, data=data, **values)
+    splits = TASK.load(settings)
     keras.utils.set_random_seed(0)
+    teacher, student = (TASK.build(role, settings, splits.info) for role in ("teacher", "student"))
+    for role, model in (("teacher", teacher), ("student", student)):
+        TASK.check(role, model, role, splits.info)
+    distiller = recipes.get(name).build(settings, teacher, student).distiller(teacher)
+    distiller.compile("sgd", TASK.loss(splits.info, settings, None), run_eagerly=True)
+    batches = TASK.batches(splits.train, settings, 0, splits.info)
+    assert len(batches) == 2
+    before = [np.copy(own.numpy()) for own in (*student.trainable_variables, *teacher.variables)]
+    history = distiller.fit(batches.take(1), verbose=0, shuffle=False).history
+    after = [own.numpy() for own in (*student.trainable_variables, *teacher.variables)]
+    changed = [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert all(changed[: len(student.trainable_variables)])
+    assert not any(changed[len(student.trainable_variables) :])
+    figures = TASK.judge(student, splits.validation.take(4), splits.info)()
+    assert set(figures) == set(TASK.figures) and 0 <= figures["map"] <= figures["map50"] <= 1
+    return distiller, history
+
+
+def test_a_step_of_wang2022_trains_a_student_without_its_assistant():
+    teacher = {"teacher_options": {**SMALL, "proposals": 6, "hidden": 8}}
+    distiller, history = one_step("wang2022", "cells", proposals=5, warm_up=0.0, **teacher)
+    weights = {own.name for own in distiller.student.layers}
+    assert not any("roi" in name or "fc" in name for name in weights)
+    assert history["loss"][0] == pytest.approx(
+        history["student_loss"][0] + history["head_assistance"][0], rel=1e-5
+    )
+
+
+def test_a_step_of_chen2024_on_turned_shapes():
+    distiller, history = one_step("chen2024", "rotated_shapes", teacher_options=SMALL)
+    assert models.detector_layout(distiller.student) == (3, 18)
+    assert history["box_distillation"][0] > 0
+
+
+def test_rows_to_compare_with():
+    """Plain distillation is hints of the pyramid, or the mean over all positions; and ablations."""
     teacher = detectors.two_stage((32, 32, 3), 3, proposals=6, hidden=8, **SMALL)
-    directory, record = run(tmp_path, "wang2022", teacher, data="cells", proposals=5)
-    student = keras.models.load_model(directory / "student.keras")
-    assert student.count_params() == detectors.retinanet((32, 32, 3), 3, **SMALL).count_params()
-    figures = record.figures["wang2022"][0]
-    assert {"map50", "map", "validation_map50", "parameters"} <= set(figures)
-    splits = labelled_boxes.load("cells", image_size=32, limit=8)
-    again = TASK.judge(student, splits.test, splits.info)()
-    assert again == pytest.approx({name: figures[name] for name in ("map50", "map")})
-
-
-def test_chen2024_runs_on_turned_shapes(tmp_path, shapes):
-    keras.utils.set_random_seed(0)
-    teacher = detectors.distribution_detector((32, 32, 3), 3, angle_bins=18, **SMALL)
-    directory, record = run(tmp_path, "chen2024", teacher)
-    student = keras.models.load_model(directory / "student.keras")
-    assert models.detector_layout(student) == (3, 18)
-    assert 0 <= record.figures["chen2024"][0]["map"] <= record.figures["chen2024"][0]["map50"] <= 1
+    student = detectors.retinanet((32, 32, 3), 3, **SMALL)
+    recipe, settings = recipes.get("wang2022"), settings_of("wang2022")
+    plain = recipe.plain(settings, teacher, student)
+    names = [(loss.teacher_layer_name, loss.student_layer_name) for loss in plain.losses]
+    assert names == [("P2", "P2"), ("P3", "P3"), ("P4", "P4")]
+    free = recipe.build(recipe.ablations(settings)["teacher-free"], teacher, student)
+    assert not free.asks_teacher
+    with pytest.raises(ValueError, match='"retinanet" has none. Give a teacher of two stages'):
+        recipe.build(settings, student, student)
+    recipe, settings = recipes.get("chen2024"), settings_of("chen2024")
+    plain, own = (
+        make(settings, None, detectors.distribution_detector((32, 32, 3), 3, **SMALL)).losses[0]
+        for make in (recipe.plain, recipe.build)
+    )
+    assert (plain.decoupled, plain.weighted, own.decoupled, own.weighted) == (0, 0, 1, 1)

@@ -35,15 +35,22 @@ def build(directory, made):
     return TeacherCache.build(directory, made, dataset(), CROP_FLIP, 2, 16)
 
 
-def begun(directory, finished=2):
-    """Makes a finished cache one that was stopped after some shards."""
-    content = json.loads((directory / "manifest.json").read_text())
-    del content["data"]
-    for shard in content["shards"][finished:]:
-        (directory / shard["file"]).unlink()
-        shard["sha256"] = None
-    (directory / "building.json").write_text(json.dumps(content, indent=1))
-    (directory / "manifest.json").unlink()
+@pytest.fixture(scope="module")
+def half(made, tmp_path_factory):
+    """The same cache with two of three shards, which no test changes."""
+    directory = tmp_path_factory.mktemp("half") / "cache"
+    for share in ((0, 3), (1, 3)):
+        data = dataset()
+        assert (
+            TeacherCache.build(directory, made, data, CROP_FLIP, 2, 16, share=share, verbose=0)
+            is None
+        )
+    return directory
+
+
+@pytest.fixture
+def begun(half, tmp_path):
+    return shutil.copytree(half, tmp_path / "begun")
 
 
 def changed(directory, *path_and_value, name="manifest.json"):
@@ -113,10 +120,9 @@ def test_what_a_manifest_does_not_hold(cache, made, change, message):
         (("teacher", 5), "building.json.*teacher"),
     ],
 )
-def test_what_a_begun_manifest_does_not_hold(cache, made, change, message):
-    begun(cache)
-    changed(cache, *change, name="building.json")
-    for use in (lambda: TeacherCache(cache), lambda: build(cache, made)):
+def test_what_a_begun_manifest_does_not_hold(begun, made, change, message):
+    changed(begun, *change, name="building.json")
+    for use in (lambda: TeacherCache(begun), lambda: build(begun, made)):
         with pytest.raises(ValueError, match=message):
             use()
 
@@ -133,10 +139,9 @@ def test_other_versions_are_named(cache, made, number, age):
 @pytest.mark.parametrize("content", ["", '{"format": 2,', "\0" * 100, "[" * 10**5, b"\xff\xfe"])
 @pytest.mark.parametrize("name", ["manifest.json", "building.json"])
 def test_a_file_of_which_nothing_can_be_read_is_named_and_built_past(
-    whole, cache, made, name, content
+    whole, cache, begun, made, name, content
 ):
-    if name == "building.json":
-        begun(cache)
+    cache = begun if name == "building.json" else cache
     path = cache / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=f"{name}.* is damaged. Call TeacherCache.build again"):
@@ -175,6 +180,8 @@ def test_links_lead_nowhere(whole, cache, made, tmp_path, name):
     if name != ".lock":
         with pytest.raises(ValueError, match=name):
             TeacherCache(cache)
+    if name == ".lock":
+        (cache / "shard-00001.npy").unlink()
     if name == "shard-00001.npy":
         build(cache, made)
         assert files(cache) == files(whole) and not (cache / name).is_symlink()
@@ -184,15 +191,14 @@ def test_links_lead_nowhere(whole, cache, made, tmp_path, name):
     assert victim.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", [".partial-shard-00002.npy", ".partial-building.json"])
-def test_what_is_written_beside_leads_nowhere(whole, cache, made, tmp_path, name, monkeypatch):
+def test_what_builders_leave_beside_leads_nowhere_and_goes(whole, begun, made, tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    begun(cache)
-    (cache / name).symlink_to(victim)
-    build(cache, made)
+    for name in (".partial-shard-00002.npy.killed", ".partial-building.json.killed"):
+        (begun / name).symlink_to(victim)
+    build(begun, made)
     assert victim.read_text() == "precious"
-    assert files(cache) == files(whole)
+    assert files(begun) == files(whole)
 
 
 def test_a_shard_that_is_no_file(cache):
@@ -265,11 +271,14 @@ def test_a_disk_that_is_full_at_any_write(whole, made, tmp_path, monkeypatch):
             assert f"{done} of 3 shards" in message
         if directory.exists():
             names = {path.name for path in directory.iterdir()}
-            assert names == {"building.json"} | {f"shard-0000{n}.npy" for n in range(done)}
+            records = {f"shard-0000{n}.{suffix}" for n in range(done) for suffix in ("npy", "json")}
+            assert names == {"building.json"} | records
         left["writes"] = 100
         build(directory, made)
         assert files(directory) == files(whole)
-    assert write == 9  # building.json, three shards, building.json after each, manifest.json
+    assert (
+        write == 9
+    )  # building.json, three shards and a record of each, manifest.json: none is left
 
 
 @pytest.mark.parametrize("step", ["mkdir", "open"])

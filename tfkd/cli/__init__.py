@@ -8,7 +8,7 @@ from cyclopts import App, CycloptsError, Parameter
 import tfkd
 from tfkd import terminal
 from tfkd._extras import MissingExtraError
-from tfkd.cli import data, finished, methods, training
+from tfkd.cli import cache, data, finished, methods, training
 from tfkd.export.errors import ExportCheckError
 from tfkd.files import DiskFullError
 from tfkd.settings import SettingsError
@@ -36,6 +36,7 @@ for _command in (
     methods.losses,
     methods.layers,
     data.data,
+    cache.cache_app,
 ):
     app.command(_command)
 for _command in (

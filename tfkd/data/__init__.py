@@ -2,6 +2,7 @@
 
 from tfkd.data.augmentations import augmentation, augmentation_names, jda, two_views
 from tfkd.data.contact_sheets import contact_sheet
+from tfkd.data.contrastive_views import contrastive
 from tfkd.data.inspection import Inspection, inspect
 from tfkd.data.labelled_boxes import BoxesInfo
 from tfkd.data.labelled_boxes import load as load_boxes
@@ -21,6 +22,7 @@ __all__ = [
     "augmentation_names",
     "batches",
     "contact_sheet",
+    "contrastive",
     "index_batches",
     "inspect",
     "jda",

@@ -25,7 +25,24 @@ def splits_in_memory(name, arrays, label_names, rule=STRETCH, **division):
     """
     for role, (_, labels) in arrays.items():
         check_labels(labels, len(label_names), role, name)
-    parts = divide({role: labels for role, (_, labels) in arrays.items()}, name, **division)
+    strata = {role: labels for role, (_, labels) in arrays.items()}
+    return divided(name, arrays, strata, label_names, rule, **division)
+
+
+def divided(name, arrays, strata, label_names, rule=STRETCH, **division):
+    """Divides and wraps published splits whose labels are of any shape.
+
+    Args:
+        name, label_names, rule, division: as for `splits_in_memory`.
+        arrays: {role: (images uint8 (n, H, W, C), labels (n,) or (n, ...))}.
+        strata: {role: int array (n,)} of what cuts are to have in proportion; None for nothing.
+
+    Returns:
+        `Splits`.
+    """
+    if strata is None:
+        strata = {role: np.zeros(len(images), np.int64) for role, (images, _) in arrays.items()}
+    parts = divide(strata, name, **division)
     datasets, sizes, pieces = {}, {}, []
     for role in ("train", "validation", "test"):
         images, labels = arrays[parts[role].split]
@@ -34,7 +51,7 @@ def splits_in_memory(name, arrays, label_names, rule=STRETCH, **division):
             images, labels = images[indices], labels[indices]
         datasets[role] = from_arrays(images, labels)
         sizes[role] = len(labels)
-        pieces += [role, images, labels.astype(np.int64)]
+        pieces += [role, images, labels.astype(np.int64) if labels.ndim == 1 else labels]
     info = DataInfo(
         name=name,
         image_shape=tuple(images.shape[1:]),

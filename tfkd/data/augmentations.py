@@ -10,6 +10,7 @@ import functools
 
 import tensorflow as tf
 
+from tfkd.data.contrastive_views import contrastive
 from tfkd.data.operations import happens, in_sequence
 from tfkd.data.seeds import plain, random_integers
 
@@ -141,6 +142,7 @@ _AUGMENTATIONS = {
     "flip": flip,
     "crop_flip": crop_flip,
     "jda": jda,
+    "contrastive": contrastive,
 }
 
 
@@ -154,7 +156,7 @@ def augmentation(name, **options):
 
     Args:
         name: one of `augmentation_names()`, or "two_views".
-        **options: of `jda` or `two_views`, see there.
+        **options: of `jda`, `contrastive` or `two_views`, see there.
 
     Returns:
         callable (images, seeds) -> images: images uint8 (batch, height, width, channels), seeds

@@ -17,6 +17,7 @@ from tfkd.data.pipeline import MEMORY_LIMIT, Source, from_source
 from tfkd.data.reading import Images
 from tfkd.data.resizing import STRETCH
 from tfkd.data.splits import DataInfo, Splits, described, divide, fingerprint
+from tfkd.data.store import opened
 
 _ROLES = ("train", "validation", "test")
 _NAMES_SHOWN = 5
@@ -24,7 +25,7 @@ _NAMES_SHOWN = 5
 _CHECKED = "decoded"
 
 
-def load(name, size=None, rule=STRETCH, skip_damaged=False, cache_dir=None, **division):
+def load(name, size=None, rule=STRETCH, skip_damaged=False, cache_dir=None, store=None, **division):
     """Reads a folder of images.
 
     Args:
@@ -33,6 +34,7 @@ def load(name, size=None, rule=STRETCH, skip_damaged=False, cache_dir=None, **di
         rule: of resizing, see `tfkd.data.resizing`.
         skip_damaged: leave out what cannot be read, and classes without any image, with a warning.
         cache_dir: where the listing is kept; None for the user's cache directory.
+        store: where decoded images are kept, and read from; None to decode them in every epoch.
         **division: validation_fraction, seed, limit, as `tfkd.data.load` takes them.
 
     Returns:
@@ -61,6 +63,8 @@ def load(name, size=None, rule=STRETCH, skip_damaged=False, cache_dir=None, **di
         _warn_of_damaged(listing, bad)
         parts = divide(files.labels_by_split(), str(name), **division)
     _warn_of_frames(listing)
+    if store is not None:
+        images.store = opened(store, images, np.flatnonzero(files.labels >= 0))
     numbers = {role: files.numbers(parts[role].split)[parts[role].indices] for role in _ROLES}
     mark = _held_mark if held else _streamed_mark
     fingerprint, findings = mark(images, numbers, files)
@@ -248,7 +252,10 @@ def _dataset(images, numbers, labels):
     def gather(indices):
         return images.gather(tf.gather(numbers, indices)), tf.gather(labels, indices)
 
-    return from_source(Source(len(numbers), gather))
+    def one(index):
+        return images.one(tf.gather(numbers, index)), tf.gather(labels, index)
+
+    return from_source(Source(len(numbers), gather, None if images.kept or images.store else one))
 
 
 def _held_mark(images, numbers, files):

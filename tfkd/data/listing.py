@@ -23,9 +23,9 @@ import numpy as np
 from tfkd.data.headers import Header, read_header
 
 # Of what is kept and of how files are decoded: another number, and all is measured anew.
-_VERSION = 1
+VERSION = 1
 # A file changed within so many ns before it was read may change again without a newer time.
-_CLOCK_STEP = 2 * 10**9
+CLOCK_STEP = 2 * 10**9
 _COLUMNS = len(Header._fields)
 _UNREAD = np.full(_COLUMNS, -1, np.int64)
 # Files are opened one by one where that is quick: threads would wait for each other, not a disk.
@@ -122,7 +122,7 @@ def keep(listing, trusted=None):
     blob = _blob(listing.names)
     known = dict(list(listing.fingerprints.items())[-_FINGERPRINTS_KEPT:])
     about = {
-        "version": _VERSION,
+        "version": VERSION,
         "root": os.fsencode(os.path.realpath(listing.root)).hex(),
         "fingerprints": known,
         "sum": _digest(blob, listing.stats, headers, json.dumps(known).encode()),
@@ -155,7 +155,7 @@ def keep(listing, trusted=None):
 def fresh(listing, when):
     """Whether no file changed so shortly before `when` (time.time_ns()) that it may change again
     with the same time."""
-    return not len(listing.stats) or int(listing.stats[:, 1].max()) <= when - _CLOCK_STEP
+    return not len(listing.stats) or int(listing.stats[:, 1].max()) <= when - CLOCK_STEP
 
 
 def refuse(listing, bad):
@@ -200,7 +200,7 @@ def _measure(listing, indices, trusted):
                 return index, "it is no file, or a link to nowhere"
             when = time.time_ns()
             listing.headers[index] = read_header(paths[position])
-            trusted[index] = listing.stats[index, 1] <= when - _CLOCK_STEP
+            trusted[index] = listing.stats[index, 1] <= when - CLOCK_STEP
         except OSError as error:
             return index, error.strerror or str(error)
         except ValueError as error:
@@ -243,7 +243,7 @@ def _read(path, root):
         known = about["fingerprints"]
         count = names.count(b"\0") + 1
         sound = (
-            about["version"] == _VERSION
+            about["version"] == VERSION
             and about["root"] == os.fsencode(root).hex()
             and about["sum"] == _digest(names, stats, headers, json.dumps(known).encode())
             and stats.dtype == headers.dtype == np.int64

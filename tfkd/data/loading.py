@@ -38,6 +38,7 @@ def load(
     skip_damaged=False,
     download=False,
     cache_dir=None,
+    store=None,
 ) -> Splits:
     """Loads labelled images as train, validation and test.
 
@@ -71,6 +72,9 @@ def load(
         cache_dir: where the listing of a folder (names, sizes, times and headers of its files) is
             kept, so that it is measured once; default: "tfkd/listings" in $XDG_CACHE_HOME, else in
             ~/.cache.
+        store: a directory in which the images of a folder are kept decoded and resized, as uint8,
+            and read from: built at the first time (some height * width * channels bytes an image),
+            the same pixels at a fraction of the cost in every later epoch and run.
 
     Returns:
         `Splits`: train, validation, test as unbatched `tf.data.Dataset`s of (uint8 (H, W, C), int64
@@ -80,18 +84,23 @@ def load(
         ValueError: unknown name (near matches), not image classification, unfit layout, unreadable
             images (named all at once), labels out of range, empty split, setting out of range.
         FileNotFoundError: data that is not there, with what to do.
-        ModuleNotFoundError: a TFDS set without the extra "data".
+        ModuleNotFoundError: a TFDS set, or a store, without the extra "data".
     """
     size = parse_size(image_size)
     check_rule(resize)
     division = {"validation_fraction": validation_fraction, "seed": seed, "limit": limit}
     text, found = find(name, data_dir, download)
+    if store is not None and found != FOLDER:
+        raise ValueError(
+            f'A store keeps the decoded images of a folder, but "{text}" is no folder: it is held '
+            "in memory, or prepared by TensorFlow Datasets. Leave store (--store) out."
+        )
     if found in EMBEDDED:
         return importlib.import_module(EMBEDDED[found]).load(size, resize, **division)
     if found == FOLDER:
         from tfkd.data import folder
 
-        return folder.load(text, size, resize, skip_damaged, cache_dir, **division)
+        return folder.load(text, size, resize, skip_damaged, cache_dir, store, **division)
     from tfkd.data import tfds_source
 
     return tfds_source.load(text, found, size, resize, download, **division)

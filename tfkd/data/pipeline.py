@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfkd.data.seeds import permutation, view_seed
@@ -32,10 +33,14 @@ class Source(NamedTuple):
         size: number of examples.
         gather: function of int64 indices (batch,) to (images uint8 (batch, H, W, C), labels int64
             (batch,)).
+        one: the same of one index, a scalar, where examples are made one by one (decoded): batches
+            then cost less. Where it fails for an example, `gather` is asked for its batch, and says
+            what is wrong with it.
     """
 
     size: int
     gather: Callable
+    one: Callable | None = None
 
 
 def source_of(dataset):
@@ -44,8 +49,9 @@ def source_of(dataset):
 
 
 def from_arrays(images, labels):
-    """A dataset over arrays in memory: images uint8 (n, H, W, C), labels int64 (n,)."""
-    images, labels = tf.constant(images), tf.constant(labels, tf.int64)
+    """A dataset over arrays in memory: images uint8 (n, H, W, C), labels int64 (n,) or (n, ...)."""
+    images = tf.constant(images)
+    labels = tf.constant(labels, tf.int64 if np.ndim(labels) == 1 else None)
     dataset = tf.data.Dataset.from_tensor_slices((images, labels))
 
     def gather(indices):
@@ -88,6 +94,16 @@ def index_batches(
         `tf.data.Dataset` of (int64 indices (batch,), int64 epoch scalar), of known cardinality.
     """
     shares = Shares(size, batch_size, drop_remainder, input_context)
+    return _in_epochs(size, batch_size, shares, shuffle, seed, lambda cuts, order: cuts)
+
+
+def _in_epochs(size, batch_size, shares, shuffle, seed, filled):
+    """The epochs of `index_batches`, each as `filled` makes it of the epoch's batches and order.
+
+    Args:
+        filled: function of (dataset of (indices (batch,), epoch), order int64 (size,)) to a dataset
+            of as many elements.
+    """
     each = len(shares.own)
 
     def one_epoch(epoch):
@@ -99,10 +115,51 @@ def index_batches(
             start, stop = shares.bounds(rows, element % each)
             return tf.cast(order[first + start : first + stop], tf.int64), epoch
 
-        return tf.data.Dataset.range(shares.elements).map(cut)
+        cuts = tf.data.Dataset.range(shares.elements).map(cut)
+        return filled(cuts, tf.cast(order, tf.int64))
 
     dataset = _epochs().flat_map(one_epoch)
     return dataset.apply(tf.data.experimental.assert_cardinality(shares.elements))
+
+
+def _one_by_one(source, batch_size):
+    """Function of an epoch's batches and order, as `_in_epochs` takes it, that adds the examples:
+    (indices, epoch, images, labels). They are made one by one, several at a time."""
+
+    def made(index):
+        return index, *source.one(index)
+
+    def gathered(indices):
+        return [part.numpy() for part in source.gather(tf.constant(indices))]
+
+    def again(indices, examples):
+        # By Python: it is hardly ever needed, and every epoch's start would pay for its graph.
+        parts = tf.numpy_function(gathered, [indices], [part.dtype for part in examples])
+        return tuple(map(tf.ensure_shape, parts, [part.shape for part in examples]))
+
+    def checked(cut, batch):
+        # An example that could not be made is missing: its batch, and those behind it, differ.
+        (indices, epoch), (found, *examples) = cut, batch
+        same = tf.cond(
+            tf.size(found) == tf.size(indices),
+            lambda: tf.reduce_all(found == indices),
+            lambda: False,
+        )
+        examples = tf.cond(same, lambda: tuple(examples), lambda: again(indices, examples))
+        return indices, epoch, *examples
+
+    def filled(cuts, order):
+        examples = tf.data.Dataset.from_tensor_slices(order)
+        examples = examples.map(made, AT_ONCE, deterministic=True)
+        none = tf.nest.map_structure(
+            lambda spec: tf.zeros((0, *spec.shape), spec.dtype), examples.element_spec
+        )
+        examples = examples.ignore_errors().batch(batch_size)
+        # Where the last ones are missing, there is something to compare with nevertheless.
+        examples = examples.concatenate(tf.data.Dataset.from_tensors(none).repeat())
+        return tf.data.Dataset.zip((cuts, examples)).map(checked)
+
+    return filled
 
 
 def batches(
@@ -176,6 +233,7 @@ def batches_of(
     seed=0,
     drop_remainder=False,
     input_context=None,
+    at_once=AT_ONCE,
 ):
     """Batches in the order of `batches`, made of whole batches of examples and of where they stand.
 
@@ -183,13 +241,19 @@ def batches_of(
         dataset, batch_size, shuffle, seed, drop_remainder, input_context: as for `batches`.
         make: function of (indices int64 (batch,), epochs int64 scalar or (batch,), images, labels)
             to what a batch is to be.
+        at_once: batches that are made at the same time; more than there are processors where
+            making one is waiting.
 
     Returns:
         `tf.data.Dataset` of what `make` returns, prefetched.
     """
     source, own = source_of(dataset), {"drop_remainder": drop_remainder}
     own["input_context"] = input_context
-    if source is not None:
+    if source is not None and source.one is not None and input_context is None:
+        shares, filled = Shares(source.size, batch_size, **own), _one_by_one(source, batch_size)
+        indexed = _in_epochs(source.size, batch_size, shares, shuffle, seed, filled)
+        made = make
+    elif source is not None:
         indexed = index_batches(source.size, batch_size, shuffle=shuffle, seed=seed, **own)
 
         def made(indices, epoch):
@@ -209,10 +273,11 @@ def batches_of(
             indices, (images, labels) = example
             return make(indices, epochs, images, labels)
 
-    return ahead(indexed.map(made, AT_ONCE, deterministic=True), sharded=input_context is not None)
+    mapped = indexed.map(made, at_once, deterministic=True)
+    return ahead(mapped, sharded=input_context is not None, at_once=at_once)
 
 
-def ahead(dataset, sharded=False):
+def ahead(dataset, sharded=False, at_once=AT_ONCE):
     """`dataset` with batches held ready, and without tf.data's tuner.
 
     A strategy cuts its batches among the replicas, unless it is `sharded` already.
@@ -225,6 +290,8 @@ def ahead(dataset, sharded=False):
     options.autotune.enabled = False
     policies = tf.data.experimental.AutoShardPolicy
     options.experimental_distribute.auto_shard_policy = policies.OFF if sharded else policies.DATA
+    if at_once > AT_ONCE:  # who waits holds a thread
+        options.threading.private_threadpool_size = at_once
     return dataset.prefetch(2).with_options(options)
 
 

@@ -37,10 +37,15 @@ class Images:
         rule: one of `tfkd.data.resizing.RULES`, by which images are resized to it; None where they
             are to have it. Then height and width may be None, for images of their own sizes.
         kept: whether pixels, once read, stay in memory.
+
+    Attributes:
+        store: `tfkd.data.store.Store` of these images, from which they are read, or None: then they
+            are decoded.
     """
 
     def __init__(self, listing, shape, rule, kept):
-        self.listing, self.shape, self.rule = listing, tuple(shape), rule
+        self.listing, self.shape, self.rule, self.kept = listing, tuple(shape), rule, kept
+        self.store = None
         self._paths = tf.constant(listing.paths())
         self._pixels = self._present = None
         if kept:
@@ -68,6 +73,13 @@ class Images:
         )
         return tf.ensure_shape(images, (indices.shape[0], *self.shape))
 
+    def one(self, index):
+        """One image by its number, int64 scalar, in the graph: uint8 (height, width, channels).
+
+        Of a file that cannot be read the error does not say which one it is.
+        """
+        return decode(tf.io.read_file(tf.gather(self._paths, index)), self.shape, self.rule)
+
     def unreadable(self, indices):
         """Decodes files, and says which of them cannot be; pixels stay where they are kept.
 
@@ -92,13 +104,21 @@ class Images:
             (positions in `indices` int64 array (some,), list of uint8 images) of those files that
             can be read, in order.
         """
-        dataset = self._decoded(tf.gather(self._paths, indices))
-        # One by one where sizes differ: no batch holds them.
-        together = _TOGETHER if None not in self.shape else 1
-        for numbers, images in dataset.batch(together).as_numpy_iterator():
+        for numbers, images in self._stored(indices) if self.store else self._batches(indices):
             if self._present is not None:
                 self._pixels[indices[numbers]], self._present[indices[numbers]] = images, True
             yield numbers, images
+
+    def _stored(self, indices):
+        for start in range(0, len(indices), _TOGETHER):
+            numbers = np.arange(start, min(start + _TOGETHER, len(indices)))
+            yield numbers, self.store.read(indices[numbers])
+
+    def _batches(self, indices):
+        dataset = self._decoded(tf.gather(self._paths, indices))
+        # One by one where sizes differ: no batch holds them.
+        together = _TOGETHER if None not in self.shape else 1
+        yield from dataset.batch(together).as_numpy_iterator()
 
     def pixels(self, indices):
         """Images that are in memory, by their numbers, or one of them by its number."""
@@ -115,6 +135,11 @@ class Images:
         return decoded.ignore_errors()
 
     def _read(self, indices):
+        if self.store is not None:
+            shape = self.shape
+            read = _weakly(self._from_store, lambda indices: np.empty((0, *shape), np.uint8))
+            images = tf.numpy_function(read, [indices], tf.uint8, stateful=False)
+            return tf.ensure_shape(images, (indices.shape[0], *shape))
         paths = tf.gather(self._paths, indices)
         count = tf.size(paths, tf.int64)
         # One more than there are, so that a batch without a readable image is one, too.
@@ -131,6 +156,9 @@ class Images:
         )
         with tf.control_dependencies([tf.debugging.Assert(sound, ["images cannot be read"])]):
             return tf.ensure_shape(images[:-1], (indices.shape[0], *self.shape))
+
+    def _from_store(self, indices):
+        return self.store.read(indices)
 
     def _read_and_keep(self, indices):
         keep = _weakly(self._keep, lambda indices, images: images)

@@ -87,9 +87,9 @@ def load(name, builder, size=None, rule=STRETCH, download=False, **division):
     image_key, label_key = _supervised_keys(name, builder.info)
     if not builder.info.splits:
         if not download:
-            raise FileNotFoundError(_how_to_prepare(name, builder))
+            raise FileNotFoundError(how_to_prepare(name, builder))
         builder.download_and_prepare()
-    shape = _image_shape(name, builder.info.features[image_key], size)
+    shape = image_shape(name, builder.info.features[image_key], size)
     label_names = tuple(builder.info.features[label_key].names)
     published = roles(list(builder.info.splits), name)
     counts = {role: builder.info.splits[split].num_examples for role, split in published.items()}
@@ -160,7 +160,7 @@ def _is_image(feature):
     return isinstance(feature, tfds.features.Image) and feature.np_dtype == np.uint8
 
 
-def _image_shape(name, feature, size):
+def image_shape(name, feature, size):
     height, width, channels = feature.shape
     if size is None and None in (height, width):
         raise ValueError(
@@ -170,7 +170,7 @@ def _image_shape(name, feature, size):
     return (*(size or (height, width)), channels or 3)
 
 
-def _how_to_prepare(name, builder):
+def how_to_prepare(name, builder):
     data_dir = str(builder.data_path)
     parts = len(Path(builder.info.full_name).parts)
     root = str(Path(data_dir).parents[parts - 1])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tfkd.evaluation.operations import multiply_adds
     from tfkd.evaluation.own_model import Report, report
     from tfkd.evaluation.predictions import predict, prediction
+    from tfkd.evaluation.retrieval import retrieval_average_precision
     from tfkd.evaluation.scores import quality, reliability
     from tfkd.evaluation.tables import MEASURES, markdown, table
 
@@ -48,6 +49,7 @@ _HOMES = {
     "reliability": "tfkd.evaluation.scores",
     "report": "tfkd.evaluation.own_model",
     "suppressed": "tfkd.evaluation.detections",
+    "retrieval_average_precision": "tfkd.evaluation.retrieval",
     "table": "tfkd.evaluation.tables",
 }
 
@@ -73,6 +75,7 @@ __all__ = [
     "reliability",
     "report",
     "suppressed",
+    "retrieval_average_precision",
     "table",
 ]
 __getattr__, __dir__ = _lazy.attributes(__name__, _HOMES)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfkd.export import accuracy, records
+from tfkd.export import accuracy, codes, records
 from tfkd.export.errors import ExportCheckError
 from tfkd.export.served_head import contradiction
 from tfkd.export.student import THRESHOLD
@@ -82,7 +82,7 @@ def compare_saved_model(path, served, functions, examples=None):
             )
         if "serve_bytes" in functions:
             _check_refusal(worker)
-        if examples is not None and examples.labels is not None and served.task != "numbers":
+        if examples is not None and examples.labels is not None and served.names_classes:
             figures = _accuracy(worker, served, examples)
         count = _attempt("a warm-up record", warmup.replay, worker.run, path)
     return {
@@ -120,7 +120,7 @@ def reference(signature, served, feeds):
             f'The export takes the head of student "{served.model.name}" for '
             f'"{served.head.name}", but {said}.'
         )
-    if served.task == "numbers":
+    if not served.names_classes:
         return {"values": own}
     if own.ndim == 1:
         own = own[:, None]
@@ -256,8 +256,10 @@ def _compare(worker, signature, served, feeds):
                 f"{allowed:.3g})."
             )
         largest = max(largest, difference)
-    if signature != "features" and served.task != "numbers":
+    if signature != "features" and served.names_classes:
         _check_consistency(found, served, where)
+    if signature != "features" and served.task == "code":
+        codes.require_consistent(found, where)
     return largest
 
 

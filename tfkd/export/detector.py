@@ -68,8 +68,8 @@ def export_detector(
     names = tf.constant([*labels, ""])  # the last is that of no class, -1
 
     def detect(feeds):
-        answer = model(feeds["image"], training=False)
-        return {**answer, "labels": tf.gather(names, answer["classes"] % (classes + 1))}
+        found = model(feeds["image"], training=False)
+        return {**found, "labels": tf.gather(names, found["classes"] % (classes + 1))}
 
     shape = student.input_shape
     spec = {"image": tf.TensorSpec(shape, tf.float32, name="image")}
@@ -88,20 +88,24 @@ def export_detector(
         settings = {"labels": list(labels), "most": most, "overlap": overlap, "least": least}
         write_json(new.directory / "assets.extra" / "detector.json", settings)
         if check:
-            _compare(new.directory, model, images)
+            compare(answer(new.directory, images), model, images)
     return new.path
 
 
-def _compare(path, model, images):
-    """Raises ExportCheckError unless the C++ loader answers as the Keras model does."""
+def answer(path, images):
+    """What TensorFlow's C++ loader answers, {output name: array}, in a process of its own."""
     try:
         worker = Worker(path)
         try:
-            found = worker.run("serving_default", {"image": images})
+            return worker.run("serving_default", {"image": images})
         finally:
             worker.close()
     except (LoaderError, WorkerDied, TimeoutError, ValueError) as error:
         raise ExportCheckError(f"TensorFlow's C++ loader failed: {error}") from error
+
+
+def compare(found, model, images):
+    """Raises ExportCheckError unless an answer of the loader is that of the Keras model."""
     wanted = {name: np.asarray(value) for name, value in model.predict(images, verbose=0).items()}
     scores, side = wanted["scores"], max(images.shape[1:3])
     _require("count", np.abs(found["count"] - wanted["count"]), 0)

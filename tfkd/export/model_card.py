@@ -48,6 +48,8 @@ _TASKS = {
     "binary": "One of two classes: a sigmoid of one logit; the probabilities are of both.",
     "labels": "{count} labels, each independent of the others: a sigmoid for each logit. `labels` "
     'holds the name of each label whose probability is above 0.5, else "".',
+    "code": "A hash code: `codes` holds +1 for each number above 0, else -1; `packed` the same "
+    "bits, eight a byte, the first one the highest, zeros behind the last; `values` the numbers.",
     "numbers": "Numbers, as the student gives them: no classes and no probabilities.",
 }
 

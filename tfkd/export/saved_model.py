@@ -43,6 +43,7 @@ def export_saved_model(
         independent labels               logits, probabilities, labels: string, the name of each
                                          label whose probability is above 0.5, else ""
         numbers                          values
+        a hash code                      values, codes: int8, +1 or -1, packed: uint8, the same bits
     Outputs that are maps or sequences give these at each position (names for sequences only).
     Students of another precision are exported in float32; of a student that ends in probabilities
     these are served as they are, and the logits are recovered.
@@ -60,7 +61,8 @@ def export_saved_model(
             both.
         output: name of the output to serve, for students of several outputs.
         head: what its numbers mean: "logits", "independent_logits" (a sigmoid for each label),
-            "probabilities", "independent_probabilities" or "numbers". By default that is found in
+            "probabilities", "independent_probabilities", "numbers", or "code" (bits: whether each
+            number is above 0), which must be said. By default the others are found in
             the student's graph, its numbers and the loss it is compiled with; where these do not
             tell independent labels from classes, classes are assumed, and the model card says so.
         maximum_pixels: encoded images with more pixels are refused.

@@ -30,7 +30,8 @@ def decided(student, head, shape, loss):
     """(the head to serve by, why it is assumed or "")."""
     how = (
         'Say what they are: head="logits" or "probabilities" for classes that exclude each other, '
-        '"independent_logits" or "independent_probabilities" for labels that do not, or "numbers".'
+        '"independent_logits" or "independent_probabilities" for labels that do not, "numbers", or '
+        '"code" for the bits of a hash code.'
     )
     if not shape or (len(shape) > 1 and shape[-1] is None):
         raise ValueError(
@@ -38,6 +39,10 @@ def decided(student, head, shape, loss):
             "(batch, ..., classes) with a fixed number of classes."
         )
     width = width_of(shape)
+    if head.kind == "code" and len(shape) != 2:
+        raise ValueError(
+            f'Student "{student.name}" returns the shape {shape}; a hash code has (batch, bits).'
+        )
     if head.kind is None or (head.kind == "probabilities" and head.labels is None):
         raise ValueError(
             f'It is not known what the outputs of student "{student.name}" mean: neither the '
@@ -90,7 +95,7 @@ def require_sense(served):
         raise ValueError(
             f'The head of student "{served.model.name}" was taken for "{served.head.name}", but '
             f"{said}. Say which head it is: head= takes logits, independent_logits, "
-            "probabilities, independent_probabilities or numbers."
+            "probabilities, independent_probabilities, numbers or code."
         )
 
 

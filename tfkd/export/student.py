@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfkd import taps
 from tfkd.data.resizing import STRETCH, check_rule
-from tfkd.export import model_inputs, precision, served_head
+from tfkd.export import codes, model_inputs, precision, served_head
 from tfkd.heads import Head, refined
 from tfkd.models import forks
 
@@ -51,12 +51,17 @@ class Served:
     @property
     def task(self):
         """ "classes" (they exclude each other), "binary" (one logit or probability), "labels"
-        (independent of each other) or "numbers"."""
-        if self.head.kind == "numbers":
-            return "numbers"
+        (independent of each other), "numbers" or "code"."""
+        if self.head.kind in ("numbers", "code"):
+            return self.head.kind
         if self.head.labels == "one_of_many":
             return "classes"
         return "binary" if served_head.width_of(self.shape) == 1 else "labels"
+
+    @property
+    def names_classes(self):
+        """Whether its answers have classes or labels, with probabilities."""
+        return self.task not in ("numbers", "code")
 
     @property
     def image_shape(self):
@@ -73,15 +78,18 @@ class Served:
     def outputs(self, feeds, names=True):
         """What is served for {input name: tensor}: {output name: tensor}.
 
-        Numbers are served as "values". Every other head gives "logits" and "probabilities"
-        (float32, (batch, ..., classes); a binary head's are of both classes: 1 - p, p), and with
-        `names` what follows from these: "class_id" and "label" of classes that exclude each other,
-        "labels" of independent ones: a label's name where its probability is above 0.5, else "".
+        Numbers are served as "values", a hash code as `codes.answers` says. Every other head gives
+        "logits" and "probabilities" (float32, (batch, ..., classes); a binary head's are of both
+        classes: 1 - p, p), and with `names` what follows from these: "class_id" and "label" of
+        classes that exclude each other, "labels" of independent ones: a label's name where its
+        probability is above 0.5, else "".
         """
         returned, tensors = self.reader(self._arranged(feeds), training=False)
         own = model_inputs.picked(returned, self.model, self.output)
         if self.task == "numbers":
             return {"values": tf.cast(own, tf.float32)}
+        if self.task == "code":
+            return codes.answers(own)
         logits = tf.cast(tensors[self.output], tf.float32)
         logits, own = (t[..., None] if len(self.shape) == 1 else t for t in (logits, own))
         probabilities = tf.cast(self.head.probabilities(own), tf.float32)
@@ -260,7 +268,7 @@ def _narrowed(model, output):
 def _checked_labels(labels, served):
     count = 2 if served.task == "binary" else served_head.width_of(served.shape)
     if labels is None:
-        return () if served.task == "numbers" else tuple(str(index) for index in range(count))
+        return tuple(str(index) for index in range(count)) if served.names_classes else ()
     labels = tuple(labels)
     if not all(isinstance(label, str) and label for label in labels):
         raise ValueError(f"labels must be names (non-empty strings); given {labels!r}.")
@@ -271,7 +279,8 @@ def _checked_labels(labels, served):
             f"{broken[0]!r}."
         )
     if len(labels) != count:
-        kinds = {"labels": "labels", "numbers": "numbers"}.get(served.task, "classes")
+        kinds = {"labels": "labels", "numbers": "numbers", "code": "bits"}
+        kinds = kinds.get(served.task, "classes")
         raise ValueError(
             f"{len(labels)} labels were given, but the student tells {count} {kinds} apart. "
             "Give one label for each, in the order of the outputs."

@@ -39,10 +39,11 @@ def export_tflite(
     """Write a .tflite file with the signature "serving_default".
 
     It maps {"image"}, or the student's own inputs, to {"logits", "probabilities"}, of a regression
-    to {"values"}; with `features`, a signature "features" gives the taps. The batch dimension is
-    free, pixels are raw (0..255) where the student takes them so, normalisation is inside. Students
-    of another precision are converted in float32. The file is also a zip archive with `labels.txt`
-    and `tfkd.json` (labels, head, inputs, quantisation): read it with `read_metadata`.
+    to {"values"}, of a hash code to {"values", "codes", "packed"}; with `features`, a signature
+    "features" gives the taps. The batch dimension is free, pixels are raw (0..255) where the
+    student takes them so, normalisation is inside. Students of another precision are converted in
+    float32. The file is also a zip archive with `labels.txt` and `tfkd.json` (labels, head, inputs,
+    quantisation): read it with `read_metadata`.
 
     Args:
         student: a plain, built `keras.Model`.

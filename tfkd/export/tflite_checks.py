@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfkd.export import accuracy, records
+from tfkd.export import accuracy, codes, records
 from tfkd.export.checks import reference
 from tfkd.export.errors import ExportCheckError, ExportWarning
 from tfkd.runtime.interpreter import Interpreter
@@ -119,7 +119,9 @@ def compare_tflite(path, served, quantization, io_dtype="float32", examples=None
     limits, expected = LIMITS[quantization], reference("serving_default", served, feeds)
     found = _run(interpreter, served, feeds)
     size = {"bytes": Path(path).stat().st_size}
-    if served.task == "numbers":
+    if served.task == "code":
+        codes.require_consistent(found, "the file")
+    if not served.names_classes:
         return {**compare_numbers(expected["values"], found["values"], limits), **size}
     expected, found = expected["probabilities"], found["probabilities"]
     report = compare_probabilities(expected, found, limits, examples is not None, served.task)

@@ -5,6 +5,7 @@ from tfkd.losses.annealed import AnnealedDistillation
 from tfkd.losses.attention import AttentionTransfer, ClassAttentionTransfer
 from tfkd.losses.base import DistillationLoss
 from tfkd.losses.box_distillation import BoxDistillation
+from tfkd.losses.code_clusters import code_clusters
 from tfkd.losses.confidence import ConfidenceDistillation
 from tfkd.losses.consistency import ConsistencyDistillation
 from tfkd.losses.contrastive import ContrastiveDistillation
@@ -17,6 +18,7 @@ from tfkd.losses.distribution import DistributionDistillation
 from tfkd.losses.enhanced import EnhancedTargetDistillation
 from tfkd.losses.features import FeatureDistillation
 from tfkd.losses.foreign import get
+from tfkd.losses.hashing import CodeDistillation, ContrastiveHashing
 from tfkd.losses.head_assistance import HeadAssistance
 from tfkd.losses.logits import LogitsDistillation
 from tfkd.losses.multi_level import BatchRelationDistillation, ClassRelationDistillation
@@ -27,6 +29,7 @@ from tfkd.losses.refined import RefinedDistillation
 from tfkd.losses.relational import RelationalDistillation
 from tfkd.losses.reverse import ReverseDistillation
 from tfkd.losses.review import ReviewDistillation
+from tfkd.losses.robust_codes import RobustCodeDistillation
 from tfkd.losses.scaled import GradientScaledDistillation
 from tfkd.losses.selectivity import NeuronSelectivityTransfer
 from tfkd.losses.similarity import ProbabilisticTransfer, SimilarityPreserving
@@ -42,9 +45,11 @@ __all__ = [
     "BoxDistillation",
     "ClassAttentionTransfer",
     "ClassRelationDistillation",
+    "CodeDistillation",
     "ConfidenceDistillation",
     "ConsistencyDistillation",
     "ContrastiveDistillation",
+    "ContrastiveHashing",
     "CorrelationDistillation",
     "CosineDistillation",
     "DecoupledDistillation",
@@ -67,10 +72,12 @@ __all__ = [
     "RelationalDistillation",
     "ReverseDistillation",
     "ReviewDistillation",
+    "RobustCodeDistillation",
     "SelfDistillation",
     "SimilarityPreserving",
     "TeacherFreeDistillation",
     "TransformedTeacherMatching",
     "VariationalDistillation",
+    "code_clusters",
     "get",
 ]

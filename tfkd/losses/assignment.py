@@ -10,6 +10,7 @@ from tfkd import boxes
 # Overlap (IoU) with an anchor from which an object is one to find, and below which it is ground.
 # RetinaNet's are 0.5 and 0.4, with nine anchors a position; the detectors here have two.
 POSITIVE, NEGATIVE = 0.4, 0.3
+SECOND_LOOK = 0.5  # the same of a second stage, whose proposals lie well already
 FOUND, GROUND, IGNORED = 1, -1, -2
 
 # A box belongs to the cells around its centre, on the level where it is so many cells large.
@@ -17,10 +18,11 @@ RADIUS = 1.5
 CELLS = 4.0
 
 
-def assign(reference, labels, distributions):
+def assign(kind, reference, labels, distributions):
     """The label that each candidate is to find.
 
     Args:
+        kind: shape (batch, rows).
         reference: shape (batch, rows, 4).
         labels: shape (batch, boxes, 6), see `tfkd.boxes`.
         distributions: whether references are cells whose sides are distributions.
@@ -29,23 +31,32 @@ def assign(reference, labels, distributions):
         (the label of each row (batch, rows, 6), which means something where the second is 1;
         1 for an object, -1 for the ground, -2 for what is neither (batch, rows)).
     """
-    index, match = (by_position if distributions else by_overlap)(reference, labels)
+    if distributions:
+        index, match = by_position(reference, labels)
+    else:
+        index, match = by_overlap(kind, reference, labels)
     return ops.take_along_axis(labels, index[..., None], axis=1), match
 
 
-def by_overlap(reference, labels):
-    """The label that overlaps a reference most (RetinaNet, Lin et al. 2017, arXiv:1708.02002).
+def by_overlap(kind, reference, labels):
+    """The label that overlaps a reference most.
+
+    As in RetinaNet (Lin et al. 2017, arXiv:1708.02002) and, for a second look, in Faster R-CNN (Ren
+    et al. 2015, arXiv:1506.01497).
 
     Returns:
         (its index int32, 1 / -1 / -2), each (batch, rows).
     """
     import keras_hub  # takes seconds, and is an extra
 
-    matcher = keras_hub.layers.BoxMatcher([NEGATIVE, POSITIVE], [GROUND, IGNORED, FOUND])
+    first = keras_hub.layers.BoxMatcher([NEGATIVE, POSITIVE], [GROUND, IGNORED, FOUND])
+    second = keras_hub.layers.BoxMatcher([SECOND_LOOK], [GROUND, FOUND])
     overlaps = keras.utils.bounding_boxes.compute_iou(
         reference, boxes.corners(labels), bounding_box_format=boxes.FORMAT
     )
-    return matcher(ops.where(_known(labels), overlaps, -1.0))
+    overlaps = ops.where(_known(labels), overlaps, -1.0)
+    index, match = first(overlaps)
+    return index, ops.where(ops.equal(kind, boxes.SECOND_LOOK), second(overlaps)[1], match)
 
 
 def by_position(reference, labels):

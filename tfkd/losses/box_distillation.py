@@ -85,14 +85,14 @@ class BoxDistillation(Softened, DistillationLoss):
 
     def call(self, teacher, student, labels):
         labels = ops.cast(labels, "float32")
-        _, reference, taught_logits, taught = boxes.columns(teacher, self.classes)
+        kind, reference, taught_logits, taught = boxes.columns(teacher, self.classes)
         _, _, logits, regression = boxes.columns(student, self.classes)
         temperature = self.temperature_tensor
         classes = softened_bernoulli_kl(taught_logits, logits, temperature)
         sides = (taught.shape[-1] - self.angle_bins) // 4
         bins = (*[sides] * 4, *([self.angle_bins] if self.angle_bins else []))
         shapes = distribution_divergence(taught, regression, bins, temperature)
-        own, match = assign(reference, labels, distributions=True)
+        own, match = assign(kind, reference, labels, distributions=True)
         target = ops.cast(ops.equal(match, FOUND), "float32")
         weights = [self.coefficient(name) for name in ("target_weight", "other_weight")]
         if not self.decoupled:  # one mean over all positions

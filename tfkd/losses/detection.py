@@ -14,7 +14,9 @@ class DetectionLoss(keras.losses.Loss):
     """The loss of a detector on labels, for `compile`; of proposals and detections alike.
 
     Classes: the focal loss (Lin et al. 2017, arXiv:1708.02002) over all candidates, divided by the
-    number of candidates that are to find an object (at least 1). Boxes, over the latter: the
+    number of candidates that are to find an object (at least 1). Of a second stage, whose proposals
+    are chosen already, it is the cross-entropy with each class, divided by the number of candidates
+    (Ren et al. 2015, arXiv:1506.01497). Boxes, over the candidates that are to find an object: the
     smooth L1 distance of the four numbers that move a reference; or, of distributions, the
     cross-entropy with the shares of the two bins beside each true distance ("distribution focal
     loss", Li et al. 2020, arXiv:2006.04388), the smooth L1 distance of the distributions' means,
@@ -50,28 +52,33 @@ class DetectionLoss(keras.losses.Loss):
         )
         reference = ops.stop_gradient(reference)
         distributions = boxes.are_distributions(regression)
-        own, match = assign(reference, labels, distributions)
+        own, match = assign(kind, reference, labels, distributions)
         found, counted = ops.equal(match, FOUND), ops.not_equal(match, IGNORED)
         wrong_class = self._class_values(kind, logits, own[..., boxes.CLASS], found)
         wrong_box = self._box_values(reference, regression, own, distributions)
         # Rows without an object have no box; whatever stands there is left out, NaN included.
         wrong_box = ops.where(found, wrong_box, 0.0)
+        values = ops.where(counted, wrong_class, 0.0) + self.box_weight * wrong_box
         total = 0.0
-        for stage in (boxes.PROPOSAL, boxes.DETECTION):
+        for stage in (boxes.PROPOSAL, boxes.DETECTION, boxes.SECOND_LOOK):
             rows = ops.equal(kind, stage)
-            objects = ops.sum(ops.cast(rows & found, "float32"), axis=-1)
-            values = ops.where(counted, wrong_class, 0.0) + self.box_weight * wrong_box
-            total += ops.sum(ops.where(rows, values, 0.0), axis=-1) / ops.maximum(objects, 1.0)
+            share = rows if stage == boxes.SECOND_LOOK else rows & found
+            share = ops.maximum(ops.sum(ops.cast(share, "float32"), axis=-1), 1.0)
+            total += ops.sum(ops.where(rows, values, 0.0), axis=-1) / share
         return total
 
     def _class_values(self, kind, logits, label, found):
-        """The focal loss of each row, (batch, rows)."""
+        """The focal loss of each row, or its cross-entropy, (batch, rows)."""
         proposal = ops.equal(kind, boxes.PROPOSAL)
         column = ops.where(proposal, 0.0, label)
         truth = ops.one_hot(ops.cast(ops.where(found, column, -1.0), "int32"), self.classes)
-        values = keras.losses.binary_focal_crossentropy(
-            truth[..., None], logits[..., None], apply_class_balancing=True, from_logits=True
+        truth, logits = truth[..., None], logits[..., None]  # each class by itself
+        plain = keras.losses.binary_crossentropy(truth, logits, from_logits=True)
+        focal = keras.losses.binary_focal_crossentropy(
+            truth, logits, apply_class_balancing=True, from_logits=True
         )
+        second = ops.equal(kind, boxes.SECOND_LOOK)
+        values = ops.where(second[..., None], plain, focal)
         # Of a proposal only the first logit says something.
         first = ops.one_hot(0, self.classes)
         return ops.sum(ops.where(proposal[..., None], values * first, values), axis=-1)

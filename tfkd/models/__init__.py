@@ -25,9 +25,11 @@ from tfkd import _extras, _lazy
 if TYPE_CHECKING:
     from tfkd.models import detectors
     from tfkd.models.branches import with_branches
+    from tfkd.models.code_heads import with_code
     from tfkd.models.cohorts import cohort, members
     from tfkd.models.detections import best_candidates, detector_layout, with_detections
     from tfkd.models.detectors import roi_head
+    from tfkd.models.encoder_decoders import encoder_decoder
     from tfkd.models.ensembles import averaged_over_views, ensemble, ensemble_members
     from tfkd.models.exits import exit_names, single_exit, trunk, vote, with_exits
     from tfkd.models.hard_tree import HardTree
@@ -50,6 +52,7 @@ _HOMES = {
     "averaged_over_views": "tfkd.models.ensembles",
     "best_candidates": "tfkd.models.detections",
     "cohort": "tfkd.models.cohorts",
+    "encoder_decoder": "tfkd.models.encoder_decoders",
     "detector_layout": "tfkd.models.detections",
     "detectors": "tfkd.models.detectors",
     "ensemble": "tfkd.models.ensembles",
@@ -71,6 +74,7 @@ _HOMES = {
     "vote": "tfkd.models.exits",
     "with_branches": "tfkd.models.branches",
     "with_class_maps": "tfkd.models.linear_heads",
+    "with_code": "tfkd.models.code_heads",
     "with_detections": "tfkd.models.detections",
     "with_exits": "tfkd.models.exits",
     "with_low_rank": "tfkd.models.low_rank",
@@ -88,6 +92,7 @@ __all__ = [
     "build",
     "check_name",
     "cohort",
+    "encoder_decoder",
     "detector_layout",
     "detectors",
     "ensemble",
@@ -111,6 +116,7 @@ __all__ = [
     "vote",
     "with_branches",
     "with_class_maps",
+    "with_code",
     "with_detections",
     "with_exits",
     "with_low_rank",

@@ -123,8 +123,8 @@ def two_stage(
     """Faster R-CNN (Ren et al. 2015, arXiv:1506.01497) on a pyramid: proposals, then a second look.
 
     The second stage is a model inside, the layer "roi_head": see `roi_head`. Its classes are
-    independent of each other and learnt by the focal loss, as everywhere here; the paper's are a
-    softmax with a class for the ground.
+    independent of each other, as everywhere here; the paper's are a softmax with a class for the
+    ground.
 
     Args:
         input_shape, num_classes, width, depth, channels, scales: as for `retinanet`.

@@ -46,7 +46,7 @@ def ensemble(members, shares=None, name="ensemble"):
     if shares is not None:
         scale = len(given)
         given = [
-            layers.Rescaling(scale * float(share))(each)
+            layers.Rescaling(scale * float(share), dtype="float32")(each)
             for share, each in zip(shares, given, strict=True)
         ]
     mean = layers.Average(name=_MEAN, dtype="float32")(given)

@@ -17,8 +17,8 @@ Ours: the squared errors are divided by the mean square of the teacher's layer (
 small teacher without pretrained weights these layers are so large that nothing else would be
 learnt. And what makes it small: the networks, anchors of one shape in two scales, Adam for the
 paper's SGD, the number of proposals. The assistant sees the labels' boxes beside the proposals, as
-Faster R-CNN's own training does. Classes are independent and learnt by the focal loss in the
-teacher's second stage too, where the paper's is a softmax.
+Faster R-CNN's own training does. Classes are independent of each other in the teacher's second
+stage, too, where the paper's is a softmax with a class for the ground.
 
 Plain distillation from a two-stage teacher cannot compare outputs, which are of other boxes: its
 row has hints, the squared error of every pyramid map (FitNets, which the paper compares with too).

@@ -13,6 +13,7 @@ from tfkd.runs.directory import EXPORT, EXPORT_RECORD, RECORD, RunDirectory
 from tfkd.runs.rows import chain_table, compare_table, distill_table, recipe_table
 from tfkd.runs.tensorflow_output import import_tensorflow
 from tfkd.settings import (
+    CacheSettings,
     ChainSettings,
     CompareSettings,
     DistillSettings,
@@ -26,6 +27,7 @@ from tfkd.settings.base import is_path
 from tfkd.settings.training import check_keras_file, check_model
 
 __all__ = [
+    "CacheSettings",
     "ChainSettings",
     "CompareSettings",
     "DistillSettings",
@@ -35,6 +37,8 @@ __all__ = [
     "Settings",
     "SettingsError",
     "WorkerSettings",
+    "build_cache",
+    "cache_info",
     "chain",
     "compare",
     "distill",
@@ -42,10 +46,12 @@ __all__ = [
     "export_run",
     "inspect_data",
     "layers",
+    "merge_caches",
     "predict",
     "report_run",
     "run_recipe",
     "serve_runs",
+    "verify_cache",
 ]
 
 
@@ -167,6 +173,11 @@ def _run(table, out, overwrite, resume, workers=None):
             "jobs (or a scheduler) train several students at once, workers one student together: "
             "give one of them."
         )
+    if cluster is not None and table.settings.strategy != "none":
+        raise SettingsError(
+            f"--strategy {table.settings.strategy} shares every batch out over the devices of one "
+            "process, workers over several processes: give one of them."
+        )
     table.settings.check_files()
     if table.settings.tensorboard:
         needs_extra("tune", "--tensorboard")
@@ -258,6 +269,7 @@ def evaluate_run(path, data=(), data_dir=None):
     with terminal.step("Reading the data"):
         splits = load_run_data(directory, record, data, data_dir)
     if exported:
+        record.require_classes("The measurement of an export")
         from tfkd.runs.exporting import evaluate_exported
 
         return evaluate_exported(path, directory, record, splits[0])
@@ -433,3 +445,85 @@ def serve_runs(paths, files=None, host="127.0.0.1", rest_port=8501, grpc_port=85
     if files is not None:
         return write_serving_files(files, models, **ports)
     return serve(models, host=host, trust=trust, **ports)
+
+
+def build_cache(settings, folder):
+    """Asks a trained teacher once and stores its answers, where runs with `cache=folder` find them.
+
+    Several processes may do so at the same time, see `tfkd.TeacherCache.build`.
+
+    Args:
+        settings: `CacheSettings`.
+        folder: of the stores, a path or a URL; the store gets a name there that says what it is.
+
+    Returns:
+        str, path or URL of the store, a `tfkd.TeacherCache` where it is complete.
+
+    Raises:
+        As `tfkd.TeacherCache.build`; FileNotFoundError: data or a teacher file that is not there.
+    """
+    settings = settings.resolved()
+    settings.check_files()
+    import_tensorflow()
+    from tfkd.runs import stores
+
+    return stores.build(settings, folder)
+
+
+def cache_info(path):
+    """Prints what a store of a teacher's answers holds, or every store of a folder.
+
+    Args:
+        path: path or URL.
+
+    Returns:
+        {path: what `tfkd.TeacherCache.info` says}.
+
+    Raises:
+        ValueError: no store there.
+    """
+    import_tensorflow()
+    from tfkd.runs import stores
+
+    return stores.look(path)
+
+
+def verify_cache(path, data=None, settings=None):
+    """Reads every record of a store, or of every store of a folder, and prints what is wrong.
+
+    Args:
+        path: path or URL.
+        data: as for `tfkd.data.load`; then every example is compared with its records, too.
+        settings: `tfkd.settings.DataSettings` of the data.
+
+    Returns:
+        {path: what `tfkd.TeacherCache.verify` says}.
+
+    Raises:
+        ValueError: no store there, or data of another shape or length.
+    """
+    if data is not None:
+        settings.check_files()
+    import_tensorflow()
+    from tfkd.runs import stores
+
+    return stores.verify(path, data, settings)
+
+
+def merge_caches(path, parts):
+    """Puts stores together that were built by shares in different folders.
+
+    Args:
+        path: of the whole: a store where the parts are stores, a folder of stores where they are.
+        parts: list of paths or URLs.
+
+    Returns:
+        List of str, the stores that are complete now.
+
+    Raises:
+        ValueError: as `tfkd.TeacherCache.merge`.
+    """
+    import_tensorflow()
+    from tfkd.runs import stores
+
+    return stores.merge(path, list(parts))

@@ -9,7 +9,6 @@ import contextlib
 import functools
 import gc
 import zipfile
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -17,7 +16,7 @@ import keras
 from tfkd import fingerprints, tasks, terminal
 from tfkd import models as networks
 from tfkd.files import write_json, write_text, written
-from tfkd.runs import knowledge, models, report, teacher_check, tensorboard
+from tfkd.runs import devices, knowledge, models, report, teacher_check, tensorboard
 from tfkd.runs.checkpoints import Checkpoint
 from tfkd.runs.directory import JOBS, SEEDS, SETTINGS, TENSORBOARD, WORK
 from tfkd.runs.record import Begun, Outcome, Training
@@ -81,6 +80,7 @@ def opened(table, directory, overwrite=False, resume=False, jobs=None, team=None
         jobs: `tfkd.runs.parallel.Jobs` that train its students, or None.
         team: the `tfkd.runs.team.Team` of workers that trains; by default this process alone.
     """
+    devices.check(table.settings)
     team = team or Alone()
     rows = [row._replace(settings=with_folders(row.settings)) for row in table.rows]
     table = table._replace(settings=with_folders(table.settings), rows=rows)
@@ -195,8 +195,12 @@ class Trainings:
         room, why = knowledge.budget(self.settings, self.directory.path)
         for task in self.prepared.tasks:
             stores = len(self.settings.all_seeds) if task.teacher.of_each_seed else 1
-            task.plans = knowledge.plan(task, (room / stores, why), begun.knowledge)
-            room -= stores * sum(own.bytes for own in task.plans)
+            kept, wanted = None, self.settings
+            # What is there takes no room; with --cache-gb 0 the teacher answers live all the same.
+            if wanted.cache and wanted.cache_gb != 0 and task.teacher.given is not None:
+                kept = functools.partial(knowledge.kept_stores, wanted.cache, task, wanted)
+            task.plans = knowledge.plan(task, (room / stores, why), begun.knowledge, kept)
+            room -= stores * sum(own.bytes for own in task.plans if not own.store)
         plans = [own for task in self.prepared.tasks for own in task.plans]
         write_json(path, Begun(inputs=inputs, knowledge=plans).model_dump())
         if not (self.directory / SETTINGS).exists():
@@ -302,7 +306,8 @@ class Trainings:
             if result.exists():
                 self.say(f'"{path}" or the record beside it is damaged or missing: trained again.')
             self.say(f"{name}{about}", style="bold")
-            training, history, model = work()
+            with devices.used(self.settings):
+                training, history, model = work()
             outcome = self.team.outcome(lambda: self._keep(part, training, history, model))
         self.take(part, name, outcome)
 
@@ -421,8 +426,7 @@ class Trainings:
         key = (task.key, number, task.teacher.part_of(seed))
         if key not in self._stores:
             own, teacher = task.plans[number], self.teacher(task, seed)
-            kept = self.settings.cache
-            folder = Path(kept) if kept else self.directory / WORK / "knowledge"
+            folder = self.settings.cache or self.directory / WORK / "knowledge"
             if self._follows:
                 with self.team.chief_first():
                     self._stores[key] = knowledge.opened(own, folder, task, self.settings)

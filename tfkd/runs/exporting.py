@@ -19,7 +19,7 @@ from rich import box
 from rich.table import Table
 
 import tfkd
-from tfkd import evaluation, terminal
+from tfkd import evaluation, tasks, terminal
 from tfkd.data import batches
 from tfkd.export import (
     calibrated,
@@ -31,7 +31,6 @@ from tfkd.export import (
 from tfkd.export.calibration import choose
 from tfkd.export.errors import ExportWarning
 from tfkd.files import full_disk_named, locked, write_json
-from tfkd.heads import Head
 from tfkd.runs.directory import EXPORT, EXPORT_PICTURE, EXPORT_RECORD, SAVED_MODEL, WORK
 from tfkd.runs.finished import load_run_data, student_of
 from tfkd.runs.measuring import teacher_path
@@ -44,7 +43,6 @@ from tfkd.tasks.logits import Logits
 
 CALIBRATION_SEED = 0
 CHECK_IMAGES = 256
-HEAD = Head(labels="one_of_many")  # of a run's student: an image is of one class
 # What of run.json travels with a SavedModel.
 MANIFEST = ("tfkd", "finished", "versions", "settings", "data", "teachers", "kept_seed", "summary")
 
@@ -82,15 +80,14 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
     out = Path(out or directory / EXPORT).expanduser()
     if out.exists() and not out.is_dir():
         raise FileExistsError(f'"{out}" is a file; expected a directory for the exports.')
-    own = record.row(row)
+    own, task = record.row(row), tasks.get(record.task)
+    _check_task(task, options)
     with terminal.step("Reading the data"):
         splits = load_run_data(directory, record, data, data_dir)[own.data]
     student, _ = student_of(directory, record, row)
     calibration = None
     if options.calibrate:
         student, calibration = _calibrated(student, splits)
-    teacher = load_model(teacher_path(directory, record, own))
-    teacher = _of_shape(teacher, splits.info.image_shape)
     aside = temporary_files_in(out)
     with aside, full_disk_named(out / WORK / "export"), _emptied(out), locked(out):
         stage = out / WORK
@@ -102,26 +99,47 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
                 manifest["calibration"] = calibration
                 notes.append(calibration)
                 terminal.say(calibration)
-            staged = _write(student, splits, options, stage, manifest, check, notes)
-            test = batches(splits.test, EVALUATION_BATCH)
-            with terminal.step("Measuring") as step, silenced():
-                measured = measure.report(
-                    student,
-                    staged,
-                    test,
-                    teacher=teacher,
-                    plot=stage / EXPORT_PICTURE,
-                    head=HEAD,
-                    largest_drop=measure.LARGEST_DROP if check else None,
-                    told=lambda text: step.show(f"Measuring: {text}"),
-                )
+            staged = _write(student, splits, options, stage, manifest, check, notes, task)
+            measured = None
+            if task.classifies:
+                teacher = load_model(teacher_path(directory, record, own))
+                measured = _measured(student, staged, splits, teacher, stage, check)
             files = _publish(staged, out, options.keep)
-            os.replace(stage / EXPORT_PICTURE, out / EXPORT_PICTURE)
+            if measured is not None:
+                os.replace(stage / EXPORT_PICTURE, out / EXPORT_PICTURE)
             content = _content(directory, record, own, options, check, files, measured, notes)
             write_json(out / EXPORT_RECORD, content)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
     return Exported(content, measured, out)
+
+
+def _check_task(task, options):
+    """Raises ValueError where what a run learns is not exported, or not as it is asked for."""
+    if task.head is None:
+        raise ValueError(
+            f"tfkd export does not know what a student of {task.name} is served as. In a program: "
+            "keras.saving.load_model of the run's student.keras, and its own export."
+        )
+    if options.calibrate and not task.classifies:
+        raise ValueError(
+            f"calibrate divides logits of one class of many, but the run learns {task.name}."
+        )
+
+
+def _measured(student, staged, splits, teacher, stage, check):
+    """`measure.Report` of the exports beside student and teacher, on the test split."""
+    with terminal.step("Measuring") as step, silenced():
+        return measure.report(
+            student,
+            staged,
+            batches(splits.test, EVALUATION_BATCH),
+            teacher=_of_shape(teacher, splits.info.image_shape),
+            plot=stage / EXPORT_PICTURE,
+            head=tasks.get("classification").head,
+            largest_drop=measure.LARGEST_DROP if check else None,
+            told=lambda text: step.show(f"Measuring: {text}"),
+        )
 
 
 @contextlib.contextmanager
@@ -137,6 +155,11 @@ def _emptied(out):
 def show(exported, steps=False):
     """Prints the table, with `steps` the loss of accuracy from each step too, and where it lies."""
     console, record = terminal.console(), exported.record
+    if exported.report is None:
+        for name, file in record["files"].items():
+            terminal.say(f"{name}: {file}")
+        terminal.say(f"Written to {exported.path}, with {EXPORT_RECORD}.")
+        return
     title = f"{record['data']['name']}: {record['data']['test_images']} test images, one thread"
     terminal.say(title)
     console.print(exported.report.tables(console.width))
@@ -198,17 +221,18 @@ def _calibrated(student, splits):
     return calibrated(student, temperature), sentence
 
 
-def _write(student, splits, options, stage, manifest, check, notes):
+def _write(student, splits, options, stage, manifest, check, notes, task):
     """Writes and checks everything below `stage`; {row name: path}. `notes` gets what was odd."""
     common = {
-        "labels": splits.info.label_names,
+        "labels": splits.info.label_names if task.head.labels else None,
         "check": check,
-        "head": HEAD,
+        "head": task.head,
         "resize": splits.info.resize,
     }
     if check:
         pairs = list(splits.validation.take(CHECK_IMAGES).as_numpy_iterator())
-        common["examples"] = tuple(np.stack(parts) for parts in zip(*pairs, strict=True))
+        images, labels = (np.stack(parts) for parts in zip(*pairs, strict=True))
+        common["examples"] = (images, labels) if task.classifies else images
     written = {}
     if "saved_model" in options.format:
         with _told("SavedModel", check, notes), silenced():
@@ -277,9 +301,18 @@ def _content(directory, record, row, options, check, files, measured, notes):
         },
         "settings": options.to_dict(),
         "checked": check,
+        "files": files,
+        **_of_report(measured, files, notes),
+    }
+
+
+def _of_report(measured, files, notes):
+    """What export.json says of the measurement, which of other tasks than classes there is not."""
+    if measured is None:
+        return {"notes": notes, "figures": [], "steps": []}
+    return {
         "head": measured.head,
         "notes": [*notes, *measured.notes],
-        "files": files,
         "figures": measured.as_dicts(),
         "steps": _steps(measured.rows, files),
     }

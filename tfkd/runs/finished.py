@@ -36,6 +36,7 @@ def load_run_data(directory, record, moved=(), data_dir=None):
         kind = recipes.get(record.row().recipe or record.main).settings
     kept = {name: own for name, own in settings.items() if name in DataSettings.model_fields}
     kept.pop("data_dir", None)
+    kept.pop("store", None)  # the same pixels without it, and it may be gone
     folder = data_dir or settings.get("data_dir")
     splits = []
     for name, known in zip(moved or names, record.data, strict=True):

@@ -27,6 +27,16 @@ def look(name, settings, sheet=None):
     if sheet:
         data.contact_sheet(found.samples, sheet)
         terminal.say(f"Contact sheet: {sheet}")
+    if settings.store is not None and found.usable:
+        data.load(
+            name,
+            settings.data_dir,
+            image_size=settings.image_size,
+            resize=settings.resize,
+            skip_damaged=settings.skip_damaged,
+            store=settings.store,
+        )
+        terminal.say(f"Stored, decoded and resized: {settings.store}")
     return found
 
 

@@ -14,11 +14,12 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from tfkd import TeacherCache
+from tfkd import TeacherCache, fused
 from tfkd.batches import own_inputs
 from tfkd.files import full_disk_named
 from tfkd.runs.record import Knowledge
 from tfkd.runs.training import BOTH, STUDENT, augmentation_of
+from tfkd.teachers.cache.folders import joined, stores_in
 
 FREE_SHARE = 4  # one part in so many of the free disk, unless told
 # Larger stores are in half precision: reading them takes longer than their digits are worth.
@@ -53,13 +54,14 @@ def budget(settings, folder):
     return free, f"{readable(free)}, a quarter of the free disk"
 
 
-def plan(task, room, before=()):
+def plan(task, room, before=(), kept=None):
     """Where the rows of a task have the teacher's answers from.
 
     Args:
         task: `tfkd.runs.tasks.Task`.
         room: what `budget` returned, less what other tasks take.
         before: list of `Knowledge` that the run began with: what was decided stays.
+        kept: function of (tensors, source) to the {name: dtype} of stores that are there already.
 
     Returns:
         list of `Knowledge`, one for each store; one that is not stored where the teacher answers
@@ -72,6 +74,16 @@ def plan(task, room, before=()):
             stores.append((source, tensors))
     if not stores:
         return []
+    began = next((own for own in before if own.task == task.key), None)
+    if began is None and kept is not None:
+        there = [kept(tensors, source) for source, tensors in stores]
+        if all(there):
+            return [
+                _found(task, source, tensors, *max(own.items(), key=lambda kept: kept[1]))
+                for (source, tensors), own in zip(stores, there, strict=True)
+            ]
+    if began is not None and began.store:
+        return [own for own in before if own.task == task.key]
     largest = [tensors for _, tensors in stores]
     wanted = task.wanted_views
     for dtype, most in (("float32", min(room[0], FULL_PRECISION)), ("float16", room[0])):
@@ -85,7 +97,9 @@ def plan(task, room, before=()):
         why = why if task.augmented else "images are not augmented"
     if not views:
         why = f"one view needs {readable(sum(sizes))}, but there is {room[1]}"
-    began = next((own for own in before if own.task == task.key), None)
+    if task.settings.cache_gb is None and not worth_reading(largest, task.info.image_shape):
+        why = "a GPU answers sooner than so much is read; --cache-gb stores it all the same"
+        views = 0
     if began is not None:
         views, dtype, why = began.views if began.stored else 0, began.dtype, began.why
         sizes = [_view_bytes(tensors, dtype, task.sizes["train"]) for tensors in largest]
@@ -96,6 +110,42 @@ def plan(task, room, before=()):
         Knowledge(**shared, source=source, tensors=tensors, views=views, bytes=views * size)
         for (source, tensors), size in zip(stores, sizes, strict=True)
     ]
+
+
+def _found(task, source, tensors, store, dtype):
+    """The plan of a store that is there already."""
+    size = task.wanted_views * _view_bytes(tensors, dtype, task.sizes["train"])
+    return Knowledge(
+        task=task.key,
+        source=source,
+        tensors=tensors,
+        stored=True,
+        views=task.wanted_views,
+        dtype=dtype,
+        bytes=size,
+        why=f"found in --cache: {store}",
+        store=store,
+    )
+
+
+def dtype_for(tensors, views, examples):
+    """ "float32" where a store of these tensors is small, else "float16"."""
+    small = views * _view_bytes(tensors, "float32", examples) <= FULL_PRECISION
+    return "float32" if small else "float16"
+
+
+def worth_reading(stores, image_shape):
+    """Whether stored answers are read where a teacher could be asked.
+
+    On a CPU always: it takes longer to answer. Beside a GPU, which was not measured, as long as an
+    example's answers are no larger than its image: then reading at most doubles the input.
+
+    Args:
+        stores: list of {name: shape without the batch} of what is stored of an example.
+        image_shape: (height, width, channels) of uint8 images.
+    """
+    size = sum(_view_bytes(tensors, "float16", 1) for tensors in stores)
+    return fused.on_cpu() or size <= math.prod(image_shape)
 
 
 def _view_bytes(tensors, dtype, examples):
@@ -112,17 +162,52 @@ def store_for(tensors, plans, source=""):
     )
 
 
+def store_name(task, settings, views, tensors, dtype, source="", **others):
+    """The name of a store: first what the teacher was asked, then what is kept of its answers.
+
+    Args:
+        task: `tfkd.runs.tasks.Task`.
+        settings: of the run, or those of `tfkd cache build`.
+        views, tensors, dtype, source: as in `Knowledge`.
+        others: what makes it a store that no run looks for, such as top_k.
+    """
+    asked = [views, settings.seed, task.fingerprint]
+    asked += [task.settings.augmentation, task.settings.separate_augmentation]
+    asked += [task.teacher_fingerprint, task.sizes["train"], source, others]
+    return f"{_digest(asked)[:16]}-{_digest([tensors, dtype])[:8]}"
+
+
+def kept_stores(folder, task, settings, tensors, source=""):
+    """{name: dtype} of the finished stores in a folder that hold what rows would store.
+
+    Args:
+        folder: the directory or URL of `--cache`.
+        task, settings: as for `store_name`.
+        tensors: {name: shape} that are needed; a store may hold more.
+    """
+    name = store_name(task, settings, task.wanted_views, tensors, "", source)
+    found = {}
+    for own in stores_in(folder, name.partition("-")[0]):
+        information = TeacherCache.info(joined(folder, own))
+        held = {n: kept["shape"] for n, kept in information["knowledge"].items()}
+        if information["complete"] and tensors.items() <= held.items():
+            (found[own],) = {kept["dtype"] for kept in information["knowledge"].values()}
+    return found
+
+
 def build(own, folder, asking, task, settings):
     """The `TeacherCache` of a plan, built where it is not there yet.
 
     Args:
         own: `Knowledge`.
-        folder: of this run's stores.
+        folder: of this run's stores, path or URL.
         asking: `tfkd.Distiller` with the teacher, whose losses read the plan's tensors.
         task: `tfkd.runs.tasks.Task`.
         settings: of the run.
     """
     path = _path(own, folder, task, settings)
+    if own.store:
+        return TeacherCache(path, asking)
     role = BOTH if asking.separate_inputs else STUDENT
     augment = augmentation_of(task.settings, role)
     with full_disk_named(path):
@@ -144,13 +229,12 @@ def opened(own, folder, task, settings):
 
 
 def _path(own, folder, task, settings):
-    identity = [own.model_dump(include={"tensors", "views", "dtype"}), settings.seed]
-    identity += [own.source] * bool(own.source)
-    name, options = task.settings.augmentation
-    identity += [[name, options] if options else name, task.fingerprint]
-    identity += [task.teacher_fingerprint, task.sizes["train"]]
-    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    return folder / digest
+    kept = (own.views, own.tensors, own.dtype, own.source)
+    return joined(folder, own.store or store_name(task, settings, *kept))
+
+
+def _digest(content):
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def readable(size):

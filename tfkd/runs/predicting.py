@@ -49,6 +49,7 @@ def look(model, paths, row=None):
         directory = exports.run_of(model)
     record = directory.record()
     record.row(row)
+    record.require_classes("tfkd predict")
     files = [file for path in paths for file in _images(Path(path).expanduser())]
     return Question(directory, record, export, row, files)
 

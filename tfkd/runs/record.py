@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from tfkd import tasks
 from tfkd.files import write_json
 from tfkd.settings.base import explain
 
@@ -103,6 +104,7 @@ class Knowledge(Part):
         stored: whether the teacher was asked once; else it answers live, in every epoch.
         views: versions of each image that students see.
         bytes, dtype: of the store.
+        store: its name in the folder of `--cache`, where it was there before the run.
     """
 
     task: int
@@ -113,6 +115,7 @@ class Knowledge(Part):
     dtype: str
     why: str
     source: str = ""
+    store: str = ""
 
 
 class Begun(Part):
@@ -251,6 +254,15 @@ class Record(Part):
             name = name if name not in lines.values() else f"{name} {position + 1}"
             lines[position] = name
         return lines
+
+    def require_classes(self, command):
+        """Raises ValueError where the run learnt something else than classes of images."""
+        if not tasks.get(self.task).classifies:
+            raise ValueError(
+                f"{command} is of runs that learn classes of images; this one learns {self.task}. "
+                "In a program: keras.saving.load_model of its student.keras, and "
+                "tfkd.export.export_saved_model, whose head= says what the numbers mean."
+            )
 
     def row(self, name=None):
         """The `RowRecord` of a name; by default the main row.

@@ -137,6 +137,11 @@ def _recipe(name):
         recipe = recipes.get(name)
     except ValueError as error:
         raise SettingsError(f"recipe: {error}") from None
+    if recipe.settings.learns != "classification":
+        raise SettingsError(
+            f'recipe: "{name}" learns {recipe.settings.learns}, and no classes. It is run by '
+            f"itself: tfkd recipes run {name}."
+        )
     if recipe.compares:
         raise SettingsError(
             f'recipe: "{name}" is a comparison, and no way to train one student. It is run by '

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfkd import data, tasks
 from tfkd.data.loading import is_tfds_name
-from tfkd.runs import convolutions, models, teacher_check
+from tfkd.runs import convolutions, devices, models, teacher_check
 from tfkd.runs.knowledge import tensors_of
 from tfkd.runs.rows import check_names, short_words
 from tfkd.runs.teachers import SeveralTeachers, StudentAsTeacher, Teacher
@@ -164,8 +164,9 @@ class Prepared:
     @property
     def findings(self):
         """What is seen before training, list of str."""
-        seen = [*(own.info for own in self.data), *self.teachers, *self.tasks]
-        return list(dict.fromkeys(text for own in seen for text in own.findings))
+        infos = [own.info for own in self.data]
+        seen = [text for own in (*infos, *self.teachers, *self.tasks) for text in own.findings]
+        return list(dict.fromkeys([*seen, *devices.findings(self.table.settings, infos)]))
 
     @property
     def inputs(self):

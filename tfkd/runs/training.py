@@ -10,7 +10,7 @@ from tfkd import data, fused, schedules, tasks, terminal
 from tfkd.batches import own_inputs
 from tfkd.data.pipeline import batches_of
 from tfkd.data.shares import Shares
-from tfkd.runs import progress_line, tensorboard
+from tfkd.runs import devices, progress_line, tensorboard
 from tfkd.runs.checkpoints import Saver, pass_over
 from tfkd.runs.models import referred
 
@@ -107,7 +107,7 @@ def examples(dataset, settings, seed, views, stored=None, role=STUDENT, info=Non
         batches = stored.dataset(dataset, settings.batch_size, augment=augment, **own)
         if role == BOTH:
             batches = batches.map(lambda images, *others: (own_inputs(images)[1], *others))
-        return batches
+        return devices.even(batches, int(dataset.cardinality()), settings.batch_size)
 
     def augmented(indices, epochs, images, labels):
         if augment is not None:
@@ -115,7 +115,8 @@ def examples(dataset, settings, seed, views, stored=None, role=STUDENT, info=Non
             images = augment(images, view)
         return images, labels
 
-    return batches_of(dataset, settings.batch_size, augmented, shuffle=True, **own)
+    batches = batches_of(dataset, settings.batch_size, augmented, shuffle=True, **own)
+    return devices.even(batches, int(dataset.cardinality()), settings.batch_size)
 
 
 def _share_of(batches, context):
@@ -194,6 +195,7 @@ def train(
         batches = weighted(batches, labels["classes"])
     if several and model is student:  # a distiller gives every output the labels by itself
         batches = _for_each_output(batches, weights)
+    devices.prepare(model, batches)
     examples = batches.repeat()
     if progress.steps:
         examples = batches.skip(progress.steps).concatenate(examples)

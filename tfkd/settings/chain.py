@@ -1,7 +1,7 @@
 """The settings of `tfkd chain`: those of `tfkd distill`, and who stands between."""
 
 import os
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from tfkd.settings.base import SettingsError, Texts, words
 from tfkd.settings.distill import DistillSettings, plain
@@ -14,6 +14,8 @@ class ChainSettings(DistillSettings):
     paths: ClassVar = (*DistillSettings.paths, "assistant")
     code: ClassVar = (*DistillSettings.code, "assistant")
 
+    task: Literal["classification"] = "classification"
+    """What is learnt of an image: its class."""
     assistant: Texts = ()
     """Models between teacher and student, "NAME OPTION=VALUE", the first taught by the teacher, the
     next by the one before it (repeatable)."""

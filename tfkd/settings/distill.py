@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tfkd import defaults
 from tfkd.settings import methods
@@ -38,9 +38,34 @@ Hints = Annotated[Texts, BeforeValidator(_checked_hints)]
 LOSSES = ("softness", "temperature", "student_loss_weight", "logits_weight", "hints", "hint_weight")
 
 
+# What other tasks begin with where they are not told.
+DEFAULTS = {
+    "multi-label": {
+        "data": "digit_groups",
+        "augment": "none",
+        "student_options": {"width": 0.125},
+    },
+    "segmentation": {
+        "data": "shapes",
+        "augment": "none",
+        "teacher": "encoder_decoder",
+        "student": "encoder_decoder",
+        "student_options": {"width": 0.25},
+    },
+}
+# Settings that other tasks have no use for, and augmentations that keep a mask on its image.
+OF_CLASSES = (
+    *("label_smoothing", "class_weight", "teacher_free", "recipe", "calibrate", "export"),
+    *("views", "cache", "cache_gb", "skip_damaged"),
+)
+WITH_MASKS = ("none", "shift", "flip")
+
+
 class DistillSettings(TrainingSettings):
     """Everything that decides what `tfkd distill` trains and measures."""
 
+    task: Literal["classification", "multi-label", "segmentation"] = "classification"
+    """What is learnt of an image: its class, any number of labels, or a class for each pixel."""
     softness: Annotated[float, Field(gt=0, lt=1)] = defaults.SOFTNESS
     """How soft the teacher's targets are at the beginning: their entropy, of a uniform guess's."""
     temperature: Above0 | None = None
@@ -74,8 +99,22 @@ class DistillSettings(TrainingSettings):
                 raise SettingsError(f'export: no "{name}". {near(name, EXPORTS)}')
         return tuple(name for name in EXPORTS if name in names) or NONE
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_task(cls, values):
+        task = values.get("task") if isinstance(values, dict) else None
+        own = DEFAULTS.get(task, {}) if isinstance(task, str) else {}
+        if "student" in (values or {}):
+            own = {name: value for name, value in own.items() if name != "student_options"}
+        return {**own, **values}
+
+    @property
+    def learns(self):
+        return self.task
+
     def check(self):
         super().check()
+        self._check_task()
         if self.temperature is not None and "softness" in self.given():
             raise SettingsError(
                 "softness and temperature are two ways to soften the teacher's targets: give one."
@@ -111,6 +150,26 @@ class DistillSettings(TrainingSettings):
                 f"{' and '.join(given)} would change nothing: the losses are those of the recipe "
                 f'"{self.recipe}". Give its own settings as recipe_options (--recipe-option '
                 "temperature=3)."
+            )
+
+    def _check_task(self):
+        """Raises SettingsError for what the task has no use for."""
+        if self.task == "classification":
+            return
+        idle = [name for name in OF_CLASSES if name in self.given()]
+        if idle:
+            raise SettingsError(
+                f"{' and '.join(idle)} {'is' if len(idle) == 1 else 'are'} of classification, and "
+                f'would change nothing for task = "{self.task}". Leave it out.'
+            )
+        if self.several_teachers:
+            raise SettingsError(
+                f'{len(self.teacher)} teachers are named, but task = "{self.task}" takes one.'
+            )
+        if self.task == "segmentation" and self.augment not in WITH_MASKS:
+            raise SettingsError(
+                f'augment is "{self.augment}", which brings in pixels of no class or changes what '
+                f"a mask belongs to; of segmentation there are: {', '.join(WITH_MASKS)}."
             )
 
     @property

@@ -44,6 +44,8 @@ class SearchSettings(DistillSettings):
         *("trials", "time_budget", "workers", "worker_timeout", "data_dir", "cache"),
     )
 
+    task: Literal["classification"] = "classification"
+    """What is learnt of an image: its class."""
     student_options: options("--student-option")
     """Of the student's model (repeatable); modified_alexnet has width=0.25 unless told."""
     teacher_options: options("--teacher-option")
@@ -136,6 +138,11 @@ class SearchSettings(DistillSettings):
             raise SettingsError(
                 f"A search takes one teacher, but teacher names {len(self.teacher)}: train with "
                 "several by tfkd distill."
+            )
+        if self.precision != "float32" or self.strategy != "none":
+            raise SettingsError(
+                "A search trains in float32, on one device. Leave precision and strategy out; give "
+                "them to tfkd distill with the best settings that are found."
             )
         if self.recipe is not None:
             raise SettingsError(

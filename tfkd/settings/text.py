@@ -25,9 +25,9 @@ class LanguageSettings(RecipeSettings):
     """Of the student, such as width=32 (repeatable)."""
     length: Annotated[int, Field(ge=4)] = 64
     """Characters that a model sees at once."""
-    epochs: Count = 6
+    epochs: Count = 5
     """Epochs of each student."""
-    teacher_epochs: Count = 6
+    teacher_epochs: Count = 5
     """Epochs of a teacher that is trained."""
     batch_size: Count = 32
     """Sequences a batch."""
@@ -55,7 +55,7 @@ class TranslationSettings(RecipeSettings):
     monolingual: AtLeast0 = 0.25
     """Sentences without a translation, as a share of the pairs: source sentences that limit leaves
     out, or those of the pairs once more."""
-    epochs: Count = 8
+    epochs: Count = 6
     """Epochs of each student."""
-    teacher_epochs: Count = 8
+    teacher_epochs: Count = 6
     """Epochs of a teacher that is trained."""

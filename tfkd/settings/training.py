@@ -24,7 +24,7 @@ from tfkd.settings.base import (
 )
 
 # tfkd.data knows these two, but imports TensorFlow; a test compares both.
-Augmentation = Literal["none", "shift", "crop", "flip", "crop_flip", "jda"]
+Augmentation = Literal["none", "shift", "crop", "flip", "crop_flip", "jda", "contrastive"]
 Resize = Literal["stretch", "stretch_antialiased", "crop", "pad"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "lion", "adafactor"]
 _SCHEDULER = re.compile(r"(tcp|tls|ray)://(\[[^\]]+\]|[^\[\]:/]+):\d+")
@@ -47,7 +47,8 @@ Teachers = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)]
 class DataSettings(Settings):
     """How data is read, whatever becomes of it."""
 
-    paths: ClassVar = ("data_dir",)
+    paths: ClassVar = ("data_dir", "store")
+    free: ClassVar = ("store",)
     learns: ClassVar[str] = "classification"  # the kind of task, a name of tfkd.tasks
 
     data_dir: str | None = None
@@ -61,6 +62,8 @@ class DataSettings(Settings):
     skip_damaged: bool = False
     """Leave out a folder's files that cannot be read, and classes without any image, instead of
     stopping."""
+    store: str | None = None
+    """Keep a folder's images in this directory, decoded and resized, for all epochs and runs."""
     limit: Annotated[int | None, Field(ge=1)] = None
     """Use at most so many training examples."""
 
@@ -79,7 +82,7 @@ class BudgetSettings(DataSettings):
 
     paths: ClassVar = (*DataSettings.paths, "cache")
     code: ClassVar = ("callback",)
-    free: ClassVar = ("jobs", "scheduler")
+    free: ClassVar = (*DataSettings.free, "jobs", "scheduler")
 
     augment: Augmentation = "shift"
     """Augmentation."""
@@ -118,6 +121,10 @@ class BudgetSettings(DataSettings):
     """Train a teacher from a file or a function, too, instead of taking it as it is."""
     tensorboard: Annotated[bool | None, Parameter(negative="--no-tensorboard")] = None
     """Write TensorBoard's logs of every training; unless told where TensorBoard is installed."""
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """In which students, and a teacher that is trained, compute; their weights stay float32."""
+    strategy: Literal["none", "mirrored"] = "none"
+    """mirrored: share every batch out over all GPUs of this machine."""
     any_teacher: bool = False
     """Take a teacher that knows no more than chance, or names the classes in another order."""
     jobs: Count | None = None
@@ -204,6 +211,11 @@ class TrainingSettings(BudgetSettings):
     def check(self):
         super().check()
         check_model("student", self.student, self.student_options, self.learns)
+        if self.precision != "float32" and is_path(self.student):
+            raise SettingsError(
+                f'precision is {self.precision}, but student is the file "{self.student}", whose '
+                "layers have a precision of their own. Leave precision out, or name a model."
+            )
         if self.several_teachers and self.teacher_options:
             raise SettingsError(
                 f"teacher_options {self.teacher_options} are of one teacher, but there are "

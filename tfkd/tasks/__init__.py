@@ -12,6 +12,9 @@ __all__ = ["get", "names"]
 
 _HOMES = {
     "classification": "tfkd.tasks.classification:Classification",
+    "hashing": "tfkd.tasks.hashing:Hashing",
+    "multi-label": "tfkd.tasks.multi_label:MultiLabel",
+    "segmentation": "tfkd.tasks.segmentation:Segmentation",
     "detection": "tfkd.tasks.detection:Detection",
     "language": "tfkd.tasks.language:Language",
     "translation": "tfkd.tasks.translation:Translation",

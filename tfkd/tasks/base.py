@@ -108,6 +108,14 @@ class Task:
         raise NotImplementedError
 
     @property
+    def head(self):
+        """`tfkd.heads.Head` by which `tfkd export` serves a model's numbers; None if it does not.
+
+        A classifier has that of one class of many.
+        """
+        return None
+
+    @property
     def judged(self):
         """Name of the figure that judges."""
         return next(iter(self.figures))

@@ -37,6 +37,7 @@ class Classification(Task):
             image_size=settings.image_size,
             resize=settings.resize,
             skip_damaged=settings.skip_damaged,
+            store=settings.store,
         )
 
     def build(self, role, settings, info):
@@ -65,3 +66,9 @@ class Classification(Task):
 
     def short(self, value):
         return f"val acc {100 * value:.1f} %", f"acc {100 * value:.1f}%"
+
+    @property
+    def head(self):
+        from tfkd.heads import Head
+
+        return Head(labels="one_of_many")

@@ -1,12 +1,12 @@
-"""Whether a classifier fits its data."""
+"""Whether a model of images fits its data."""
 
 import keras
 
 from tfkd.taps import heads_of
 
 
-def check(role, model, name, info):
-    """Raises ValueError unless a model takes the data's images and has a number for each class."""
+def check_images(role, model, name, info):
+    """Raises ValueError unless a model takes the data's images."""
     shape = info.image_shape
     taken = model.inputs[0].shape[1:] if getattr(model, "inputs", None) else shape
     if len(taken) != 3 or any(taken[i] not in (None, shape[i]) for i in range(3)):
@@ -17,7 +17,12 @@ def check(role, model, name, info):
             f'The {role} "{name}" takes inputs of shape {tuple(taken)}, but the images of '
             f'"{info.name}" have {shape}.{resize}'
         )
-    output = model.compute_output_spec(keras.KerasTensor((None, *shape), "float32"))
+
+
+def check(role, model, name, info):
+    """Raises ValueError unless a model takes the data's images and has a number for each class."""
+    check_images(role, model, name, info)
+    output = model.compute_output_spec(keras.KerasTensor((None, *info.image_shape), "float32"))
     outputs = keras.tree.flatten(output)
     if len(outputs) != 1 or len(outputs[0].shape) != 2:
         shapes = [tuple(own.shape) for own in outputs]

@@ -1,77 +1,109 @@
 """Building a teacher cache: the teacher runs once over every view of every example.
 
-Shards hold consecutive examples, all views of one after the other, and are written in that order,
-beside and renamed; `building.json` then says that they are there. Whatever is missing or damaged is
-made (anew), so a build may be killed at any moment. Teacher and augmentation are deterministic and
-batches start anew with each shard: the bytes do not depend on what was interrupted where.
+Shards hold consecutive examples, all views of one after the other. Builders take the shards that
+are missing: those that no other builder holds, or their share by index. Whatever is missing or
+damaged is made (anew), so any builder may be killed at any moment. Teacher and augmentation are
+deterministic and batches start anew with each shard: the bytes do not depend on who built what, or
+on what was interrupted where.
 """
 
-import contextlib
-import itertools
+import hashlib
 import json
-import warnings
-from pathlib import Path
+from importlib import metadata
 
 import numpy as np
 import tensorflow as tf
 
 from tfkd import terminal, validation
 from tfkd.data.seeds import view_seed
-from tfkd.teachers.cache import asking, disk, examples, identity, manifest
+from tfkd.teachers.cache import asking, examples, identity, manifest, state
+from tfkd.teachers.cache.folders import folder_of
 from tfkd.teachers.cache.layout import Layout
 from tfkd.teachers.cache.records import Records
 
+# Packages on whose versions a teacher's last digits depend.
+_PACKAGES = ("keras", "numpy", "tensorflow")
+# How often a shard may be damaged right after it was written.
+_ATTEMPTS = 3
+
 
 def build(directory, distiller, dataset, augment, views, batch_size, verbose, **options):
-    """See `TeacherCache.build`."""
+    """See `TeacherCache.build`; returns whether the cache is complete."""
     examples.check(dataset, batch_size, augment)
     asking.check(distiller)
     _check(views, **options)
-    directory = Path(directory)
-    explained = validation.explained()
-    with explained, disk.full_explained(directory), manifest.only_builder(directory):
+    folder, seed = folder_of(directory), options["seed"]
+    with validation.explained(), folder.full_explained():
         named = identity.augmentation_identity(augment, options["augment_name"])
         augment = identity.traced(augment, dataset)
         first = examples.first(dataset, identity.PROBE)
-        asked = asking.Asked(distiller, augment, first, options["seed"])
+        asked = asking.Asked(distiller, augment, first, seed)
         wanted = {
-            **_shards(int(dataset.cardinality()), batch_size),
+            **_shards(int(dataset.cardinality()), batch_size, options["shards"]),
             "format": manifest.FORMAT,
             "inputs": examples.described(dataset),
             "views": int(views),
-            "seed": int(options["seed"]),
-            "probe": identity.probe(augment, first, options["seed"]),
+            "seed": int(seed),
+            "probe": identity.probe(augment, first, seed),
             "teacher": identity.teacher_fingerprint(asked.source),
             "knowledge": asked.tensors(options["dtype"], options["top_k"]),
             "temperature": float(options["temperature"]),
             "augmentation": named,
+            "versions": {name: metadata.version(name) for name in _PACKAGES},
+            "sample": _sample(dataset),
         }
         _check_finite(asked.first, wanted)
         wanted["answers"] = {n: identity.projected(values) for n, values in asked.first.items()}
         wanted = json.loads(json.dumps(wanted))  # as it will be read: tuples are lists
-        state = _state(directory, wanted, dataset)
-        if state is not wanted:
-            identity.check_probe(augment, first, directory, state)
-            identity.check_answers(asked.first, directory, state)
-        unfinished = not (directory / manifest.MANIFEST).exists()
-        if unfinished or any(shard["sha256"] is None for shard in state["shards"]):
-            _build_missing(directory, state, dataset, asked, verbose)
-        (directory / manifest.BUILDING).unlink(missing_ok=True)
+        numbers = _share(len(wanted["shards"]), options["share"])
+        if not folder.sizes():
+            folder.check_space(sum(manifest.shard_header(wanted, n)[1] for n in numbers))
+        stored, unfinished = state.begin(folder, wanted)
+        if unfinished is None:
+            _check_data(folder, stored, range(len(stored["shards"])), dataset)
+        else:
+            _check_against(unfinished, dataset)
+        identity.check_probe(augment, first, folder, stored)
+        identity.check_answers(asked.first, folder, stored)
+        if unfinished is None:
+            return True
+        numbers = _share(unfinished.count, options["share"])
+        return _Builder(unfinished, dataset, asked, numbers, verbose).run()
 
 
-def _check(views, dtype, top_k, temperature, **_):
-    for name, value in {"views": views, "top_k": 1 if top_k is None else top_k}.items():
+def _check(views, dtype, top_k, temperature, shards, share, **_):
+    numbers = {"views": views, "top_k": 1 if top_k is None else top_k, "shards": shards}
+    for name, value in numbers.items():
         if isinstance(value, bool) or int(value) != value or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1; given {value!r}.")
+    if shards > manifest.MOST_SHARDS:
+        raise ValueError(f"shards must be at most {manifest.MOST_SHARDS}; given {shards}.")
     if dtype not in ("float16", "float32"):
         raise ValueError(f'dtype must be "float16" or "float32"; given {dtype!r}.')
     if not temperature > 0:
         raise ValueError(f"temperature must be positive; given {temperature!r}.")
+    if share is None:
+        return
+    try:
+        index, count = share
+        fits = 0 <= index < count and int(index) == index and int(count) == count
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"share must be (i, n), the part i of n with i from 0 to n - 1; given {share!r}."
+        )
 
 
-def _shards(size, batch_size):
+def _share(count, share):
+    """Numbers of the shards that a builder is to build."""
+    index, of = share or (0, 1)
+    return range(index * count // of, (index + 1) * count // of)
+
+
+def _shards(size, batch_size, shards):
     """What the manifest is to say of shards: whole batches in each but the last."""
-    shard_examples = batch_size * -(-size // (batch_size * manifest.SHARDS))
+    shard_examples = batch_size * -(-size // (batch_size * shards))
     count = -(-size // shard_examples)
     return {
         "examples": size,
@@ -79,6 +111,12 @@ def _shards(size, batch_size):
         "shard_examples": shard_examples,
         "shards": [{"file": manifest.shard_name(n), "sha256": None} for n in range(count)],
     }
+
+
+def _sample(dataset):
+    """What tells the data from other data: a checksum of some examples' fingerprints."""
+    marks = examples.fingerprints(examples.sample(dataset, 64)[1]).numpy()
+    return f"sha256:{hashlib.sha256(marks.tobytes()).hexdigest()}"
 
 
 def _check_finite(answers, wanted):
@@ -99,132 +137,113 @@ def _check_records(records, layout, start=0, views=1):
         )
 
 
-def _state(directory, wanted, dataset):
-    """What is in the directory: the manifest of this cache with a sha256 for each sound shard.
-
-    Where no shard is finished it is `wanted`: nothing stands against other settings.
-    """
-    try:
-        finished = manifest.read(directory)
-        state = finished or manifest.read(directory, manifest.BUILDING)
-    except manifest.DamagedError as error:
-        warnings.warn(f"{error} This is done now.", stacklevel=5)
-        return _begun_anew(directory, wanted)
-    if state is None:
-        strangers = manifest.strangers(directory)
-        if strangers:
-            raise ValueError(
-                f'"{directory}" holds other files ({", ".join(strangers[:3])}) and no teacher '
-                "cache. Give a directory that is empty or does not exist."
-            )
-        return wanted
-    sound = manifest.sound_shards(directory, state)
-    if finished is None and not any(sound):
-        return _begun_anew(directory, wanted)
-    manifest.check_same(directory, state, wanted)
-    if finished is None:
-        manifest.check_same(directory, state, wanted, ["batch_size"])
-    for shard, whole in zip(state["shards"], sound, strict=True):
-        shard["sha256"] = shard["sha256"] if whole else None
-    _check_data(directory, state, np.array(sound), dataset)
-    return state
-
-
-def _begun_anew(directory, wanted):
-    for name in map(manifest.shard_name, range(manifest.SHARDS)):
-        (directory / name).unlink(missing_ok=True)
-    (directory / manifest.MANIFEST).unlink(missing_ok=True)
-    return wanted
-
-
-def _check_data(directory, state, sound, dataset):
-    """Compares some of the examples with what is stored of them."""
+def _check_data(folder, stored, numbers, dataset):
+    """Compares some of the examples with what is stored of them in some shards."""
     indices, x = examples.sample(dataset, 64)
-    there = sound[indices // state["shard_examples"]]
+    there = np.isin(indices // stored["shard_examples"], list(numbers))
     x = tf.nest.map_structure(lambda part: tf.boolean_mask(part, there), x)
-    Records(directory, state).check(indices[there], x)
+    Records(folder, stored, numbers).check(indices[there], x)
 
 
-def _build_missing(directory, state, dataset, asked, verbose):
-    layout = Layout(state["knowledge"], state["temperature"])
-    example_bytes = state["views"] * layout.dtype.itemsize
-    missing = [n for n, shard in enumerate(state["shards"]) if shard["sha256"] is None]
-    ranges = [manifest.shard_range(state, number) for number in missing]
-
-    def progress():
-        left = [n for n, shard in enumerate(state["shards"]) if shard["sha256"] is None]
-        sizes = [stop - start for start, stop in (manifest.shard_range(state, n) for n in left)]
-        shards = len(state["shards"])
-        return shards - len(left), shards, sum(sizes) * example_bytes
-
-    count = sum(stop - start for start, stop in ranges)
-    disk.check_space(directory, count * example_bytes)
-
-    def records(indices, x, y, view):
-        seeds = view_seed(indices, view, state["seed"])
-        return layout.pack(asked(x, y, seeds), examples.fingerprints(x))
-
-    if asked.source.live:
-        records = tf.function(records, autograph=False, reduce_retracing=True)
-    batches = itertools.chain.from_iterable(
-        examples.ordered(dataset, state["batch_size"], start, stop) for start, stop in _runs(ranges)
-    )
-    with (
-        disk.full_explained(directory, progress),
-        _shown(count, state["views"], verbose) as advance,
-    ):
-        state.pop("data", None)
-        manifest.write(directory, manifest.BUILDING, state)
-        (directory / manifest.MANIFEST).unlink(missing_ok=True)
-        for number, (start, stop) in zip(missing, ranges, strict=True):
-            parts = _parts(batches, start, stop, records, state, layout, advance)
-            _write_shard(directory, state, number, (stop - start, state["views"]), layout, parts)
-        state["data"] = Records(directory, state).data_fingerprint()
-        manifest.write(directory, manifest.MANIFEST, state)
-
-
-def _write_shard(directory, state, number, shape, layout, parts):
-    """Writes a shard, and that it is there."""
-    shard = state["shards"][number]
-    path = directory / shard["file"]
-    shard["sha256"] = disk.write_shard(path, shape, layout.dtype, parts)
+def _check_against(unfinished, dataset):
+    """The same of what is finished so far; a damaged shard is none of it."""
+    stored = unfinished.folder, unfinished.manifest
     try:
-        manifest.write(directory, manifest.BUILDING, state)
-    except OSError:
-        shard["sha256"] = None
-        path.unlink()
-        raise
+        _check_data(*stored, unfinished.finished(), dataset)
+    except ValueError:
+        if not unfinished.damaged():
+            raise
+        _check_data(*stored, unfinished.finished(), dataset)
 
 
-def _parts(batches, start, stop, records, state, layout, advance):
-    """The bytes of one shard, batch by batch."""
-    while start < stop:
-        batch = next(batches)
-        views = [records(*batch, tf.constant(v, tf.int64)) for v in range(state["views"])]
-        together = np.stack(views, axis=1)
-        _check_records(together, layout, start, state["views"])
-        yield together.tobytes()
-        start += len(together)
-        advance(len(together))
+class _Builder:
+    """One of perhaps several builders of a cache.
 
+    Args:
+        state: `tfkd.teachers.cache.state.State`.
+        dataset: unbatched.
+        asked: `tfkd.teachers.cache.asking.Asked`.
+        numbers: of the shards to build.
+        verbose: 0 to say nothing.
+    """
 
-def _runs(ranges):
-    """Ranges in order, joined where one begins where the last ends: the data is read through."""
-    joined = []
-    for start, stop in ranges:
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], stop)
-        else:
-            joined.append((start, stop))
-    return joined
+    def __init__(self, state, dataset, asked, numbers, verbose):
+        self._state, self._asked, self._verbose = state, asked, verbose
+        own = self._manifest = state.manifest
+        self._numbers = numbers
+        self._layout = Layout(own["knowledge"], own["temperature"])
+        self._batches = examples.InOrder(dataset, own["batch_size"])
+        self._records = self._answered
+        if asked.source.live:
+            self._records = tf.function(self._answered, autograph=False, reduce_retracing=True)
 
+    def run(self):
+        """Builds what is missing; returns whether the cache is complete."""
+        for _ in range(_ATTEMPTS):
+            missing = self._missing()
+            self._state.folder.check_space(self._bytes(missing))
+            with self._state.folder.full_explained(self._progress):
+                self._build(missing)
+                left = self._state.finish()
+            if not left:
+                return True
+            if not set(left) & set(self._numbers):
+                return False  # other shares
+        raise OSError(
+            f'Teacher cache "{self._state.folder}": {self._state.name(left[0])} is not what was '
+            "written, time and again. Is there something wrong with the disk?"
+        )
 
-@contextlib.contextmanager
-def _shown(count, views, verbose):
-    """How many examples are done and the time that is left; gives the function to advance it."""
-    if not verbose:
-        yield lambda done: None
-        return
-    what = "The teacher answers" if views == 1 else f"The teacher answers, {views} views of each"
-    with terminal.step(what, total=count) as step:
-        yield step.advance
+    def _build(self, missing):
+        """Builds shards: first those that are free, then those whose builder did not finish."""
+        sizes = {number: self._size(number) for number in missing}
+        views = self._manifest["views"]
+        what = f"The teacher answers{f', {views} views of each' * (views > 1)}"
+        with terminal.advancing(what, sum(sizes.values()), self._verbose) as advance:
+            busy = [number for number in missing if not self._built(number, advance)]
+            for number in busy:
+                self._built(number, advance, wait=True)
+
+    def _built(self, number, advance, wait=False):
+        """Builds a shard unless another builder has, or holds it; returns whether it is there."""
+        state = self._state
+        with state.folder.claim(state.name(number), wait) as held:
+            if held and state.has(number):
+                advance(self._size(number))
+            elif held:
+                parts = self._parts(number, advance)
+                state.note(number, state.folder.write_shard(state.name(number), parts))
+            return held
+
+    def _parts(self, number, advance):
+        """The bytes of a shard's file, batch by batch."""
+        yield manifest.shard_header(self._manifest, number)[0]
+        views = self._manifest["views"]
+        for batch in self._batches(*manifest.shard_range(self._manifest, number)):
+            answers = [self._records(*batch, tf.constant(v, tf.int64)) for v in range(views)]
+            together = np.stack(answers, axis=1)
+            _check_records(together, self._layout, int(batch[0][0]), views)
+            yield together.tobytes()
+            advance(len(together))
+
+    def _answered(self, indices, x, y, view):
+        seeds = view_seed(indices, view, self._manifest["seed"])
+        return self._layout.pack(self._asked(x, y, seeds), examples.fingerprints(x))
+
+    def _missing(self):
+        done = self._state.finished()
+        return [number for number in self._numbers if number not in done]
+
+    def _size(self, number):
+        """Examples of a shard."""
+        start, stop = manifest.shard_range(self._manifest, number)
+        return stop - start
+
+    def _bytes(self, numbers):
+        """Bytes of the records of some shards."""
+        of_one = self._manifest["views"] * self._layout.dtype.itemsize
+        return sum(map(self._size, numbers)) * of_one
+
+    def _progress(self):
+        done, count = len(self._state.finished()), self._state.count
+        return done, count, self._bytes(self._missing())

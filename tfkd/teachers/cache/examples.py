@@ -57,6 +57,48 @@ def ordered(dataset, batch_size, start, stop):
     return ahead(batches)
 
 
+class InOrder:
+    """Batches of any ranges of examples, one range after the other.
+
+    Data that is only read in order is read on to where a range begins, as long as ranges rise.
+
+    Args:
+        dataset: unbatched.
+        batch_size: examples a batch; every range begins at a whole number of batches.
+    """
+
+    def __init__(self, dataset, batch_size):
+        self._dataset, self._batch_size, self._source = dataset, batch_size, source_of(dataset)
+        self._on, self._place = None, 0
+        if self._source is not None:  # one pipeline for all ranges: to make one takes its time
+            self._range = tf.Variable([0, 0], dtype=tf.int64, trainable=False)
+            self._batches = ahead(
+                tf.data.Dataset.range(1)
+                .flat_map(lambda _: tf.data.Dataset.range(*tf.unstack(self._range), batch_size))
+                .map(self._gathered, AT_ONCE, deterministic=True)
+            )
+
+    def __call__(self, start, stop):
+        """Yields (indices int64, x, y) of the examples start .. stop - 1."""
+        if self._source is not None:
+            self._range.assign([start, stop])
+            yield from self._batches
+            return
+        if self._on is None or self._place > start:
+            size = int(self._dataset.cardinality())
+            self._on = iter(ordered(self._dataset, self._batch_size, start, size))
+            self._place = start
+        while self._place < stop:
+            batch, here = next(self._on), self._place
+            self._place += len(batch[0])
+            if here >= start:
+                yield batch
+
+    def _gathered(self, first):
+        indices = tf.range(first, tf.minimum(first + self._batch_size, self._range[1]))
+        return indices, *self._source.gather(indices)
+
+
 def sample(dataset, count):
     """Up to `count` examples' (indices int64 array, x): spread evenly where any can be fetched,
     else the first."""

@@ -20,7 +20,7 @@ _LEFT_OUT = ("compile_config", "build_config", "trainable")
 PROBE = 16
 
 # How much of its size a number of a probe may differ on another machine.
-_ROUNDING = 1e-4
+ROUNDING = 1e-4
 
 
 def teacher_fingerprint(source):
@@ -174,7 +174,7 @@ def projected(values):
 def differs(now, stored, values):
     """Whether `projected(values)`, given as `now`, is more than rounding away from `stored`."""
     scale = np.abs(_rows(values)).sum(1)
-    return len(now) != len(stored) or np.any(np.abs(np.subtract(now, stored)) > _ROUNDING * scale)
+    return len(now) != len(stored) or np.any(np.abs(np.subtract(now, stored)) > ROUNDING * scale)
 
 
 def check_probe(augment, first, directory, manifest):

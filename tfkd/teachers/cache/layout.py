@@ -5,6 +5,7 @@ fingerprint, and each tensor under its own name. Of a tensor stored as top-k the
 largest logits, their classes, and one logit that stands for each of the other classes.
 """
 
+import io
 import math
 
 import numpy as np
@@ -104,6 +105,16 @@ class Layout:
 
     def _size(self, field):
         return self.dtype.fields[field][0].itemsize
+
+
+def header(shape, dtype):
+    """The first bytes of a `.npy` file."""
+    file = io.BytesIO()
+    description = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_2_0(
+        file, {"descr": description, "fortran_order": False, "shape": shape}
+    )
+    return file.getvalue()
 
 
 def top_k(logits, k, temperature=1.0):

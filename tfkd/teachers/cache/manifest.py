@@ -1,31 +1,25 @@
-"""The cache's directory: one writer, files that are whole or not there, and what they belong to.
+"""What a cache holds and what it belongs to, as `manifest.json` says it.
 
-While a cache is built, `building.json` lists the finished shards; when it is complete,
-`manifest.json` takes its place. Both hold no date and no path: equal caches are equal bytes. A
-directory may come from elsewhere: what stands in the files is checked before it is used.
+While a cache is built, `building.json` stands in its place, see `state`. Both hold no date and no
+path: equal caches are equal bytes. A folder may come from elsewhere: what stands in the files is
+checked before it is used.
 """
 
-import concurrent.futures
-import contextlib
 import json
-import os
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import filelock
 import pydantic
 
 from tfkd.teachers.cache import disk
-from tfkd.teachers.cache.layout import Layout
+from tfkd.teachers.cache.folders import MANIFEST, joined
+from tfkd.teachers.cache.layout import Layout, header
 
-MANIFEST = "manifest.json"
-BUILDING = "building.json"
 FORMAT = 2
 
-# Into how many shards a cache is divided, at most: what is lost when a build is killed is one.
-SHARDS = 64
+# Into how many shards a cache is divided unless told, at most: what is lost when a build is killed
+# is one. All of them are open while a cache is read.
+SHARDS, MOST_SHARDS = 64, 512
 
-_LOCK = ".lock"
 _LARGEST = 16_000_000  # bytes of a manifest
 
 # What must be the same for stored knowledge to be right, and what a reader calls it.
@@ -39,9 +33,18 @@ _IDENTITY = {
     "augmentation": "the augmentation",
     "seed": "the seed of the augmentation",
 }
+# And what must be the same for all builders of it, whose bytes depend on that.
+_BUILDERS = {
+    "batch_size": "batch_size",
+    "shard_examples": "the number of shards",
+    "versions": "the versions of the packages",
+    "sample": "the data, by some of its examples",
+}
+IDENTITY, BUILDERS = tuple(_IDENTITY), tuple(_BUILDERS)
 
 _Count = Annotated[int, pydantic.Field(ge=1, le=2**48)]
 _Number = Annotated[float, pydantic.Field(allow_inf_nan=False)]
+_Named = Annotated[str, pydantic.Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 _Sha256 = Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -77,7 +80,8 @@ class _Augmentation(_Record):
 
 
 class _Manifest(_Record):
-    """What stands in `manifest.json`, and but for `data` in `building.json`."""
+    """What stands in `manifest.json`; in `building.json` there are versions and a sample of the
+    data, but no checksums, nor that of all the data."""
 
     format: Literal[2]
     examples: _Count
@@ -87,13 +91,15 @@ class _Manifest(_Record):
     probe: list[_Number]
     batch_size: _Count
     shard_examples: _Count
-    shards: Annotated[list[_Shard], pydantic.Field(min_length=1, max_length=SHARDS)]
+    shards: Annotated[list[_Shard], pydantic.Field(min_length=1, max_length=MOST_SHARDS)]
     teacher: str
     answers: dict[str, list[_Number]]
     knowledge: Annotated[dict[str, _Tensor], pydantic.Field(min_length=1)]
     temperature: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
     augmentation: _Augmentation
-    data: Annotated[str, pydantic.Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+    versions: dict[str, str] | None = None
+    sample: _Named | None = None
+    data: _Named | None = None
 
     @pydantic.model_validator(mode="after")
     def _fits(self, info: pydantic.ValidationInfo):
@@ -123,54 +129,20 @@ def shard_name(number):
     return f"shard-{number:05d}.npy"
 
 
-@contextlib.contextmanager
-def only_builder(directory):
-    """Makes the directory and holds it for one builder, until the process ends at the latest.
-
-    Raises:
-        RuntimeError: another builder has it.
-    """
-    directory = Path(directory)
-    lock, before = filelock.FileLock(directory / _LOCK, timeout=0), directory.exists()
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        with lock:
-            for left in directory.glob(".partial-*"):  # by a build that was killed
-                left.unlink()
-            try:
-                yield
-            finally:
-                (directory / _LOCK).unlink(missing_ok=True)  # nobody else can hold it now
-    except filelock.Timeout:
-        raise RuntimeError(
-            f'Teacher cache "{directory}" is being built by another process. Wait for it, or '
-            "build in another directory."
-        ) from None
-    finally:
-        if not before:
-            with contextlib.suppress(OSError):  # where something is stored
-                directory.rmdir()
-
-
-def strangers(directory):
-    """Names in a directory that holds no cache, but for those of a builder."""
-    return sorted(entry.name for entry in Path(directory).iterdir() if entry.name != _LOCK)
-
-
 class DamagedError(ValueError):
     """A file that is no JSON: truncated, or emptied."""
 
 
-def read(directory, name=MANIFEST):
-    """The manifest as a dict, None if there is none.
+def read(folder, name=MANIFEST):
+    """The manifest of a folder as a dict, None if there is none.
 
     Raises:
         ValueError: it is of another version, or holds what a manifest does not; a `DamagedError`
             where nothing of it can be read.
     """
-    path = Path(directory) / name
+    path = joined(folder, name)
     try:
-        with open(disk.open_plain(path), "rb") as file:
+        with folder.open(name) as file:
             text = file.read(_LARGEST + 1)
         if len(text) > _LARGEST:
             raise ValueError
@@ -179,7 +151,8 @@ def read(directory, name=MANIFEST):
         return None
     except OSError as error:
         raise ValueError(
-            f'Teacher cache: "{path}" cannot be read ({error.strerror}): it must be a plain file.'
+            f'Teacher cache: "{path}" cannot be read ({error.strerror or error}): it must be a '
+            "plain file."
         ) from None
     except (ValueError, RecursionError):
         raise DamagedError(
@@ -205,24 +178,28 @@ def read(directory, name=MANIFEST):
     return made.model_dump(exclude_unset=True)
 
 
-def write(directory, name, content):
-    """Writes a JSON file, whole or not at all."""
+def encoded(content):
+    """The bytes of a manifest's file."""
     ordered = {key: content[key] for key in _Manifest.model_fields if key in content}
-    with disk.new_file(Path(directory) / name) as file:
-        file.write(json.dumps(ordered, indent=1).encode())
+    return json.dumps(ordered, indent=1).encode()
 
 
-def check_same(directory, stored, wanted, keys=tuple(_IDENTITY)):
-    """Raises ValueError that names what differs between a stored manifest and what is asked for."""
-    different = [
-        f"{_IDENTITY.get(key, key)} (built with {_short(stored.get(key))}, now "
-        f"{_short(wanted[key])})"
+def differences(stored, wanted, keys=IDENTITY):
+    """What differs between a stored manifest and what is asked for, in words, list of str."""
+    names = _IDENTITY | _BUILDERS
+    return [
+        f"{names.get(key, key)} (built with {_short(stored.get(key))}, now {_short(wanted[key])})"
         for key in keys
         if stored.get(key) != wanted[key]
     ]
+
+
+def check_same(folder, stored, wanted, keys=IDENTITY):
+    """Raises ValueError that names what differs between a stored manifest and what is asked for."""
+    different = differences(stored, wanted, keys)
     if different:
         raise ValueError(
-            f'Teacher cache "{directory}" belongs to something else. What differs: '
+            f'Teacher cache "{folder}" belongs to something else. What differs: '
             + "; ".join(different)
             + ". Go back to what it was built with, or build another cache in another directory."
         )
@@ -235,34 +212,42 @@ def shard_range(manifest, number):
 
 
 def shard_header(manifest, number):
-    """(bytes before the records, bytes of the records) of a shard's file."""
+    """(the bytes before the records, how many bytes the records are) of a shard's file."""
     start, stop = shard_range(manifest, number)
     dtype, views = Layout(manifest["knowledge"]).dtype, manifest["views"]
-    header = disk.header((stop - start, views), dtype)
-    return len(header), (stop - start) * views * dtype.itemsize
+    return header((stop - start, views), dtype), (stop - start) * views * dtype.itemsize
 
 
-def sound_shards(directory, manifest):
+def shard_bytes(manifest, number):
+    """Bytes of a shard's file."""
+    first, records = shard_header(manifest, number)
+    return len(first) + records
+
+
+def sound_shards(folder, manifest, checksums=True):
     """For each shard whether its file is whole: there, and of the size and checksum that the
     manifest says.
 
     Args:
-        directory: the cache's.
-        manifest: dict with "shards", a list of {"file", "sha256"}; sha256 is None where unwritten.
+        folder: the cache's.
+        manifest: dict with "shards", a list of {"file", "sha256"}.
+        checksums: whether to read the files; else their sizes alone count.
     """
+    sizes = folder.sizes()
 
     def sound(number):
         shard = manifest["shards"][number]
+        if sizes.get(shard["file"]) != shard_bytes(manifest, number):
+            return False
+        if not checksums:
+            return True
         try:
-            with open(disk.open_plain(Path(directory) / shard["file"]), "rb") as file:
-                if os.fstat(file.fileno()).st_size != sum(shard_header(manifest, number)):
-                    return False
+            with folder.open(shard["file"]) as file:
                 return disk.checksum(file) == shard["sha256"]
         except OSError:
             return False
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing frees the GIL
-        return list(pool.map(sound, range(len(manifest["shards"]))))
+    return list(disk.in_threads(sound, range(len(manifest["shards"]))))
 
 
 def _short(value):

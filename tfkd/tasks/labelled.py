@@ -1,0 +1,154 @@
+"""What tasks on images with labels of other shapes than a class share: batches, checks, judges."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.metrics import average_precision_score
+
+from tfkd import data
+from tfkd.data.pipeline import batches_of
+from tfkd.taps import heads_of
+from tfkd.tasks import fitting
+
+EVALUATION_BATCH = 64
+DATA_SEED = 0  # the cut is the same for every seed
+
+
+def load(read, settings, limit=None):
+    """`tfkd.data.Splits` of the settings, by a function of `tfkd.data`."""
+    return read(
+        settings.data,
+        settings.data_dir,
+        seed=DATA_SEED,
+        limit=settings.limit if limit is None else limit,
+        image_size=settings.image_size,
+        resize=settings.resize,
+    )
+
+
+def batches(dataset, settings, seed, masks=False):
+    """Training batches, augmented anew in each epoch.
+
+    Args:
+        dataset: unbatched, of (image, labels).
+        settings: with `batch_size` and `augmentation`.
+        seed: of order and augmentation.
+        masks: whether labels are masks (height, width), which move as their images do.
+    """
+    name, options = settings.augmentation
+    augment = data.augmentation(name, **options)
+
+    def made(indices, epochs, images, labels):
+        if augment is None:
+            return images, labels
+        seeds = data.view_seed(indices, epochs, seed)
+        if masks:
+            labels = augment(labels[..., None], seeds)[..., 0]
+        return augment(images, seeds), labels
+
+    return batches_of(dataset, settings.batch_size, made, shuffle=True, seed=seed)
+
+
+def check(role, model, name, info, shape, what, labels):
+    """Raises ValueError unless a model takes the images and gives such numbers.
+
+    Args:
+        role, model, name, info: as for `Task.check`.
+        shape: of the output, without the batch.
+        what: its last axis is, in words.
+        labels: "independent" or "one_of_many", what probabilities must be.
+    """
+    fitting.check_images(role, model, name, info)
+    output = model.compute_output_spec(keras.KerasTensor((None, *info.image_shape), "float32"))
+    shapes = [tuple(own.shape) for own in keras.tree.flatten(output)]
+    if len(shapes) != 1 or len(shapes[0]) != 1 + len(shape) or shapes[0][-1] != shape[-1]:
+        raise ValueError(
+            f'The {role} "{name}" has outputs of shape {shapes}; expected one of '
+            f'{(None, *shape)}: "{info.name}" has {shape[-1]} {what}.'
+        )
+    if shapes[0][1:] != tuple(shape) and None not in shapes[0][1:]:
+        raise ValueError(
+            f'The {role} "{name}" answers at {shapes[0][1:-1]} positions; expected each of the '
+            f"{shape[:-1]} pixels."
+        )
+    head = _head(model)
+    if head is not None and head.kind == "probabilities" and head.labels not in (None, labels):
+        own, wanted = ("softmax", "sigmoid") if labels == "independent" else ("sigmoid", "softmax")
+        raise ValueError(
+            f'The {role} "{name}" ends in a {own}, but "{info.name}" has {what}: expected logits, '
+            f"or a {wanted}."
+        )
+
+
+def _head(model):
+    found = heads_of(model) if getattr(model, "inputs", None) else {}
+    return next(iter(found.values()), None)
+
+
+class _Judge:
+    """A model on a split, one compiled pass.
+
+    Attributes:
+        from_logits: whether its output is logits, and no probabilities.
+    """
+
+    def __init__(self, model, dataset):
+        self._batches = data.batches(dataset, EVALUATION_BATCH)
+        head = _head(model)
+        self.from_logits = head is None or head.kind != "probabilities"
+
+        @tf.function(input_signature=[self._batches.element_spec[0]])
+        def outputs(images):
+            return tf.cast(model(images, training=False), tf.float32)
+
+        self._outputs = outputs
+
+
+class LabelJudge(_Judge):
+    """Average precision of independent labels on a split."""
+
+    def __call__(self):
+        parts = [(self._outputs(x).numpy(), y.numpy()) for x, y in self._batches]
+        scores, labels = (np.concatenate(own) for own in zip(*parts, strict=True))
+        return average_precisions(labels, scores)
+
+
+def average_precisions(labels, scores):
+    """{"map", "micro_ap"} by `sklearn.metrics.average_precision_score`.
+
+    Args:
+        labels: 0 or 1, shape (images, labels).
+        scores: float, the same shape; more is likelier.
+
+    Returns:
+        "map": mean over the labels that an image has (others have no precision), "micro_ap": over
+        all pairs of image and label.
+
+    Raises:
+        ValueError: no label at all.
+    """
+    there = labels.any(axis=0)
+    if not there.any():
+        raise ValueError("No image has a label: there is no precision to speak of.")
+    macro = average_precision_score(labels[:, there], scores[:, there], average="macro")
+    micro = average_precision_score(labels, scores, average="micro")
+    return {"map": float(macro), "micro_ap": float(micro)}
+
+
+class PixelJudge(_Judge):
+    """Mean intersection over union, and accuracy, of pixels on a split."""
+
+    def __init__(self, model, dataset, num_classes):
+        super().__init__(model, dataset)
+        self._iou = keras.metrics.MeanIoU(num_classes, sparse_y_true=True, sparse_y_pred=True)
+
+    def __call__(self):
+        self._iou.reset_state()
+        right = pixels = 0
+        for images, masks in self._batches:
+            found = tf.argmax(self._outputs(images), axis=-1)
+            masks = tf.cast(masks, tf.int64)
+            self._iou.update_state(masks, found)
+            right += int(tf.reduce_sum(tf.cast(found == masks, tf.int64)))
+            pixels += int(tf.size(masks))
+        return {"iou": float(self._iou.result()), "pixel_accuracy": right / pixels}
