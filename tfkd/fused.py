@@ -96,7 +96,7 @@ def _fused_call(layer, keras_call):
     def call(inputs, training=None, mask=None):
         # Keras computes in float32 whatever the policy, and the kernel knows no float64.
         fits = len(inputs.shape) == 4 and inputs.dtype != tf.float64 and mask is None
-        fits = fits and not layer.synchronized  # which it may have become
+        fits = fits and not layer.synchronized  # which several devices or workers set later
         if fits and getattr(_pass, "active", False):
             return batch_normalization(layer, inputs, training)
         return call.inner(inputs, training=training, mask=mask)

@@ -18,6 +18,7 @@ from tfkd.settings import (
     DistillSettings,
     ExportSettings,
     SearchSettings,
+    WorkerSettings,
 )
 
 
@@ -48,6 +49,7 @@ def tfkd(*arguments):
             "learning_rate is 0.0; it should be greater than 0",
         ),
         (["distill", "--student-option", "width"], 2, "NAME=VALUE"),
+        (["distill", "--cluster", "node1:2222,node2:2222"], 2, "Give --index, from 0"),
         (["distill", "--student", "alexnt"], 2, "Did you mean 'alexnet'"),
         (["distill", "--config", "/no/settings.toml"], 1, 'No settings file "/no/settings.toml"'),
         (["distill", "--teacher", "/no/teacher.keras"], 1, 'No teacher file "/no/teacher.keras"'),
@@ -112,6 +114,7 @@ def test_python_dash_m_is_the_same_command():
     [
         *(DistillSettings, CompareSettings, ChainSettings, SearchSettings, ExportSettings),
         CacheSettings,
+        WorkerSettings,
         *(recipes.get(name).settings for name in recipes.names()),
     ],
 )
@@ -146,7 +149,15 @@ def test_what_is_given_reaches_the_settings(monkeypatch):
         any_teacher=True,
     )
     assert out == "saved_models/digits-modified_alexnet"
-    assert named == {"overwrite": True, "resume": False}
+    assert named == {"overwrite": True, "resume": False, "workers": WorkerSettings()}
+
+
+def test_who_trains_is_told_apart_from_the_settings(monkeypatch):
+    words = ["--cluster", "a:1,b:2", "--index", "1", "--checkpoint-minutes", "5", "--seeds", "2"]
+    (settings, _), named = called(monkeypatch, "distill", "distill", *words)
+    assert settings == DistillSettings(seeds=2)
+    expected = WorkerSettings(cluster=("a:1", "b:2"), index=1, checkpoint_minutes=5.0)
+    assert named["workers"] == expected
 
 
 def test_nothing_given_is_the_defaults(monkeypatch):

@@ -43,6 +43,15 @@ def read_record(out):
     return json.loads((out / "run.json").read_text(encoding="utf-8"))
 
 
+def normalized(shape, classes, units=4):
+    """A quick network with BatchNormalization, for `--student small_runs:normalized`."""
+    image = keras.Input(shape, name="image")
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 16)(image))
+    x = keras.layers.Dense(units, use_bias=False)(x)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    return keras.Model(image, keras.layers.Dense(classes)(x), name="normalized")
+
+
 def net(shape, classes, units=4):
     """A quick network, for `--student small_runs:net`."""
     image = keras.Input(shape, name="image")

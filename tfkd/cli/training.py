@@ -10,7 +10,13 @@ from rich.table import Table
 from tfkd import recipes, runs, terminal
 from tfkd.cli.flags import flags_of, given_of
 from tfkd.runs.search import search as run_search
-from tfkd.settings import ChainSettings, CompareSettings, DistillSettings, SearchSettings
+from tfkd.settings import (
+    ChainSettings,
+    CompareSettings,
+    DistillSettings,
+    SearchSettings,
+    WorkerSettings,
+)
 
 Config = Annotated[
     str | None, Parameter(help="Settings from a TOML file (a run.toml, say); flags win over it.")
@@ -44,6 +50,7 @@ def _settings_and_out(kind, flags, config, out, resume, trust):
 def distill(
     *,
     flags: flags_of(DistillSettings) = None,
+    worker_flags: flags_of(WorkerSettings) = None,
     config: Config = None,
     out: Out = None,
     overwrite: Overwrite = False,
@@ -64,9 +71,14 @@ def distill(
     With your own teacher and a folder of images, one folder a class:
 
         tfkd distill --data ./photos --image-size 96 --teacher teacher.keras --student MobileNetV2
+
+    By two processes of this machine; a run that was stopped goes on with any number of them:
+
+        tfkd distill --data digits --workers 2
     """
     settings, out = _settings_and_out(DistillSettings, flags, config, out, resume, trust)
-    runs.distill(settings, out, overwrite=overwrite, resume=resume)
+    workers = WorkerSettings(**given_of(worker_flags, WorkerSettings))
+    runs.distill(settings, out, overwrite=overwrite, resume=resume, workers=workers)
 
 
 def compare(

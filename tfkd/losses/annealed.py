@@ -4,6 +4,7 @@ import math
 from typing import Literal
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tfkd import defaults
@@ -27,11 +28,20 @@ def sigmoid_entropy(logits):
     return -positive - ops.sigmoid(-logits) * ops.log_sigmoid(-logits)
 
 
+def _of_all_replicas(logits):
+    """The whole batch's logits, where replicas of a strategy share it out."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return logits
+    return context.all_gather(logits, axis=0)
+
+
 def temperature_of(teacher_logits, softness, form="softmax"):
     """The temperature at which a batch's targets have a given mean entropy.
 
     Args:
-        teacher_logits: float tensor, shape (batch, ..., classes).
+        teacher_logits: float tensor, shape (batch, ..., classes); of a replica's share of the
+            batch, with others' shares the whole batch counts.
         softness: scalar between 0 and 1: mean entropy of the targets as a share of that of a
             uniform guess (log of the number of classes; log 2 for independent labels).
         form: "softmax" or "sigmoid".
@@ -46,7 +56,7 @@ def temperature_of(teacher_logits, softness, form="softmax"):
     wanted = softness * most
     low = ops.convert_to_tensor(math.log(LOWEST), "float32")
     high = ops.convert_to_tensor(math.log(HIGHEST), "float32")
-    logits = ops.stop_gradient(teacher_logits)
+    logits = _of_all_replicas(ops.stop_gradient(teacher_logits))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         too_sharp = ops.mean(entropy(logits / ops.exp(middle))) < wanted

@@ -21,6 +21,7 @@ from tfkd.settings import (
     SearchSettings,
     Settings,
     SettingsError,
+    WorkerSettings,
 )
 from tfkd.settings.base import is_path
 from tfkd.settings.training import check_keras_file, check_model
@@ -35,6 +36,7 @@ __all__ = [
     "SearchSettings",
     "Settings",
     "SettingsError",
+    "WorkerSettings",
     "build_cache",
     "cache_info",
     "chain",
@@ -53,7 +55,7 @@ __all__ = [
 ]
 
 
-def distill(settings, out, overwrite=False, resume=False):
+def distill(settings, out, overwrite=False, resume=False, workers=None):
     """Trains a teacher (or loads it), then for each seed the student alone and distilled.
 
     The two students of a seed start from the same weights and see the same batches; of every
@@ -66,13 +68,18 @@ def distill(settings, out, overwrite=False, resume=False):
         out: the run directory, new or empty.
         overwrite: replace a run that is there.
         resume: continue an unfinished run that is there, with the same settings.
+        workers: `WorkerSettings`: several processes, on this machine or on several hosts, that
+            share every batch; or None. A run begun by some may be resumed by others.
 
     Returns:
-        dict, the content of `run.json`.
+        dict, the content of `run.json`; None on a host of a cluster that is not the chief's.
 
     Raises:
-        ValueError: settings, files, data or models that do not fit together; a training that
-            diverged. Until training starts nothing is written.
+        ValueError: settings, files, data or models that do not fit together, or workers that are
+            not about to do the same; a training that diverged. Until training starts nothing is
+            written.
+        TimeoutError: a worker of the cluster does not come.
+        ChildProcessError: workers keep dying.
         FileExistsError: `out` holds a run, or files of something else.
         FileNotFoundError: data or a teacher file that is not there, or no run to resume.
         ExportCheckError: the export that `settings.export` asked for failed; the run is finished.
@@ -80,8 +87,8 @@ def distill(settings, out, overwrite=False, resume=False):
     settings = settings.resolved()
     if settings.exports:
         needs_extra("export", "tfkd distill --export")
-    record, directory = _run(distill_table(settings), out, overwrite, resume)
-    return exported(record, directory, settings).content()
+    record, directory = _run(distill_table(settings), out, overwrite, resume, workers)
+    return None if record is None else exported(record, directory, settings).content()
 
 
 def run_recipe(name, settings, out, ablate=False, overwrite=False, resume=False):
@@ -157,20 +164,40 @@ def chain(settings, out, overwrite=False, resume=False):
     return exported(record, directory, settings).content()
 
 
-def _run(table, out, overwrite, resume):
-    """(`Record`, `RunDirectory`) of a table's run."""
+def _run(table, out, overwrite, resume, workers=None):
+    """(`Record`, `RunDirectory`) of a table's run; several workers train that of `tfkd distill`."""
+    workers = workers or WorkerSettings()
+    cluster = workers.together() if table.kind == "distill" else None
+    if cluster is not None and (table.settings.jobs or table.settings.scheduler):
+        raise SettingsError(
+            "jobs (or a scheduler) train several students at once, workers one student together: "
+            "give one of them."
+        )
+    if cluster is not None and table.settings.strategy != "none":
+        raise SettingsError(
+            f"--strategy {table.settings.strategy} shares every batch out over the devices of one "
+            "process, workers over several processes: give one of them."
+        )
     table.settings.check_files()
     if table.settings.tensorboard:
         needs_extra("tune", "--tensorboard")
     directory = RunDirectory(out)
-    directory.check_free(table.settings, overwrite=overwrite, resume=resume)
+    if cluster is None or cluster.chief_is_here:
+        directory.check_free(table.settings, overwrite=overwrite, resume=resume)
+    if cluster is not None:
+        from tfkd.runs.supervisor import run as supervise
+
+        given = (table.settings, directory, cluster, workers)
+        return supervise(*given, overwrite, resume), directory
     from tfkd.runs import parallel
 
     jobs = parallel.jobs_of(table.settings)
     import_tensorflow()
     from tfkd.runs.engine import run
+    from tfkd.runs.team import Alone
 
-    return run(table, directory, overwrite=overwrite, resume=resume, jobs=jobs), directory
+    team = Alone(workers.checkpoint_minutes)
+    return run(table, directory, overwrite, resume, jobs, team), directory
 
 
 def exported(record, directory, settings):

@@ -23,6 +23,7 @@ from tfkd.runs.record import Begun, Outcome, Training
 from tfkd.runs.rows import part_name
 from tfkd.runs.tasks import Prepared, with_folders
 from tfkd.runs.teachers import sha256_of
+from tfkd.runs.team import Alone
 from tfkd.runs.temporary import temporary_files_in
 from tfkd.runs.training import BOTH, STUDENT, TEACHER, examples, train
 
@@ -46,26 +47,29 @@ class Student(NamedTuple):
     about: str
 
 
-def run(table, directory, overwrite=False, resume=False, jobs=None):
+def run(table, directory, overwrite=False, resume=False, jobs=None, team=None):
     """Trains what is not trained yet, writes the report and prints it.
 
     Args:
         as for `opened`.
 
     Returns:
-        `tfkd.runs.record.Record`.
+        `tfkd.runs.record.Record`; None in a worker that is not the chief.
     """
-    with opened(table, directory, overwrite, resume, jobs) as trainings:
-        record = trainings.finished_before()
-        if record is not None:
-            directory.drop_work()
-            return report.show(record, directory, "The run was finished before.")
-        trainings.begin()
+    with opened(table, directory, overwrite, resume, jobs, team) as trainings:
+        record = trainings.finished_before() if trainings.team.chief else None
+        if trainings.team.says(record is not None):
+            if record is not None:
+                directory.drop_work()
+                return report.show(record, directory, "The run was finished before.")
+            return None
+        with trainings.team.chief_first():
+            trainings.begin() if trainings.team.chief else trainings.follow()
         return trainings.finish()
 
 
 @contextlib.contextmanager
-def opened(table, directory, overwrite=False, resume=False, jobs=None):
+def opened(table, directory, overwrite=False, resume=False, jobs=None, team=None):
     """Gives the `Trainings` of a table; no other process can write into the directory meanwhile.
 
     Args:
@@ -74,21 +78,26 @@ def opened(table, directory, overwrite=False, resume=False, jobs=None):
         overwrite: replace a run that is there.
         resume: continue a run that is there, with the same settings.
         jobs: `tfkd.runs.parallel.Jobs` that train its students, or None.
+        team: the `tfkd.runs.team.Team` of workers that trains; by default this process alone.
     """
     devices.check(table.settings)
+    team = team or Alone()
     rows = [row._replace(settings=with_folders(row.settings)) for row in table.rows]
     table = table._replace(settings=with_folders(table.settings), rows=rows)
     with temporary_files_in(directory.path):
         with terminal.step("Reading the data, looking at the models"):
             prepared = Prepared(table)
-        with directory.locked():
-            # Once more, now that nobody else can write here.
-            directory.check_free(table.settings, overwrite=overwrite, resume=resume)
-            if overwrite:
-                directory.clear()
-            (directory / JOBS).unlink(missing_ok=True)  # of jobs whose run was killed
+        team.check(prepared, directory)
+        with directory.locked() if team.alone else contextlib.nullcontext():
+            if team.chief:
+                # Once more, now that nobody else can write here.
+                directory.check_free(table.settings, overwrite=overwrite, resume=resume)
+                if overwrite:
+                    directory.clear()
+                (directory / JOBS).unlink(missing_ok=True)  # of jobs whose run was killed
+                team.begun()
             with contextlib.closing(jobs) if jobs else contextlib.nullcontext():
-                yield Trainings(directory, prepared, jobs)
+                yield Trainings(directory, prepared, jobs, team)
 
 
 class Trainings:
@@ -98,6 +107,7 @@ class Trainings:
         directory: `RunDirectory`.
         prepared: `tfkd.runs.tasks.Prepared`.
         jobs: as for `opened`.
+        team: who trains; by default this process alone.
 
     Attributes:
         outcomes: {part: `Outcome`}.
@@ -107,7 +117,8 @@ class Trainings:
 
     checkpoint = Checkpoint
 
-    def __init__(self, directory, prepared, jobs=None):
+    def __init__(self, directory, prepared, jobs=None, team=None):
+        self.team = team or Alone()
         self.directory, self.prepared, self.table = directory, prepared, prepared.table
         self.settings, self.jobs, self._follows = self.table.settings, jobs, False
         self.learns = tasks.get(self.settings.learns)
@@ -224,6 +235,9 @@ class Trainings:
     def finish(self):
         """Trains what is not trained yet, and writes and prints the report; returns the record."""
         self.all()
+        self.see(self.team.notes)
+        if not self.team.chief:
+            return None
         record = report.write(self.directory, self)
         self.directory.drop_work()
         return record
@@ -285,7 +299,7 @@ class Trainings:
         """Finds a training on disk, or does it: `work()` gives (`Training`, history, model)."""
         path = self.directory.model_path(part)
         result = path.with_suffix(".json")
-        outcome = self.whole(part)
+        outcome = self.team.outcome(lambda: self.whole(part))
         if outcome is not None:
             self.say(f"{name}{about}: done before", style="bold")
         else:
@@ -294,11 +308,7 @@ class Trainings:
             self.say(f"{name}{about}", style="bold")
             with devices.used(self.settings):
                 training, history, model = work()
-            with written(path) as partial:
-                model.save(partial)
-            outcome = Outcome(training=training, history=history, model_sha256=sha256_of(path))
-            write_json(result, outcome.model_dump())
-            self._checkpoint(part, None).drop()
+            outcome = self.team.outcome(lambda: self._keep(part, training, history, model))
         self.take(part, name, outcome)
 
     def take(self, part, name, outcome):
@@ -310,6 +320,16 @@ class Trainings:
     def _validated(self, model, splits):
         """Figures of a model on the validation split."""
         return self.learns.judge(model, splits.validation, splits.info)()
+
+    def _keep(self, part, training, history, model):
+        """Writes what a training ended in, the model first; its checkpoint is not needed then."""
+        path = self.directory.model_path(part)
+        with written(path) as partial:
+            model.save(partial)
+        outcome = Outcome(training=training, history=history, model_sha256=sha256_of(path))
+        write_json(path.with_suffix(".json"), outcome.model_dump())
+        self._checkpoint(part, None).drop()
+        return outcome
 
     def _checkpoint(self, part, start):
         return self.checkpoint(self.directory / WORK / f"{part.replace('/', '-')}.npz", start)
@@ -326,17 +346,20 @@ class Trainings:
             model = teacher.together([self.model(own.part) for own in teacher.members])
             return Training.given(self._validated(model, teacher.splits), self.learns), {}, model
         keras.utils.set_random_seed(settings.seed)
-        model = models.build("teacher", settings, teacher.splits.info)
+        with self.team.scope():
+            model = models.build("teacher", settings, teacher.splits.info)
         start = fingerprints.of_weights(model)
         settings = settings.replace(callback=(), early_stopping=None, label_smoothing=0.0)
         epochs = settings.teacher_epochs
         splits = teacher.splits
-        batches = examples(
-            splits.train, settings, settings.seed, epochs, role=TEACHER, info=splits.info
+        batches = functools.partial(
+            *(examples, splits.train, settings, settings.seed, epochs),
+            role=TEACHER,
+            info=splits.info,
         )
         progress = train(
             *(model, model, batches, splits, settings, epochs, settings.seed),
-            self._checkpoint(teacher.part, start),
+            *(self._checkpoint(teacher.part, start), self.team),
             logs=self._logs(teacher.part),
             weights=1.0,
             classes=None,
@@ -367,20 +390,23 @@ class Trainings:
         stored = self.store(task, row, seed)
         # Nothing is loaded or built from here to the first step but the student and its losses.
         keras.utils.set_random_seed(seed)
-        student = models.build("student", settings, task.info)
-        student_start = fingerprints.of_weights(student)
-        system = row.system(teacher, student)
-        source = system.source or task.teacher.source(teacher)
-        model = system.model(None, stored.heads) if stored else system.model(source)
-        if stored:
-            model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
+        with self.team.scope():
+            student = models.build("student", settings, task.info)
+            student_start = fingerprints.of_weights(student)
+            system = row.system(teacher, student)
+            source = system.source or task.teacher.source(teacher)
+            model = system.model(None, stored.heads) if stored else system.model(source)
+            if stored:
+                model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
         start = fingerprints.of_weights(model)
         role = BOTH if system.separate_inputs else STUDENT
-        batches = examples(task.train, settings, seed, task.views, stored, role, task.info)
+        batches = functools.partial(
+            *(examples, task.train, settings, seed, task.views, stored, role, task.info)
+        )
         progress = train(
             *(model, system.student, batches, task.splits),
             *(settings, settings.epochs, seed),
-            self._checkpoint(part_name(seed, row.name), start),
+            *(self._checkpoint(part_name(seed, row.name), start), self.team),
             logs=self._logs(part_name(seed, row.name)),
             weights=system.loss_weights,
             classes=task.class_weights,
@@ -402,7 +428,8 @@ class Trainings:
             own, teacher = task.plans[number], self.teacher(task, seed)
             folder = self.settings.cache or self.directory / WORK / "knowledge"
             if self._follows:
-                self._stores[key] = knowledge.opened(own, folder, task, self.settings)
+                with self.team.chief_first():
+                    self._stores[key] = knowledge.opened(own, folder, task, self.settings)
                 return self._stores[key]
             asked = (own.tensors, own.source)
             asks = next(
@@ -410,7 +437,8 @@ class Trainings:
             )
             system = asks.system(teacher, models.build("student", asks.settings, task.info))
             asking = system.distiller(system.source or task.teacher.source(teacher))
-            self._stores[key] = knowledge.build(own, folder, asking, task, self.settings)
+            with self.team.chief_first():
+                self._stores[key] = knowledge.build(own, folder, asking, task, self.settings)
         return self._stores[key]
 
     def knowledge_of(self, row):

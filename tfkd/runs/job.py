@@ -285,9 +285,16 @@ def _followed(told, table):
         """Ends the training with the command that it belongs to."""
 
         def save(self, model, progress):
+            self._check()
+            super().save(model, progress)
+
+        def write(self, model, progress):
+            self._check()
+            super().write(model, progress)
+
+        def _check(self):
             if not may_write(told):
                 raise AbandonedError(f'The run in "{told.directory}" has ended.')
-            super().save(model, progress)
 
     class Followed(engine.Trainings):
         checkpoint = Watched

@@ -1,16 +1,17 @@
 """One training: the same budget and the same choice of epoch for teacher and students."""
 
 import math
-import time
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd import data, fused, schedules, tasks
+from tfkd import data, fused, schedules, tasks, terminal
 from tfkd.batches import own_inputs
 from tfkd.data.pipeline import batches_of
+from tfkd.data.shares import Shares
 from tfkd.runs import devices, progress_line, tensorboard
+from tfkd.runs.checkpoints import Saver, pass_over
 from tfkd.runs.models import referred
 
 OUTPUT = "output"  # of a student with several, the one that is judged
@@ -34,7 +35,6 @@ class Epochs(keras.callbacks.Callback):
         super().__init__()
         self.student, self.validate, self.score = student, validate, score
         self.progress, self.patience = progress, patience
-        self._since = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs):
         figures = self.validate()
@@ -45,9 +45,7 @@ class Epochs(keras.callbacks.Callback):
                 f"The training of {self.student.name} diverged in epoch {epoch + 1}: its loss is "
                 "no longer finite. Lower learning_rate (or the weights of the losses)."
             )
-        now = time.perf_counter()
-        self.progress.seconds += now - self._since
-        self._since = now
+        self.progress.tick()
         self.progress.add(logs, self.score(figures), self.student)
         if self.over:
             self.model.stop_training = True
@@ -57,17 +55,6 @@ class Epochs(keras.callbacks.Callback):
         """Whether early stopping has ended the training."""
         waited = self.progress.epochs - self.progress.best_epoch
         return self.patience is not None and waited >= self.patience
-
-
-class Saver(keras.callbacks.Callback):
-    """Writes a checkpoint after each epoch; the last of all callbacks."""
-
-    def __init__(self, checkpoint, progress):
-        super().__init__()
-        self.checkpoint, self.progress = checkpoint, progress
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.checkpoint.save(self.model, self.progress)
 
 
 STUDENT, TEACHER, BOTH = "student", "teacher", "both"
@@ -89,7 +76,7 @@ def augmentation_of(settings, role=STUDENT):
     return data.augmentation(name, **options)
 
 
-def examples(dataset, settings, seed, views, stored=None, role=STUDENT, info=None):
+def examples(dataset, settings, seed, views, stored=None, role=STUDENT, info=None, context=None):
     """Training batches of one seed: every row of the seed sees the same images in the same order.
 
     The order follows from (seed, epoch). Of an augmented image there are `views` versions, the same
@@ -104,16 +91,20 @@ def examples(dataset, settings, seed, views, stored=None, role=STUDENT, info=Non
         stored: `tfkd.TeacherCache` of these versions, or None.
         role: as for `augmentation_of`. Of stored versions the student sees its own input alone.
         info: of the data; of other tasks than classification, which make batches of their own.
+        context: `tf.distribute.InputContext` of one of several workers, which gets its share of
+            every batch; or None.
 
     Returns:
         `tf.data.Dataset` of (images, labels), or with sample weights and knowledge, too.
     """
     task = tasks.get(settings.learns)
     if not task.classifies:
-        return task.batches(dataset, settings, seed, info)
+        batches = task.batches(dataset, settings, seed, info)
+        return batches if context is None else _share_of(batches, context)
     augment = augmentation_of(settings, role)
+    own = {"seed": seed} | ({} if context is None else {"input_context": context})
     if stored is not None:
-        batches = stored.dataset(dataset, settings.batch_size, seed=seed, augment=augment)
+        batches = stored.dataset(dataset, settings.batch_size, augment=augment, **own)
         if role == BOTH:
             batches = batches.map(lambda images, *others: (own_inputs(images)[1], *others))
         return devices.even(batches, int(dataset.cardinality()), settings.batch_size)
@@ -124,22 +115,43 @@ def examples(dataset, settings, seed, views, stored=None, role=STUDENT, info=Non
             images = augment(images, view)
         return images, labels
 
-    batches = batches_of(dataset, settings.batch_size, augmented, shuffle=True, seed=seed)
+    batches = batches_of(dataset, settings.batch_size, augmented, shuffle=True, **own)
     return devices.even(batches, int(dataset.cardinality()), settings.batch_size)
 
 
-def train(model, student, batches, splits, settings, epochs, seed, checkpoint, logs=None, **labels):
+def _share_of(batches, context):
+    """A worker's share of whole batches."""
+    shared = Shares(None, None, input_context=context).cut(batches)
+    return shared.apply(tf.data.experimental.assert_cardinality(len(batches)))
+
+
+def train(
+    model,
+    student,
+    batches,
+    splits,
+    settings,
+    epochs,
+    seed,
+    checkpoint,
+    team,
+    logs=None,
+    **labels,
+):
     """Trains a model and chooses its best epoch on the validation split.
 
     Args:
         model: what is fitted: a model, or a `tfkd.Distiller`.
         student: the model whose weights are wanted: `model` itself, or the distiller's student.
-        batches: of `examples`; new, so that its first iteration is epoch 0.
+        batches: function (context=) that returns `examples`; new, so that the first iteration is
+            epoch 0.
         splits: the data, whose validation split chooses the epoch.
         settings: `TrainingSettings`.
         epochs: number of epochs.
         seed: of dropout and the like.
         checkpoint: `Checkpoint` to go on from and to write.
+        team: who trains: `tfkd.runs.team.Alone`, or a `Team` of workers, of which the chief
+            validates and writes.
         logs: directory for TensorBoard's logs, or None.
         **labels: `weights`, the weight of the loss on the labels (of a model with several outputs
             {output: weight}, and the output named "output" chooses the epoch); `classes`, a weight
@@ -155,39 +167,54 @@ def train(model, student, batches, splits, settings, epochs, seed, checkpoint, l
     task, info = tasks.get(settings.learns), splits.info
     validate = task.judge(student, splits.validation, info, OUTPUT if several else None)
     keras.utils.set_random_seed(seed)
+    batches = batches(context=team.context)
+    steps = len(batches)
     loss = task.loss(info, settings, validate)
-    model.compile(
-        optimizer(settings, epochs * len(batches)),
-        dict.fromkeys(weights, loss) if several else loss,
-        loss_weights=weights,
-    )
-    model.optimizer.build(model.trainable_variables)
+    fitted = team.fitted(model)
+    with team.scope():
+        fitted.compile(
+            optimizer(settings, epochs * steps),
+            dict.fromkeys(weights, loss) if several else loss,
+            loss_weights=weights,
+        )
+        fitted.optimizer.build(fitted.trainable_variables)
     # A distiller's student runs on the fused kernels; teacher and student alone get the same.
     if fused.faster():
         fused.install(student)
-    progress = checkpoint.restore(model)
-    epoch_ends = Epochs(student, validate, task.score, progress, settings.early_stopping)
+    progress = checkpoint.restore(fitted)
+    team.agree(f"The checkpoint of {student.name}", [progress.epochs, progress.steps])
+    epoch_ends = Epochs(
+        *(student, lambda: team.chief_does(validate), task.score, progress),
+        settings.early_stopping,
+    )
     if epoch_ends.over or progress.epochs >= epochs:
         return progress
     for _ in range(progress.epochs):  # batches count their iterations
         next(iter(batches))
-    steps = len(batches)
     if labels["classes"] is not None:
         batches = weighted(batches, labels["classes"])
     if several and model is student:  # a distiller gives every output the labels by itself
         batches = _for_each_output(batches, weights)
     devices.prepare(model, batches)
-    scalars = [] if logs is None else [tensorboard.Scalars(logs)]
+    examples = batches.repeat()
+    if progress.steps:
+        examples = batches.skip(progress.steps).concatenate(examples)
+        pass_over(fitted, progress.steps)
+    if progress.epochs or progress.steps:
+        where = f"epoch {progress.epochs + 1}, batch {progress.steps + 1} of {steps}"
+        terminal.say(f"Going on from the last checkpoint: {where}.")
+    scalars = [tensorboard.Scalars(logs)] if logs is not None and team.chief else []
     own = callbacks_of(settings)
     if model is student:  # a distiller does it by itself
         own.append(schedules.Anneal())
+    saver = Saver(checkpoint, progress, team)
     with fused.active(), progress_line.training(task=task) as shown:
-        model.fit(
-            batches.repeat(),
+        fitted.fit(
+            team.distributed(examples),
             steps_per_epoch=steps,
             initial_epoch=progress.epochs,
             epochs=epochs,
-            callbacks=[epoch_ends, shown, *scalars, *own, Saver(checkpoint, progress)],
+            callbacks=[epoch_ends, shown, *scalars, *own, saver],
             shuffle=False,  # the batches are shuffled already, and Keras would warn of that
             verbose=0,
         )

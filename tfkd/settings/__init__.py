@@ -9,6 +9,7 @@ from tfkd.settings.export import ExportSettings
 from tfkd.settings.recipe import RecipeSettings
 from tfkd.settings.search import SearchSettings
 from tfkd.settings.training import DataSettings, TrainingSettings
+from tfkd.settings.workers import WorkerSettings
 
 __all__ = [
     "CacheSettings",
@@ -22,4 +23,5 @@ __all__ = [
     "Settings",
     "SettingsError",
     "TrainingSettings",
+    "WorkerSettings",
 ]

@@ -77,7 +77,7 @@ def supervise(oracle, progress, directory, workers):
     deaths, ended = 0, 0
     with _served(oracle, LOOPBACK, 0) as (port, _), contextlib.ExitStack() as stack:
         team = {}
-        stack.callback(_end, team)
+        stack.callback(lambda: children.end(team.values()))
         for number in range(workers):
             name = f"tuner{number}"
             team[name] = _start(name, port, directory, logs)
@@ -148,21 +148,8 @@ def _start(name, port, directory, logs):
         )
 
 
-def _end(team):
-    for process in team.values():
-        process.terminate()
-    for process in team.values():
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def _last_words(name, process, logs):
-    path = logs / f"{name}.log"
-    said = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
     return (
         f"Worker {name} died {MOST_DEATHS} times running without finishing a trial, the last time "
-        f"with exit code {process.returncode}. It said ({path}): {' '.join(said) or 'nothing'}"
+        f"with exit code {process.returncode}. {children.last_words(logs / f'{name}.log')}"
     )
