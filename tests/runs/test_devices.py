@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfkd.runs import DistillSettings, SearchSettings, devices
 from tfkd.runs.checkpoints import Checkpoint, Progress
+from tfkd.runs.tasks import load_data
 from tfkd.settings import SettingsError
 
 
@@ -30,6 +31,11 @@ def test_what_is_refused(monkeypatch):
     for given in ({"precision": "mixed_bfloat16"}, {"strategy": "mirrored"}):
         with pytest.raises(SettingsError, match="A search trains in float32, on one device"):
             SearchSettings(**given)
+
+
+def test_a_store_is_refused_by_tasks_that_read_none():
+    with pytest.raises(ValueError, match="not of segmentation: leave --store out"):
+        load_data(SimpleNamespace(learns="segmentation", store="here", limit=None))
 
 
 def test_the_last_batch_is_cut_to_what_can_be_shared_out(monkeypatch):

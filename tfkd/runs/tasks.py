@@ -185,7 +185,10 @@ def load_data(settings, fraction=1.0, splits=None):
     limit = settings.limit
     if splits is not None:
         limit = max(1, round(fraction * splits.info.sizes["train"]))
-    return tasks.get(settings.learns).load(settings, limit)
+    task = tasks.get(settings.learns)
+    if settings.store is not None and not task.stores:
+        raise ValueError(f"A store keeps images of classes, not of {task.name}: leave --store out.")
+    return task.load(settings, limit)
 
 
 def _checked_data(settings):

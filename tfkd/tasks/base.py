@@ -20,6 +20,7 @@ class Task:
         names: of the models that `build` knows.
         classifies: whether a model says logits of classes for an image: then its answers may be
             stored and augmented in views, and it is calibrated, compared and exported as one.
+        stores: whether its images may come from a store (--store).
     """
 
     name: ClassVar[str] = ""
@@ -29,6 +30,7 @@ class Task:
     unit: ClassVar[str] = ""
     names: ClassVar[tuple] = ()
     classifies: ClassVar[bool] = False
+    stores: ClassVar[bool] = False
 
     def check_name(self, name):
         """Raises ValueError, with near matches, unless `build` knows a model's name."""

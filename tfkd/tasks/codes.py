@@ -40,6 +40,7 @@ def load(settings, limit):
         image_size=settings.image_size,
         resize=settings.resize,
         skip_damaged=settings.skip_damaged,
+        store=settings.store,
     )
     fields = dataclasses.fields(data.DataInfo)
     known = {field.name: getattr(splits.info, field.name) for field in fields}

@@ -20,6 +20,7 @@ class Hashing(Task):
     """
 
     name = "hashing"
+    stores = True
     things = "images"
     figures = {"map": Measure("mAP (%)", 100, 1, True)}
     unit = "points of mAP"
