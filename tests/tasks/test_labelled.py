@@ -157,42 +157,55 @@ def test_each_label_and_each_pixel_is_distilled(task):
     np.testing.assert_allclose(total, 0.25 * hard + 0.75 * 4 * soft, rtol=1e-5)
 
 
-@pytest.mark.parametrize("task", [LABELS, MASKS])
-def test_a_run(task, tmp_path):
-    options = {"width": 0.05} if task == LABELS else {"width": 0.1, "depth": 1}
-    settings, own = settings_of(task, student_options=options), tasks.get(task)
+def small(units):
+    image = keras.Input((16, 16, 1))
+    return keras.Model(image, layers.Dense(units)(layers.Flatten()(image)))
+
+
+def test_labels_are_judged_on_a_split_and_trained_in_batches():
+    task, settings = tasks.get(LABELS), settings_of(LABELS, student_options={"width": 0.05})
+    splits = task.load(settings)
+    student = task.build("student", settings, splits.info)
+    task.check("student", student, "x", splits.info)
+    judge = task.judge(student, splits.test, splits.info)
+    images, labels = arrays(splits.test)
+    expected = average_precision_score(labels, student(images), average="macro")
+    np.testing.assert_allclose(judge()["map"], expected, rtol=1e-6)
+    assert judge.from_logits
+    x, y = next(iter(task.batches(splits.train, settings, 0, splits.info)))
+    assert x.shape == (8, 16, 16, 1) and y.shape == (8, 10)
+    with pytest.raises(ValueError, match='"digit_groups" has 10 labels'):
+        task.check("student", small(9), "x", splits.info)
+
+
+def test_a_run(tmp_path):
+    options = {"width": 0.1, "depth": 1}
+    settings, own = settings_of(MASKS, student_options=options), tasks.get(MASKS)
     splits = own.load(settings)
     own.build("student", settings, splits.info).save(tmp_path / "teacher.keras")
     settings = settings.replace(teacher=str(tmp_path / "teacher.keras"))
     record = distill(settings, tmp_path / "run")
     student = keras.models.load_model(tmp_path / "run" / "student.keras")
     (found,) = record["figures"]["distilled"]
-    images, labels = arrays(splits.test)
+    images, masks = arrays(splits.test)
     answers = student(images).numpy()
-    if task == LABELS:
-        expected = average_precision_score(labels, answers, average="macro")
-    else:
-        expected = np.mean(
-            [
-                ((answers.argmax(-1) == number) & (labels == number)).sum()
-                / ((answers.argmax(-1) == number) | (labels == number)).sum()
-                for number in range(4)
-            ]
-        )
-    np.testing.assert_allclose(found[own.judged], expected, rtol=1e-5)
-    if task == MASKS:
-        assert evaluate_run(tmp_path / "run") == record["figures"]
-    with pytest.raises(ValueError, match=f"this one learns {task}"):
+    classes = answers.argmax(-1)
+    shares = [
+        ((classes == number) & (masks == number)).sum()
+        / ((classes == number) | (masks == number)).sum()
+        for number in range(4)
+    ]
+    np.testing.assert_allclose(found["iou"], np.mean(shares), rtol=1e-5)
+    assert found["pixel_accuracy"] == (classes == masks).mean()
+    assert evaluate_run(tmp_path / "run") == record["figures"]
+    with pytest.raises(ValueError, match="this one learns segmentation"):
         predict(tmp_path / "run", ())
     written = ExportSettings(format=("tflite",), quantization=("float32",))
-    assert (
-        export_run(tmp_path / "run", written)["files"]["TFLite float32"] == "student_float32.tflite"
-    )
-    file = tmp_path / "run" / "export" / "student_float32.tflite"
+    files = export_run(tmp_path / "run", written)["files"]
+    file = tmp_path / "run" / "export" / files["TFLite float32"]
     served = Interpreter(file).run({"image": images[:9].astype("float32")})
     np.testing.assert_allclose(served["logits"], answers[:9], atol=1e-4)
     metadata = read_metadata(file)
-    assert metadata["head"] == {LABELS: "independent_logits", MASKS: "logits"}[task]
-    assert tuple(metadata["labels"]) == splits.info.label_names
+    assert metadata["head"] == "logits" and tuple(metadata["labels"]) == splits.info.label_names
     with pytest.raises(ValueError, match="calibrate divides logits of one class of many"):
         export_run(tmp_path / "run", ExportSettings(calibrate=True))

@@ -41,6 +41,10 @@ class ConsistencyDistillation(_OfOutputs):
         super().__init__(passes, passes, name=name)
         self.temperature = temperature
 
+    @property
+    def passes(self):
+        return self.members
+
     def call(self, teacher, student, heads=None):
         (first_held, second_held), (first, second) = self.logits(teacher, student, heads)
         temperature = self.temperature_tensor

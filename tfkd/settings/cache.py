@@ -23,7 +23,7 @@ class CacheSettings(DataSettings):
 
     data: Annotated[str, Field(min_length=1)] = "digits"
     """"digits" or "rod_pump_cards" (built in), a TFDS name, or a folder of images."""
-    teacher: Annotated[str, Field(min_length=1)] = ""
+    teacher: str = ""
     """The trained teacher: a .keras file, or package.module:function."""
     teacher_options: options("--teacher-option")
     """Of a teacher's function, such as depth=32 (repeatable)."""
