@@ -24,6 +24,8 @@ def test_what_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="--batch-size 9 is no multiple of 2"):
         devices.check(settings)
     devices.check(settings.replace(batch_size=8))
+    with pytest.raises(ValueError, match="for classes of images, not for segmentation"):
+        devices.check(SimpleNamespace(strategy="mirrored", learns="segmentation"))
     with pytest.raises(ValueError, match="--jobs 2 several students at once"):
         devices.check(settings.replace(batch_size=8, jobs=2))
     with pytest.raises(SettingsError, match="whose layers have a precision of their own"):
@@ -117,6 +119,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from tfkd.data.pipeline import from_arrays
 from tfkd.runs import DistillSettings, devices
 from tfkd.runs.checkpoints import Checkpoint
+from tfkd.runs.team import Alone
 from tfkd.runs.training import examples, train
 
 random = np.random.default_rng(0)
@@ -134,10 +137,10 @@ def trained(strategy):
         model = keras.Model(image, keras.layers.Dense(3)(hidden))
         start = model.get_weights()
         data = from_arrays(x, y)
-        batches = examples(data, settings, 0, 1)
+        batches = lambda context: examples(data, settings, 0, 1, context=context)
         splits = SimpleNamespace(validation=data, info=SimpleNamespace(num_classes=3))
         progress = train(model, model, batches, splits, settings, 2, 0, Checkpoint(None, ""),
-                         weights=1.0, classes=None)
+                         Alone(), weights=1.0, classes=None)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
     return start, model.get_weights(), progress, replicas, model.get_layer("norm").synchronized
 

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 import tfkd
-from tfkd import _keras
+from tfkd import _keras, tasks
 
 
 def local():
@@ -21,6 +21,11 @@ def check(settings):
     that cannot be shared out evenly."""
     if settings.strategy == "none":
         return
+    if not tasks.get(settings.learns).classifies:
+        raise ValueError(
+            f"--strategy mirrored is for classes of images, not for {settings.learns}: other tasks "
+            "make batches of their own, which are not shared out evenly. Leave it out."
+        )
     devices = local()
     if len(devices) < 2:
         raise ValueError(
