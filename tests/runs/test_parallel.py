@@ -160,7 +160,7 @@ def test_of_fewer_cores_than_jobs_each_job_has_one():
 def test_a_job_keeps_to_a_share_that_no_other_process_has(tmp_path, monkeypatch):
     (tmp_path / ".work").mkdir()
     every = os.sched_getaffinity(0)
-    told = job.Told(str(tmp_path), "token", 1, (), {}, {socket.gethostname(): 2})
+    told = job.Told(str(tmp_path), "token", 1, (), {}, shares={socket.gethostname(): 2})
     with job._own_cores(told):
         assert os.sched_getaffinity(0) == set(job.share_of(sorted(every), 0, 2))
         number, other = job._free_share(told, 2)
