@@ -50,9 +50,9 @@ class Chen2024(DetectionSettings):
     """Weight of the positions that are to find an object."""
     other_weight: AtLeast0 = 1.0
     """Weight of all others."""
-    class_weight: AtLeast0 = 1.0
+    classes_weight: AtLeast0 = 1.0
     """Weight of the classes within both."""
-    box_weight: AtLeast0 = 1.0
+    boxes_weight: AtLeast0 = 1.0
     """Weight of the distributions within both."""
     decoupled: bool = True
     """Two means; else one over all positions."""
@@ -72,11 +72,13 @@ def plain(settings, teacher, student):
 
 def _system(settings, student, decoupled, weighted):
     classes, angle_bins = tfkd.models.detector_layout(student)
-    names = ("temperature", "target_weight", "other_weight", "class_weight", "box_weight")
+    names = ("temperature", "target_weight", "other_weight")
     loss = tfkd.losses.BoxDistillation(
         classes,
         angle_bins,
         **{name: getattr(settings, name) for name in names},
+        class_weight=settings.classes_weight,
+        box_weight=settings.boxes_weight,
         decoupled=decoupled,
         weighted=weighted,
     )
@@ -88,7 +90,7 @@ def ablations(settings):
         "one term": settings.replace(decoupled=False),
         "without EIoU": settings.replace(weighted=False),
         "targets only": settings.replace(other_weight=0.0),
-        "boxes only": settings.replace(class_weight=0.0),
+        "boxes only": settings.replace(classes_weight=0.0),
     }
 
 
