@@ -6,8 +6,6 @@ import pytest
 
 # Read by TensorFlow's C++ side at its import, which comes later: with the test modules.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core: more threads only wait for each other
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
