@@ -52,11 +52,31 @@ def test_anchors_find_what_overlaps_them():
     reference = np.float32([[(4, 0, 10, 8), (6, 0, 14, 8)]])
     between = labels((4, 4, 8, 8, 0, 0))
     np.testing.assert_array_equal(assign(kind[:, :2], reference, between, False)[1], [[1, -1]])
-    reference = np.float32([[(4, 0, 12, 8)]])
-    np.testing.assert_array_equal(assign(kind[:, :1], reference, between, False)[1], [[-2]])
+    reference = np.float32([[(0, 0, 8, 8), (4, 0, 12, 8)]])  # one third is neither
+    np.testing.assert_array_equal(assign(kind[:, :2], reference, between, False)[1], [[1, -2]])
     second = np.full((1, 2), boxes.SECOND_LOOK, np.float32)
     reference = np.float32([[(0, 0, 15, 8), (0, 0, 17, 8)]])  # above and below one half
     np.testing.assert_array_equal(assign(second, reference, between, False)[1], [[1, -1]])
+
+
+def test_every_label_is_found_by_the_anchors_that_overlap_it_most():
+    # Squares of 4 in 8 x 8 anchors: a quarter of two of them, less of the third, none of the last.
+    small, fit = (8, 4, 4, 4, 0, 0), (20, 4, 8, 8, 0, 1)
+    reference = np.float32([[(2, 0, 10, 8), (6, 0, 14, 8), (9, 0, 17, 8), (40, 0, 48, 8)]])
+    kind = np.ones((1, 4), np.float32)
+    own, match = assign(kind, reference, labels(small), distributions=False)
+    assert np.asarray(match).tolist() == [[1, 1, -1, -1]]
+    # The label that needs an anchor gets it, even one that another label overlaps more.
+    crowded = np.float32([[(16, 0, 24, 8), (8, 0, 20, 8), (40, 0, 48, 8), (40, 0, 48, 8)]])
+    own, match = assign(kind, crowded, labels((13, 4, 2, 2, 0, 0), fit), distributions=False)
+    assert np.asarray(match).tolist() == [[1, 1, -1, -1]]
+    assert np.asarray(own)[0, :2, 5].tolist() == [1, 0]
+    # A second look has no such right; rows without meaning and padding take none.
+    for kinds in (boxes.SECOND_LOOK, boxes.UNUSED):
+        match = assign(kind * 0 + kinds, reference, labels(small), distributions=False)[1]
+        assert (np.asarray(match) == -1).all()
+    empty = np.array([[PADDING] * 2], np.float32)
+    assert (np.asarray(assign(kind, reference, empty, False)[1]) == -1).all()
 
 
 def test_cells_find_the_smallest_box_around_whose_centre_they_lie():

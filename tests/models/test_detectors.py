@@ -20,7 +20,10 @@ def test_a_dense_detector_has_two_anchors_at_each_position(retinanet):
     sizes = reference[0, :, 2] - reference[0, :, 0]
     assert sorted(set(sizes[: 2 * 8 * 12])) == [8, 12]  # level 2: cells of 4 pixels, rounded
     assert sizes.max() == 44 and (reference[0] == reference[1]).all()
-    # The second position of a row is one cell further to the right.
+    # They lie around the middles of their cells; the next position is one cell to the right.
+    middles = (reference[0, :, :2] + reference[0, :, 2:]) / 2
+    np.testing.assert_array_equal(middles[:2], [[2, 2]] * 2)
+    np.testing.assert_array_equal(middles[-2:], [[40, 24]] * 2)
     np.testing.assert_array_equal(reference[0, 2] - reference[0, 0], [4, 0, 4, 0])
     assert np.abs(logits - detectors.PRIOR).max() < 1
 
@@ -125,6 +128,16 @@ def test_proposals_are_of_their_kind_and_say_where_there_are_no_more():
     np.testing.assert_allclose(places[:2], [(1, 0, 11, 10), (20, 20, 30, 30)], atol=1e-5)
     _, rows, valid = (np.asarray(v)[0] for v in regions.propose(ROWS, 2, boxes.PROPOSAL, 2))
     assert valid.tolist() == [True, False] and rows[0] == 4
+
+
+def test_more_boxes_are_asked_for_than_there_are():
+    found, scores, classes = (np.asarray(v)[0] for v in best_candidates(ROWS, 2, most=100))
+    assert len(found) == len(scores) == len(classes) == 12  # six rows of two classes
+    answer = {n: np.asarray(v) for n, v in Suppression(2, most=100)(ROWS).items()}
+    assert answer["count"].tolist() == [3] and answer["boxes"].shape == (1, 100, 4)
+    places, rows, valid = (np.asarray(v)[0] for v in regions.propose(ROWS, 2, boxes.DETECTION, 600))
+    assert valid.tolist() == [True] * 2 + [False] * 598
+    assert places.shape == (600, 4) and (rows[2:] == rows[0]).all()
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,9 @@ def by_overlap(kind, reference, labels):
     """The label that overlaps a reference most.
 
     As in RetinaNet (Lin et al. 2017, arXiv:1708.02002) and, for a second look, in Faster R-CNN (Ren
-    et al. 2015, arXiv:1506.01497).
+    et al. 2015, arXiv:1506.01497). Before a second look the references that overlap a label most
+    are to find that label, however little that is (Ren et al., section 3.1.2): the small and the
+    long objects would be ground otherwise.
 
     Returns:
         (its index int32, 1 / -1 / -2), each (batch, rows).
@@ -56,7 +58,18 @@ def by_overlap(kind, reference, labels):
     )
     overlaps = ops.where(_known(labels), overlaps, -1.0)
     index, match = first(overlaps)
+    anchors = ops.equal(kind, boxes.DETECTION) | ops.equal(kind, boxes.PROPOSAL)
+    best = _best(ops.where(anchors[..., None], overlaps, -1.0))
+    is_best = ops.any(best, axis=-1)
+    index = ops.where(is_best, ops.cast(ops.argmax(best, axis=-1), "int32"), index)
+    match = ops.where(is_best, FOUND, match)
     return index, ops.where(ops.equal(kind, boxes.SECOND_LOOK), second(overlaps)[1], match)
+
+
+def _best(overlaps):
+    """Which rows overlap a label most, all that are alike, (batch, rows, boxes)."""
+    most = ops.max(overlaps, axis=1, keepdims=True)
+    return ops.greater(most, 0.0) & ops.greater_equal(overlaps, most - 1e-5)
 
 
 def by_position(reference, labels):

@@ -53,7 +53,9 @@ class Candidates(keras.layers.Layer):
             self.anchor_size,
         )
         made = make(ops.zeros(self.image_shape))
-        return ops.convert_to_numpy(ops.concatenate(list(made.values()), axis=0))
+        # KerasHub's lie around the first corner of each cell, ours around its middle.
+        moved = [made[f"P{level}"] + 2**level / 2 for level in self.levels]
+        return ops.convert_to_numpy(ops.concatenate(moved, axis=0))
 
     def _cells(self):
         found = []

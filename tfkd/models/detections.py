@@ -102,7 +102,7 @@ def best_candidates(candidates, classes, angle_bins=0, most=MOST):
         candidates: shape (batch, rows, columns), see `tfkd.boxes`.
         classes: number of classes.
         angle_bins: of the angle; 0 for upright boxes.
-        most: how many an image.
+        most: how many an image; all of them where there are fewer.
 
     Returns:
         (boxes (batch, most, 5), scores (batch, most), classes int32 (batch, most)).
@@ -110,7 +110,7 @@ def best_candidates(candidates, classes, angle_bins=0, most=MOST):
     kind, reference, logits, regression = boxes.columns(candidates, classes)
     every = boxes.scores(kind, logits)
     flat = ops.reshape(every, (-1, every.shape[1] * classes))
-    scores, places = ops.top_k(flat, most)
+    scores, places = ops.top_k(flat, min(most, flat.shape[1]))
     rows = places // classes
     found = boxes.decode(reference, regression, angle_bins)
     found = ops.take_along_axis(found, rows[..., None], axis=1)
