@@ -7,7 +7,7 @@ from keras import ops
 
 from tfkd import boxes
 
-CONSIDERED = 512  # candidates of the highest scores among which proposals are chosen
+CONSIDERED = 256  # candidates of the highest scores among which proposals are chosen
 OVERLAP = 0.7  # above it the lower of two proposals goes
 CELLS = 2.0  # a region is looked at on the level where its side is 2 to 4 cells
 
@@ -41,6 +41,8 @@ def propose(candidates, classes, kind, count):
         iou_threshold=OVERLAP,
         score_threshold=0.0,
         pad_to_max_output_size=True,
+        sorted_input=True,
+        tile_size=CONSIDERED,
     )
     valid = ops.arange(count)[None] < valid[:, None]
     chosen = ops.where(valid, chosen, 0)

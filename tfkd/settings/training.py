@@ -7,7 +7,7 @@ import zipfile
 from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Parameter
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from tfkd import tasks
 from tfkd.settings.base import (
@@ -207,6 +207,16 @@ class TrainingSettings(BudgetSettings):
     package.module:function, or a .keras file to start from."""
     student_options: options("--student-option")
     """Of the student's model, such as width=0.25 (repeatable)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _files_have_no_options(cls, values):
+        """Default options are of a model that is built, not of a file that is given instead."""
+        for role in ("teacher", "student"):
+            given = values.get(role)
+            if isinstance(given, str) and is_path(given):
+                values = {f"{role}_options": {}, **values}
+        return values
 
     def check(self):
         super().check()
