@@ -32,6 +32,7 @@ from tfkd.settings.base import AtLeast0, Count, SettingsError, Share, options
 from tfkd.settings.detection import DetectionSettings
 
 MAPS = ("P2", "P3", "P4")
+PAPERS_WEIGHT = 2.0  # of each distance, which is not normalized there
 
 
 class Wang2022(DetectionSettings):
@@ -59,6 +60,8 @@ class Wang2022(DetectionSettings):
     """Share of the training in which these two weights rise."""
     normalized: bool = True
     """Divide the squared errors by the mean square of the teacher's layer; the paper does not."""
+    hint_weight: AtLeast0 = 0.2
+    """Of the row "distilled": weight of the hint of each map of the pyramid."""
     proposals: Count = 48
     """The student's proposals that the assistant looks at."""
     teacher_free: bool = False
@@ -106,11 +109,12 @@ def _head(settings, teacher, student):
 
 def hints(settings, teacher, student):
     """Plain distillation: the squared error of every map of the pyramid."""
-    del settings, teacher
+    del teacher
     losses = [
-        tfkd.losses.FeatureDistillation("mse", name, name, name=f"hint_{name}") for name in MAPS
+        tfkd.losses.FeatureDistillation("mse", name, name, normalize=True, name=f"hint_{name}")
+        for name in MAPS
     ]
-    return System(student, losses, [1.0] * len(MAPS), 1.0)
+    return System(student, losses, [settings.hint_weight] * len(MAPS), 1.0)
 
 
 def ablations(settings):
@@ -120,7 +124,9 @@ def ablations(settings):
         "without CKD": settings.replace(cross_weight=0.0),
         "without AKD": settings.replace(hidden_weight=0.0),
         "teacher-free": settings.replace(teacher_free=True, **alone),
-        "not normalized": settings.replace(normalized=False),
+        "the paper's weights": settings.replace(
+            normalized=False, hidden_weight=PAPERS_WEIGHT, cross_weight=PAPERS_WEIGHT
+        ),
     }
 
 
