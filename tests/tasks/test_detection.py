@@ -34,6 +34,14 @@ def test_settings_that_cannot_be(name, values, message):
         settings_of(name, **values)
 
 
+def test_the_default_options_are_not_of_a_file():
+    settings = settings_of("wang2022", teacher="own.keras")
+    assert settings.teacher_options == {} and settings.student_options == SMALL
+    assert settings.replace(epochs=2).teacher_options == {}
+    with pytest.raises(SettingsError, match="teacher_options .* are for a teacher that is built"):
+        settings_of("wang2022", teacher="own.keras", teacher_options={"width": 2.0})
+
+
 @pytest.fixture(scope="module")
 def shapes():
     return labelled_boxes.load("rotated_shapes", image_size=32, limit=8)
@@ -97,7 +105,13 @@ def test_rows_to_compare_with():
     plain = recipe.plain(settings, teacher, student)
     names = [(loss.teacher_layer_name, loss.student_layer_name) for loss in plain.losses]
     assert names == [("P2", "P2"), ("P3", "P3"), ("P4", "P4")]
-    free = recipe.build(recipe.ablations(settings)["teacher-free"], teacher, student)
+    assert all(loss.normalize for loss in plain.losses)
+    assert plain.weights == [settings.hint_weight] * 3
+    ablations = recipe.ablations(settings)
+    papers = recipe.build(ablations["the paper's weights"], teacher, student).losses[0]
+    own = (papers.normalized, papers.assist_weight, papers.hidden_weight, papers.cross_weight)
+    assert own == (False, 1.0, 2.0, 2.0)
+    free = recipe.build(ablations["teacher-free"], teacher, student)
     assert not free.asks_teacher
     with pytest.raises(ValueError, match='"retinanet" has none. Give a teacher of two stages'):
         recipe.build(settings, student, student)

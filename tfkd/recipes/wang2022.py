@@ -3,25 +3,30 @@ arXiv 2207.05345.
 
 From the paper and its code (github.com/LutingWang/HEAD): the student is a RetinaNet, the teacher a
 Faster R-CNN. A RoI head whose weights are copied from the teacher's is put on the student's pyramid
-and fed with the student's own proposals; it assists while the student trains. "AKD" brings its two
-hidden layers, each behind a linear layer, to the teacher's on the same boxes; "CKD" brings the
-class tower's features at the position that a box comes from, behind a linear layer, to the
-teacher's second hidden layer on that box. All three are squared errors of weight 2, warmed up over
-2,000 iterations of about 88,000. Nothing but the RetinaNet is left at the end. Without a trained
-teacher ("TF-HEAD") there is the assistant alone; the code of that was never released.
+and fed with the student's own proposals and the labels' boxes; it assists while the student trains.
+"AKD" brings its two hidden layers, each behind a linear layer, to the teacher's on the same boxes;
+"CKD" brings the class tower's features at the position that a proposal comes from, behind a linear
+layer, to the teacher's second hidden layer on that box. All three are squared errors of weight 2,
+warmed up over 2,000 iterations of about 88,000. Nothing but the RetinaNet is left at the end.
+Without a trained teacher ("TF-HEAD") there is the assistant alone; the code of that was never
+released.
 
     L = L_detection(y, student) + assist_weight · L_detection(y, assistant) + warm-up ·
         (hidden_weight · Σ over k = 1, 2 of |A_k a_k - t_k|² + cross_weight · |C s - t_2|²)
 
-Ours: the squared errors are divided by the mean square of the teacher's layer (`normalized`): in a
-small teacher without pretrained weights these layers are so large that nothing else would be
-learnt. And what makes it small: the networks, anchors of one shape in two scales, Adam for the
-paper's SGD, the number of proposals. The assistant sees the labels' boxes beside the proposals, as
-Faster R-CNN's own training does. Classes are independent of each other in the teacher's second
-stage, too, where the paper's is a softmax with a class for the ground.
+Ours: the squared errors are divided by the mean square of the teacher's layer (`normalized`), so
+that their weights do not depend on how large these layers are, which no weight decay and no
+pretraining holds down in a small teacher. A weight of such a share means something else than the
+paper's 2, which would make the three terms several times the loss on the labels; ours was chosen
+on the validation split (docs/recipes/wang2022.md). The row "the paper's weights" has neither. What
+makes it small is ours, too: the networks, anchors of one shape in two scales, Adam for the paper's
+SGD (with gradients clipped at a norm of 20), 48 proposals for 512 regions drawn from 1,000. Classes
+are independent of each other in the teacher's second stage, where the paper's is a softmax with a
+class for the ground.
 
 Plain distillation from a two-stage teacher cannot compare outputs, which are of other boxes: its
-row has hints, the squared error of every pyramid map (FitNets, which the paper compares with too).
+row has hints, the squared error of every map of the pyramid (FitNets, which the paper compares
+with, too, behind 1 x 1 convolutions), divided by the variance of the teacher's map.
 """
 
 from typing import ClassVar
