@@ -28,7 +28,7 @@ def run(tmp_path_factory):
         student_options=TINY,
         proposals=5,
         tensorboard=False,
-        **{"image_size": 32, "epochs": 2, "batch_size": 3, "seeds": 1, "seed": 3},
+        **{"image_size": 32, "epochs": 1, "batch_size": 3, "seeds": 1, "seed": 3},
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawn, "COUNTS", {"train": 6, "validation": 2, "test": 2})
@@ -52,7 +52,7 @@ def test_every_row_is_judged_by_boxes_and_begins_alike(run):
     assert "mAP@50 (%)" in table and "points of mAP@50" in table
     with open(out / "history.csv", newline="") as file:
         lines = list(csv.DictReader(file))
-    assert [line["row"] for line in lines if line["head_assistance"]] == ["wang2022"] * 2
+    assert [line["row"] for line in lines if line["head_assistance"]] == ["wang2022"]
     assert {line["row"] for line in lines} >= set(ROWS)
 
 
