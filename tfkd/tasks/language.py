@@ -23,6 +23,7 @@ class Language(Task):
         "rouge_l": Measure("ROUGE-L (%)", 100, 1, True),
     }
     lower_is_better = True
+    replays = True
     unit = "points of perplexity"
     names = ("decoder",)
     not_exported: ClassVar = {
@@ -54,13 +55,8 @@ class Language(Task):
 
         text_models.check(role, model, name, info, takes={"tokens"})
 
-    def batches(self, dataset, settings, seed, info):
-        from tfkd.data.pipeline import batches_of
-
-        def made(indices, epochs, tokens, following):
-            return tokens, following
-
-        return batches_of(dataset, settings.batch_size, made, shuffle=True, seed=seed)
+    def augmentation(self, settings, info):
+        return None  # of images
 
     def loss(self, info, settings, judge):
         from tfkd.tasks import labels
