@@ -137,8 +137,9 @@ def test_what_a_task_has_not_is_left_out_or_refused(cells):
 
 def test_turned_boxes_are_served_as_candidates_and_that_is_said(tmp_path):
     run = Finished("chen2024", tmp_path)
-    record, files = run.export("saved_model")
-    (note,) = record["notes"]
+    record, files = run.export("saved_model", "float16")  # unchecked
+    note, other = record["notes"]
+    assert other.startswith("TFLite:") and files["TFLite float16"].stat().st_size > 1000
     assert note.startswith("SavedModel: the boxes are turned") and "best_candidates" in note
     images = next(iter(run.splits.test.batch(2)))[0]
     images = tf.cast(images, tf.float32)
