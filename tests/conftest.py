@@ -1,5 +1,6 @@
 """What every test starts from: a silent TensorFlow, fixed seeds, float32."""
 
+import gc
 import os
 
 import pytest
@@ -8,8 +9,22 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def seldom_collected():
+    """Keep the garbage collector from walking TensorFlow and Keras again and again.
+
+    Each traced graph makes it run several times over what was imported, which never goes away:
+    a seventh of the time of tests that train. What tests leave is still collected.
+    """
+    import keras  # noqa: F401  Here and not above: collecting the tests does not need it.
+
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 10)
+
+
 @pytest.fixture(autouse=True)
-def same_start():
+def same_start(seldom_collected):
     """Seed Python, NumPy and TensorFlow before each test; leave no dtype policy behind."""
     import keras
 
