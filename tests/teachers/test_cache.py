@@ -7,9 +7,8 @@ import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -542,17 +541,10 @@ def test_killed_at_random_moments(tmp_path):
     TFKD_KILLS=20 does it twenty times: the bytes are those of a build that nobody disturbed.
     """
     kills, seed = int(os.environ.get("TFKD_KILLS", 1)), random.SystemRandom().randrange(10**6)
-    script = tmp_path / "killed.py"
-    script.write_text(KILLED)
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), str(kills), str(seed)],
-        capture_output=True,
-        text=True,
-        timeout=120 + 200 * kills,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-    )
-    assert done.returncode == 0, f"seed {seed}: {done.stderr[-3000:]}"
-    found = json.loads(done.stdout.splitlines()[-1])
+    print(f"seed {seed}")
+    patience = 120 + 200 * kills
+    said = forked.output_of(KILLED, tmp_path, tmp_path, kills, seed, patience=patience)
+    found = json.loads(said.splitlines()[-1])
     assert found["shards"] == 64
     assert len(found["when_killed"]) == len(found["survived"]) == kills
     print(found)
