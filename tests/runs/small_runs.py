@@ -59,8 +59,8 @@ def staged(shape, classes, units=4, dropout=0.0):
     """A quick network with a stage, for `--student small_runs:staged`."""
     image = keras.Input(shape, name="image")
     x = keras.layers.Rescaling(1 / 16)(image)
-    x = keras.layers.Conv2D(units, 3, strides=2, use_bias=False)(x)
-    x = keras.layers.ReLU(name="stage1_out")(keras.layers.BatchNormalization()(x))
+    x = keras.layers.Conv2D(units, 3, strides=2, use_bias=False, name="conv1")(x)
+    x = keras.layers.ReLU(name="stage1_out")(keras.layers.BatchNormalization(name="norm1")(x))
     x = keras.layers.Dropout(dropout)(keras.layers.Flatten()(x))
     return keras.Model(image, keras.layers.Dense(classes, name="logits")(x), name="staged")
 
