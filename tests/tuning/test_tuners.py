@@ -33,7 +33,7 @@ def oracle(name, directory, **settings):
     for hyperparameter, values in SPACE.items():
         space.Choice(hyperparameter, values, default=values[0])
     if name == "bayesian":
-        settings.setdefault("num_initial_points", 4)
+        settings.setdefault("num_initial_points", 5)
     if name == "hyperband":
         settings |= {"max_epochs": 4, "factor": 2}
     objective = keras_tuner.Objective("val_accuracy", "max")
