@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 def seldom_collected():
     """Keep the garbage collector from walking TensorFlow and Keras again and again.
 
-    Each traced graph makes it run several times over what was imported, which never goes away:
+    Each traced graph makes it run several times over all that was imported, which never goes away:
     a seventh of the time of tests that train. What tests leave is still collected.
     """
     import keras  # noqa: F401  Here and not above: collecting the tests does not need it.
@@ -23,8 +23,20 @@ def seldom_collected():
     gc.set_threshold(100_000, 20, 10)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def collected(seldom_collected):
+    """After each file collect what it left, and walk what stays no more.
+
+    KerasTuner and runs collect before each training: seconds each once hundreds of files have
+    left their caches in this process.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
-def same_start(seldom_collected):
+def same_start():
     """Seed Python, NumPy and TensorFlow before each test; leave no dtype policy behind."""
     import keras
 
