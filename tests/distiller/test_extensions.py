@@ -53,7 +53,7 @@ def test_live_equals_cached(name, tmp_path):
     trained = []
     for cached in (False, True):
         keras.utils.set_random_seed(3)
-        made = compiled(SYSTEMS[name]())
+        made = compiled(SYSTEMS[name](), run_eagerly=True)
         data = extensions.batches(name)
         if cached:
             examples = extensions.examples(name)
@@ -70,12 +70,12 @@ def test_a_source_that_does_not_learn_is_a_fixed_teacher_to_the_last_bit():
     trained = []
     for make in (lambda: extensions.learning(0.0), fixed):
         keras.utils.set_random_seed(3)
-        made = compiled(make())
+        made = compiled(make(), run_eagerly=True)
         logs = made.fit(extensions.batches("learning"), epochs=3, verbose=0).history
         trained.append((weights(made.student), logs["distillation_loss"]))
     assert apart(trained[0][0], trained[1][0]) == 0
     assert trained[0][1] == trained[1][1]
-    learnt = compiled(extensions.learning(0.1))
+    learnt = compiled(extensions.learning(0.1), run_eagerly=True)
     before = weights(learnt.source.model)
     logs = learnt.fit(extensions.batches("learning"), epochs=3, verbose=0).history
     assert apart(before, weights(learnt.source.model)) > 0

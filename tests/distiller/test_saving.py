@@ -1,4 +1,8 @@
-"""Saving and going on, and what a tuner restores: C11 and C12."""
+"""Saving and going on, and what a tuner restores: C11 and C12.
+
+Steps run eagerly, as few of them take less time than a trace; compiled Distillers that are saved
+and go on are in test_extensions.py.
+"""
 
 import json
 
@@ -24,7 +28,7 @@ def test_saved_distiller_continues_like_an_uninterrupted_one(tmp_path):
     x, y = images(32)
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
     keras.utils.set_random_seed(5)
-    made = distiller(optimizer="adam")
+    made = distiller(optimizer="adam", run_eagerly=True)
     made.fit(data, epochs=2, verbose=0)
     made.distillation_loss_weights = [1.0, 0.25]
     made.distillation_losses[0].temperature = 5.0
@@ -92,13 +96,13 @@ def test_training_resumes_from_a_backup(tmp_path):
     trained = []
     for interrupted in (False, True):
         keras.utils.set_random_seed(5)
-        made = distiller(optimizer="adam")
+        made = distiller(optimizer="adam", run_eagerly=True)
         backup = keras.callbacks.BackupAndRestore(tmp_path / f"backup{interrupted}")
         if interrupted:
             with pytest.raises(KeyboardInterrupt):
                 made.fit(data, epochs=4, verbose=0, callbacks=[backup, Stop()])
             keras.utils.set_random_seed(5)
-            made = distiller(optimizer="adam")
+            made = distiller(optimizer="adam", run_eagerly=True)
         made.fit(data, epochs=4, verbose=0, callbacks=[backup])
         trained.append(weights_of(made.student))
     assert_equal_weights(*trained, tolerance=1e-6)
@@ -108,7 +112,7 @@ def test_training_resumes_from_a_backup(tmp_path):
 
 
 def test_a_built_distiller_restores_weights_before_any_fit(tmp_path):
-    made = distiller()
+    made = distiller(run_eagerly=True)
     made.fit(*images(8), verbose=0)
     made.save_weights(tmp_path / "trial.weights.h5")
     again = distiller()
