@@ -1,8 +1,4 @@
-"""Saving and going on, and what a tuner restores: C11 and C12.
-
-Steps run eagerly, as few of them take less time than a trace; compiled Distillers that are saved
-and go on are in test_extensions.py.
-"""
+"""Saving and going on, and what a tuner restores: C11 and C12."""
 
 import json
 
@@ -28,7 +24,7 @@ def test_saved_distiller_continues_like_an_uninterrupted_one(tmp_path):
     x, y = images(32)
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
     keras.utils.set_random_seed(5)
-    made = distiller(optimizer="adam", run_eagerly=True)
+    made = distiller(optimizer="adam")
     made.fit(data, epochs=2, verbose=0)
     made.distillation_loss_weights = [1.0, 0.25]
     made.distillation_losses[0].temperature = 5.0
@@ -96,13 +92,13 @@ def test_training_resumes_from_a_backup(tmp_path):
     trained = []
     for interrupted in (False, True):
         keras.utils.set_random_seed(5)
-        made = distiller(optimizer="adam", run_eagerly=True)
+        made = distiller(optimizer="adam")
         backup = keras.callbacks.BackupAndRestore(tmp_path / f"backup{interrupted}")
         if interrupted:
             with pytest.raises(KeyboardInterrupt):
                 made.fit(data, epochs=4, verbose=0, callbacks=[backup, Stop()])
             keras.utils.set_random_seed(5)
-            made = distiller(optimizer="adam", run_eagerly=True)
+            made = distiller(optimizer="adam")
         made.fit(data, epochs=4, verbose=0, callbacks=[backup])
         trained.append(weights_of(made.student))
     assert_equal_weights(*trained, tolerance=1e-6)
@@ -112,7 +108,7 @@ def test_training_resumes_from_a_backup(tmp_path):
 
 
 def test_a_built_distiller_restores_weights_before_any_fit(tmp_path):
-    made = distiller(run_eagerly=True)
+    made = distiller(run_eagerly=True)  # one step takes less time than its trace
     made.fit(*images(8), verbose=0)
     made.save_weights(tmp_path / "trial.weights.h5")
     again = distiller()

@@ -23,6 +23,7 @@ SMALL = {
     "seeds": 1,
     "seed": 3,
     "any_teacher": True,
+    "augment": "none",
 }
 
 
@@ -129,7 +130,7 @@ def test_distill_by_a_recipe_keeps_what_one_would_deploy(teacher_file, tmp_path)
 def test_li2024_s_rows_see_one_set_of_images_and_each_share_is_a_lesson(tmp_path):
     recipe, net = recipes.get("li2024"), "small_runs:net"
     budget = {**SMALL, "teacher": net, "student": net, "train_teacher": True, "limit": 40}
-    settings = recipe.settings(**budget, batch_size=40)
+    settings = recipe.settings(**budget | {"augment": "crop_flip", "batch_size": 40})
     prepared = Prepared(recipe_table(recipe, settings, ablate=True))
     rows = [[row.name for row in lesson.rows] for lesson in prepared.lessons]
     own = ["alone", "distilled", "li2024", "li2024: without confidence"]
