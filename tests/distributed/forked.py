@@ -5,7 +5,7 @@ are still to be chosen, and no other test has left anything.
 """
 
 import gc
-import multiprocessing
+import multiprocessing.util
 import os
 import runpy
 import sys
@@ -16,6 +16,7 @@ import pytest
 
 from tfkd.cli import main
 
+multiprocessing.util.get_temp_dir()  # made now, and not in a folder that a test has set
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     ["keras", "tfkd.cli", "tfkd.runs", "tfkd.export.saved_model", "tfkd.export.checks"]

@@ -48,7 +48,7 @@ def small(tmp_path_factory):
         seeds=1,
         seed=3,
         trials=4,
-        executions=2,
+        executions=3,
         hints="none",
         augment="none",
         learning_rate=0.01,
@@ -161,12 +161,12 @@ def test_a_search_leaves_what_it_promises(searched, small):
     first, *others = found["trials"]
     start = {name: getattr(small, name) for name in ("student_loss_weight", "softness")}
     assert first["values"] == start
-    # Four begin, the best two go on and the defaults with them, and these get a further seed.
-    assert (first["epochs"], len(first["seeds"])) == (5, 2)
+    # Four begin, the best two go on and the defaults with them, and these get two further seeds.
+    assert (first["epochs"], len(first["seeds"])) == (5, 3)
     assert sorted(row["epochs"] for row in others) in ([2, 2, 5], [2, 5, 5])
-    assert all(len(row["seeds"]) == (2 if row["epochs"] == 5 else 1) for row in others)
+    assert all(len(row["seeds"]) == (3 if row["epochs"] == 5 else 1) for row in others)
     seeds = {own["seed"] for row in found["trials"] for own in row["seeds"]}
-    assert seeds == {4, 5} and record["seeds"] == [3]  # no final student had a trial's seed
+    assert seeds == {4, 5, 6} and record["seeds"] == [3]  # no final student had a trial's seed
     assert [line["trial"] for line in lines(out)] == ["0000", "0001", "0002", "0003"]
     for line, row in zip(lines(out), found["trials"], strict=True):
         assert float(line["softness"]) == row["values"]["softness"]
