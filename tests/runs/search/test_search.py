@@ -161,10 +161,11 @@ def test_a_search_leaves_what_it_promises(searched, small):
     first, *others = found["trials"]
     start = {name: getattr(small, name) for name in ("student_loss_weight", "softness")}
     assert first["values"] == start
-    # Four begin, the best two go on and the defaults with them, and these get two further seeds.
+    # Four begin, the best two go on and the defaults with them; the best of these and the defaults
+    # get two further seeds.
     assert (first["epochs"], len(first["seeds"])) == (5, 3)
-    assert sorted(row["epochs"] for row in others) in ([2, 2, 5], [2, 5, 5])
-    assert all(len(row["seeds"]) == (3 if row["epochs"] == 5 else 1) for row in others)
+    raced = sorted((row["epochs"], len(row["seeds"])) for row in others)
+    assert raced in ([(2, 1), (2, 1), (5, 3)], [(2, 1), (5, 1), (5, 3)])
     seeds = {own["seed"] for row in found["trials"] for own in row["seeds"]}
     assert seeds == {4, 5, 6} and record["seeds"] == [3]  # no final student had a trial's seed
     assert [line["trial"] for line in lines(out)] == ["0000", "0001", "0002", "0003"]
