@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -34,7 +34,10 @@ class DataInfo:
             and indices where pixels are streamed).
         resize: the rule by which images of another size become such ones, see `load`.
         findings: what was seen of a folder's images, a sentence each.
+        things: what examples are called.
     """
+
+    things: ClassVar[str] = "images"
 
     name: str
     image_shape: tuple
@@ -44,6 +47,11 @@ class DataInfo:
     fingerprint: str
     resize: str = STRETCH
     findings: tuple = ()
+
+    @property
+    def example(self):
+        """A made-up example, as a batch of one."""
+        return np.zeros((1, *self.image_shape), "uint8")
 
 
 class Splits(NamedTuple):

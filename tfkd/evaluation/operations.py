@@ -34,7 +34,9 @@ def multiply_adds(model, image_shape=None):
             "give image_shape=(height, width, channels)."
         )
     run = tf.function(lambda image: model(image, training=False), autograph=False)
-    return _counted(run.get_concrete_function(tf.TensorSpec((1, *image_shape))).graph)
+    strings = getattr(model, "inputs", None) and model.inputs[0].dtype == "string"
+    spec = tf.TensorSpec((1, *image_shape), tf.string if strings else tf.float32)
+    return _counted(run.get_concrete_function(spec).graph)
 
 
 def _counted(graph):

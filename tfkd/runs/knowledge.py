@@ -28,15 +28,15 @@ FINGERPRINT = 8  # bytes of each stored record
 BYTES = {"float16": 2, "float32": 4}
 
 
-def tensors_of(distiller, image_shape, augment=None):
+def tensors_of(distiller, info, augment=None):
     """{name: shape without the batch} of what a distiller's losses read of its teacher.
 
     Args:
         distiller: `tfkd.Distiller`.
-        image_shape: of the data's images.
+        info: `tfkd.data.DataInfo` of the data.
         augment: what makes an input for each of images, where the distiller has separate ones.
     """
-    x = np.zeros((1, *image_shape), "uint8")
+    x = info.example
     if distiller.separate_inputs:
         x = own_inputs(augment(x, tf.zeros((1, 2), tf.int64)))[0]
     answers = distiller.knowledge(x, np.zeros(1, "int32"))
@@ -97,7 +97,7 @@ def plan(task, room, before=(), kept=None):
         why = why if task.augmented else "images are not augmented"
     if not views:
         why = f"one view needs {readable(sum(sizes))}, but there is {room[1]}"
-    if task.settings.cache_gb is None and not worth_reading(largest, task.info.image_shape):
+    if task.settings.cache_gb is None and not worth_reading(largest, task.info):
         why = "a GPU answers sooner than so much is read; --cache-gb stores it all the same"
         views = 0
     if began is not None:
@@ -134,7 +134,7 @@ def dtype_for(tensors, views, examples):
     return "float32" if small else "float16"
 
 
-def worth_reading(stores, image_shape):
+def worth_reading(stores, info):
     """Whether stored answers are read where a teacher could be asked.
 
     On a CPU always: it takes longer to answer. Beside a GPU, which was not measured, as long as an
@@ -142,10 +142,10 @@ def worth_reading(stores, image_shape):
 
     Args:
         stores: list of {name: shape without the batch} of what is stored of an example.
-        image_shape: (height, width, channels) of uint8 images.
+        info: `tfkd.data.DataInfo`, of images as uint8. A text is smaller than any answer.
     """
     size = sum(_view_bytes(tensors, "float16", 1) for tensors in stores)
-    return fused.on_cpu() or size <= math.prod(image_shape)
+    return fused.on_cpu() or size <= math.prod(info.image_shape)
 
 
 def _view_bytes(tensors, dtype, examples):

@@ -69,6 +69,8 @@ class Task:
         self.rows.append(row)
         seen = convolutions.finding(system.student, f'The student "{row.settings.student}"')
         self.findings += [seen] * bool(seen)
+        learns = tasks.get(row.settings.learns)
+        self.findings += learns.seen("student", student, row.settings.student, self.info)
         if system.losses:
             distiller = system.distiller(system.source or self.teacher.source(self.teacher.model))
             own = system.source is not None and not system.source_name
@@ -78,7 +80,7 @@ class Task:
                 self.live.add(row.name)
             elif system.asks_teacher:
                 augment = augmentation_of(self.settings, BOTH)
-                self.needs[row.name] = tensors_of(distiller, self.info.image_shape, augment)
+                self.needs[row.name] = tensors_of(distiller, self.info, augment)
                 self.sources[row.name] = system.source_name
 
 
@@ -220,7 +222,7 @@ def with_folders(settings):
     """
 
     def absolute(name, data_dir):
-        known = name in data.names() or not os.path.isdir(name)
+        known = name in data.names() or not os.path.exists(name)
         return name if known or is_tfds_name(name, data_dir) else os.path.abspath(name)
 
     names = settings.data

@@ -18,7 +18,7 @@ class Task:
         lower_is_better: whether less of the first figure is better.
         unit: of a gain in words, such as "points of accuracy".
         names: of the models that `build` knows.
-        classifies: whether a model says logits of classes for an image: then its answers may be
+        classifies: whether a model says logits of classes for an example: then its answers may be
             stored and augmented in views, and it is calibrated, compared and exported as one.
         stores: whether its images may come from a store (--store).
     """
@@ -71,6 +71,10 @@ class Task:
 
     def check(self, role, model, name, info):
         """Raises ValueError unless a model fits the data."""
+
+    def seen(self, role, model, name, info):
+        """Sentences about what a model makes of the data, though it fits."""
+        return []
 
     def batches(self, dataset, settings, seed, info):
         """Training batches of (x, y) or (x, y, sample_weight), of known cardinality.
