@@ -37,9 +37,9 @@ def measure(directory, record, splits, keep=lambda *answers: None):
             return _judged(task, directory, record, splits, step.advance)
         figures, timed = _measured(directory, record, splits, keep, step.advance)
     if len(timed) <= FEW:
-        shape = splits[0].info.image_shape
-        with terminal.step("Timing the models on one image"):
-            times = evaluation.latencies({line: own for line, (own, _) in timed.items()}, shape)
+        example = task.typical(next(iter(data.batches(splits[0].test, EVALUATION_BATCH)))[0])
+        with terminal.step(f"Timing the models on one {task.thing}"):
+            times = evaluation.latencies(timed, example=example)
         for line, own in times.items():
             position = record.seeds.index(record.kept_seed) if len(figures[line]) > 1 else 0
             figures[line][position].update(own)
@@ -47,7 +47,7 @@ def measure(directory, record, splits, keep=lambda *answers: None):
 
 
 def _measured(directory, record, splits, keep, advance):
-    """(figures without latency, {line: (model, its image shape)} of those that may be timed)."""
+    """(figures without latency, {line: model} of those that may be timed)."""
     figures, first, timed, said = {}, {}, {}, {}
     teachers = record.teacher_lines()
     for number, own in enumerate(splits):
@@ -69,7 +69,7 @@ def _measured(directory, record, splits, keep, advance):
                 measured = _figures(model, scored, record.trainings[part], path)
                 keep(number, part, answers[position][cut:], labels[cut:], measured["temperature"])
                 figures[name] = [measured]
-                timed[name] = (model, own.info.image_shape)
+                timed[name] = model
                 advance()
         for row in (row for row in record.rows if row.data == number):
             for seed in record.seeds:
@@ -88,7 +88,7 @@ def _measured(directory, record, splits, keep, advance):
                         measured["gain"] = measured["accuracy"] - first[row.baseline, seed]
                     figures.setdefault(line, []).append(measured)
                     if seed == record.kept_seed:
-                        timed[line] = (model, own.info.image_shape)
+                        timed[line] = model
                 advance()
     return figures, timed
 
@@ -139,10 +139,18 @@ def _figures(model, scored, training, path):
         "calibrated_calibration_error": calibrated["calibration_error"],
         "validation_accuracy": evaluation.quality(logits[:cut], labels[:cut])["accuracy"],
         "parameters": model.count_params(),
-        "multiply_adds": evaluation.multiply_adds(model),
+        **_multiply_adds(model),
         "file_bytes": os.path.getsize(path),
         **({"seconds": training.seconds} if training.epoch else {}),
     }
+
+
+def _multiply_adds(model):
+    """The figure; none of a model of text whose tokens are of no fixed number."""
+    try:
+        return {"multiply_adds": evaluation.multiply_adds(model)}
+    except ValueError:
+        return {}
 
 
 def summary(figures):

@@ -113,6 +113,10 @@ class Task:
         """
         raise NotImplementedError
 
+    def typical(self, examples):
+        """One of a batch of examples, as a batch: what a model is timed on."""
+        return examples[:1]
+
     @property
     def head(self):
         """`tfkd.heads.Head` by which `tfkd export` serves a model's numbers; None if it does not.
@@ -120,6 +124,11 @@ class Task:
         A classifier has that of one class of many.
         """
         return None
+
+    @property
+    def thing(self):
+        """What one example is called."""
+        return self.things.removesuffix("s")
 
     @property
     def judged(self):

@@ -36,7 +36,7 @@ def check_strings(role, model, name, info):
     raise ValueError(
         f'The {role} "{name}" takes {inputs or "inputs that are not known"}; expected one string '
         f'an example, keras.Input((), dtype="string"), for "{info.name}" is texts and says nothing '
-        f"of a model's tokens: {fix} (text = keras.Input((), dtype=\"string\"); "
+        f'of a model\'s tokens: {fix} (text = keras.Input((), dtype="string"); '
         "keras.Model(text, model(vectorize(text)))), and save that."
     )
 

@@ -51,6 +51,11 @@ class Text(Classification):
         fitting.check_strings(role, model, name, info)
         fitting.check_classes(role, model, name, info, dtype="string")
 
+    def typical(self, examples):
+        """The text of the median length."""
+        order = sorted(range(len(examples)), key=lambda n: len(examples[n].numpy()))
+        return examples[order[len(order) // 2]][None]
+
     def seen(self, role, model, name, info):
         from tfkd.data.labelled_texts import cut
 
