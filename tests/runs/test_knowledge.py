@@ -93,7 +93,7 @@ def test_as_many_views_as_fit_in_full_precision_where_all_do():
     (own,) = knowledge.plan(task([{"stage1_out": [1000, 1000]}]), ROOM)  # 400 MB a view
     assert (own.views, own.dtype) == (6, "float16")
     (own,) = knowledge.plan(task([HINTS], augment="none"), (full, "the room"))
-    assert (own.views, own.dtype, own.why) == (1, "float32", "images are not augmented")
+    assert (own.views, own.dtype, own.why) == (1, "float32", "nothing is augmented")
 
 
 def test_a_store_that_is_there_takes_no_room():

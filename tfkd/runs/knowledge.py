@@ -94,7 +94,7 @@ def plan(lesson, room, before=(), kept=None):
     why = f"{views} of {wanted} views fit {room[1]}"
     if views == wanted:
         why = "a view for every epoch" if wanted == lesson.settings.epochs else f"--views {wanted}"
-        why = why if lesson.augmented else f"{lesson.info.things} are not augmented"
+        why = why if lesson.augmented else "nothing is augmented"
     if not views:
         why = f"one view needs {readable(sum(sizes))}, but there is {room[1]}"
     if lesson.settings.cache_gb is None and not worth_reading(largest, lesson.info):

@@ -69,8 +69,8 @@ class Lesson:
         self.rows.append(row)
         seen = convolutions.finding(system.student, f'The student "{row.settings.student}"')
         self.findings += [seen] * bool(seen)
-        learns = tasks.get(row.settings.learns)
-        self.findings += learns.seen("student", student, row.settings.student, self.info)
+        task = tasks.get(row.settings.learns)
+        self.findings += task.seen("student", student, row.settings.student, self.info)
         if system.losses:
             distiller = system.distiller(system.source or self.teacher.source(self.teacher.model))
             own = system.source is not None and not system.source_name

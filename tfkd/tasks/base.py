@@ -125,6 +125,32 @@ class Task:
         """
         return None
 
+    # Of files that `tfkd predict` reads.
+    suffixes: ClassVar[tuple] = ()
+
+    def read(self, path, data):
+        """A file as a model takes it: one example.
+
+        Args:
+            path: `pathlib.Path`.
+            data: what a run's record says of its data, `tfkd.runs.record.Data`.
+
+        Raises:
+            ValueError, OSError, tf.errors.OpError: it cannot be read.
+        """
+        raise NotImplementedError
+
+    def opened(self, path, student):
+        """An export as a `tfkd.runtime.exported_models.Exported` of the data's examples.
+
+        Args:
+            path: of the export.
+            student: function without arguments that gives the Keras student that it is of.
+        """
+        from tfkd.export import open_exported
+
+        return open_exported(path)
+
     @property
     def thing(self):
         """What one example is called."""

@@ -16,6 +16,7 @@ class Text(Classification):
     name = "text"
     things = "texts"
     stores = False
+    suffixes = (".txt",)
     names = ("text_transformer", "text_cnn")
 
     def check_name(self, name):
@@ -50,6 +51,23 @@ class Text(Classification):
 
         fitting.check_strings(role, model, name, info)
         fitting.check_classes(role, model, name, info, dtype="string")
+
+    def read(self, path, data):
+        text = path.read_bytes().decode("utf-8-sig")
+        if not text.strip():
+            raise ValueError("it is empty")
+        return text.encode()
+
+    def opened(self, path, student):
+        from tfkd.export import open_exported
+        from tfkd.models.text_classifiers import from_tokens
+        from tfkd.runtime.exported_models import Behind
+
+        exported = open_exported(path)
+        if not str(path).endswith(".tflite"):
+            return exported
+        _, vectorizer = from_tokens(student())
+        return Behind(exported, lambda texts: vectorizer(texts).numpy())
 
     def typical(self, examples):
         """The text of the median length."""
