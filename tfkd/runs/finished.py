@@ -34,7 +34,8 @@ def load_run_data(directory, record, moved=(), data_dir=None):
     kind = DistillSettings
     if record.kind == "recipe":
         kind = recipes.get(record.row().recipe or record.main).settings
-    kept = {name: own for name, own in settings.items() if name in DataSettings.model_fields}
+    read = ("task", *DataSettings.model_fields, *kind.reads)
+    kept = {name: own for name, own in settings.items() if name in read}
     kept.pop("data_dir", None)
     kept.pop("store", None)  # the same pixels without it, and it may be gone
     folder = data_dir or settings.get("data_dir")

@@ -111,7 +111,8 @@ class Prepared:
 
     def _lesson(self, row):
         settings = row.settings
-        read = {name: getattr(settings, name) for name in DataSettings.model_fields}
+        fields = (*DataSettings.model_fields, *settings.reads)
+        read = {name: getattr(settings, name) for name in fields}
         data_key = (settings.learns, settings.data, *read.values())
         number = self._once(self.data, data_key, lambda: _checked_data(settings))
         splits = self.data[number]

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -72,9 +72,13 @@ WITH_MASKS = ("none", "shift", "flip")
 class DistillSettings(TrainingSettings):
     """Everything that decides what `tfkd distill` trains and measures."""
 
+    reads: ClassVar = ("ignore_class",)
+
     task: Literal["classification", "multi-label", "segmentation", "text"] = "classification"
     """What is learnt: the class of an image, any number of its labels, or a class for each of its
     pixels; or the class of a text."""
+    ignore_class: Annotated[int | None, Field(ge=0, le=255)] = None
+    """Value of a mask's pixels that are of no class (often 255): they count nowhere."""
     softness: Annotated[float, Field(gt=0, lt=1)] = defaults.SOFTNESS
     """How soft the teacher's targets are at the beginning: their entropy, of a uniform guess's."""
     temperature: Above0 | None = None
@@ -163,6 +167,10 @@ class DistillSettings(TrainingSettings):
 
     def _check_task(self):
         """Raises SettingsError for what the task has no use for."""
+        if self.ignore_class is not None and self.task != "segmentation":
+            raise SettingsError(
+                f'ignore_class is of pixels of masks, but task is "{self.task}". Leave it out.'
+            )
         if self.task == "classification":
             return
         texts = self.task == "text"

@@ -14,8 +14,8 @@ EVALUATION_BATCH = 64
 DATA_SEED = 0  # the cut is the same for every seed
 
 
-def load(read, settings, limit=None):
-    """`tfkd.data.Splits` of the settings, by a function of `tfkd.data`."""
+def load(read, settings, limit=None, **options):
+    """`tfkd.data.Splits` of the settings, by a function of `tfkd.data` with options of its own."""
     return read(
         settings.data,
         settings.data_dir,
@@ -23,28 +23,41 @@ def load(read, settings, limit=None):
         limit=settings.limit if limit is None else limit,
         image_size=settings.image_size,
         resize=settings.resize,
+        **options,
     )
 
 
-def batches(dataset, settings, seed, masks=False):
+def batches(dataset, settings, seed, masks=False, ignore_class=None):
     """Training batches, augmented anew in each epoch.
+
+    Where pixels are ignored, batches have sample weights: 0 for these pixels, and for the others
+    what makes the mean over all pixels that over the others. Every loss on pixels then leaves them
+    out, that of distillation too; a batch of ignored pixels alone has the loss 0.
 
     Args:
         dataset: unbatched, of (image, labels).
         settings: with `batch_size` and `augmentation`.
         seed: of order and augmentation.
         masks: whether labels are masks (height, width), which move as their images do.
+        ignore_class: value of pixels of masks that count nowhere, or None.
+
+    Returns:
+        `tf.data.Dataset` of (images, labels), or (images, masks, float32 weights of the masks'
+        shape), whose ignored pixels have the class 0.
     """
     name, options = settings.augmentation
     augment = data.augmentation(name, **options)
 
     def made(indices, epochs, images, labels):
-        if augment is None:
+        if augment is not None:
+            seeds = data.view_seed(indices, epochs, seed)
+            images = augment(images, seeds)
+            labels = augment(labels[..., None], seeds)[..., 0] if masks else labels
+        if ignore_class is None:
             return images, labels
-        seeds = data.view_seed(indices, epochs, seed)
-        if masks:
-            labels = augment(labels[..., None], seeds)[..., 0]
-        return augment(images, seeds), labels
+        counted = tf.cast(labels != ignore_class, tf.float32)
+        share = tf.reduce_mean(counted)
+        return images, tf.where(counted > 0, labels, 0), tf.math.divide_no_nan(counted, share)
 
     return batches_of(dataset, settings.batch_size, made, shuffle=True, seed=seed)
 
@@ -136,11 +149,14 @@ def average_precisions(labels, scores):
 
 
 class PixelJudge(_Judge):
-    """Mean intersection over union, and accuracy, of pixels on a split."""
+    """Mean intersection over union, and accuracy, of pixels on a split; some may be ignored."""
 
-    def __init__(self, model, dataset, num_classes):
+    def __init__(self, model, dataset, num_classes, ignore_class=None):
         super().__init__(model, dataset)
-        self._iou = keras.metrics.MeanIoU(num_classes, sparse_y_true=True, sparse_y_pred=True)
+        self._ignored = -1 if ignore_class is None else ignore_class
+        self._iou = keras.metrics.MeanIoU(
+            num_classes, ignore_class=ignore_class, sparse_y_true=True, sparse_y_pred=True
+        )
 
     def __call__(self):
         self._iou.reset_state()
@@ -150,5 +166,5 @@ class PixelJudge(_Judge):
             masks = tf.cast(masks, tf.int64)
             self._iou.update_state(masks, found)
             right += int(tf.reduce_sum(tf.cast(found == masks, tf.int64)))
-            pixels += int(tf.size(masks))
+            pixels += int(tf.reduce_sum(tf.cast(masks != self._ignored, tf.int64)))
         return {"iou": float(self._iou.result()), "pixel_accuracy": right / pixels}

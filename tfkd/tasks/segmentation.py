@@ -9,7 +9,8 @@ MODEL = "encoder_decoder"
 class Segmentation(Task):
     """Classes of pixels, by a small encoder-decoder; judged by Keras's mean IoU.
 
-    Augmentation moves or mirrors an image with its mask.
+    Augmentation moves or mirrors an image with its mask. Pixels of the value `ignore_class` count
+    in no loss and no figure.
     """
 
     name = "segmentation"
@@ -25,7 +26,7 @@ class Segmentation(Task):
         from tfkd.data import masks
         from tfkd.tasks import labelled
 
-        return labelled.load(masks.load, settings, limit)
+        return labelled.load(masks.load, settings, limit, ignore_class=settings.ignore_class)
 
     def build(self, role, settings, info):
         from tfkd import models
@@ -42,7 +43,7 @@ class Segmentation(Task):
     def batches(self, dataset, settings, seed, info):
         from tfkd.tasks import labelled
 
-        return labelled.batches(dataset, settings, seed, masks=True)
+        return labelled.batches(dataset, settings, seed, True, info.ignore_class)
 
     def loss(self, info, settings, judge):
         import keras
@@ -52,7 +53,7 @@ class Segmentation(Task):
     def judge(self, model, dataset, info, output=None):
         from tfkd.tasks import labelled
 
-        return labelled.PixelJudge(model, dataset, info.num_classes)
+        return labelled.PixelJudge(model, dataset, info.num_classes, info.ignore_class)
 
     @property
     def head(self):
