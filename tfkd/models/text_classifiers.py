@@ -80,7 +80,8 @@ def from_tokens(model):
         model: functional `keras.Model` of strings (batch,).
 
     Returns:
-        (`keras.Model`: "tokens" int64 (batch, length), its vectorizer).
+        (`keras.Model` of what that gives, an input "tokens", int32 (batch, length) unless it gives
+        other numbers; the layer).
 
     Raises:
         ValueError: the model has no such layer, or it does not give tokens of a fixed length.
@@ -93,7 +94,11 @@ def from_tokens(model):
             "length (output_sequence_length), behind which it could be cut."
         )
     (vectorizer,) = found
-    return keras.Model(vectorizer.output, model.output, name=model.name), vectorizer
+    given = vectorizer.output
+    kind = "int32" if given.dtype == "int64" else given.dtype
+    tokens = keras.Input(shape[1:], dtype=kind, name="tokens")
+    part = keras.Model(given, model.output)
+    return keras.Model(tokens, part(ops.cast(tokens, given.dtype)), name=model.name), vectorizer
 
 
 def _read(vectorizer):

@@ -20,6 +20,8 @@ class Task:
         names: of the models that `build` knows.
         classifies: whether a model says logits of classes for an example: then its answers may be
             stored and augmented in views, and it is calibrated, compared and exported as one.
+        not_exported: {"tflite" or a quantization of it: why `tfkd export` writes none of its
+            students}.
         stores: whether its images may come from a store (--store).
     """
 
@@ -31,6 +33,7 @@ class Task:
     names: ClassVar[tuple] = ()
     classifies: ClassVar[bool] = False
     stores: ClassVar[bool] = False
+    not_exported: ClassVar[dict] = {}
 
     def check_name(self, name):
         """Raises ValueError, with near matches, unless `build` knows a model's name."""
@@ -117,13 +120,23 @@ class Task:
         """One of a batch of examples, as a batch: what a model is timed on."""
         return examples[:1]
 
+    def exports(self, student, splits, check=True):
+        """How a student is exported: `tfkd.tasks.exports.Exports`, by the task's `head`.
+
+        Args:
+            student: `keras.Model`.
+            splits: `tfkd.data.Splits` that it was trained on.
+            check: False leaves the checks out.
+        """
+        from tfkd.tasks.exports import HeadExports
+
+        return HeadExports(student, splits, check, self.head, self.classifies)
+
     @property
     def head(self):
-        """`tfkd.heads.Head` by which `tfkd export` serves a model's numbers; None if it does not.
-
-        A classifier has that of one class of many.
-        """
-        return None
+        """`tfkd.heads.Head` that says what a model's numbers mean; for a task of its own `exports`
+        there is none."""
+        raise NotImplementedError
 
     # Of files that `tfkd predict` reads.
     suffixes: ClassVar[tuple] = ()

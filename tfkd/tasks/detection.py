@@ -23,6 +23,10 @@ class Detection(Task):
     }
     unit = "points of mAP@50"
     names = NAMES
+    not_exported: ClassVar = {
+        "int8": "a detector gives one table of pixels and logits, for which the 256 steps of int8 "
+        "are too coarse"
+    }
 
     def load(self, settings, limit=None):
         needs_extra("tasks", "The judgement of detectors")
@@ -89,6 +93,11 @@ class Detection(Task):
             return mean_average_precision(truth, found, info.num_classes, info.rotated)
 
         return figures
+
+    def exports(self, student, splits, check=True):
+        from tfkd.tasks.exports import DetectorExports
+
+        return DetectorExports(student, splits, check)
 
 
 def answers(model):

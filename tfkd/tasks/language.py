@@ -1,5 +1,7 @@
 """Language models: the next character of a text."""
 
+from typing import ClassVar
+
 from tfkd.evaluation.tables import Measure
 from tfkd.tasks.base import Task
 
@@ -23,6 +25,11 @@ class Language(Task):
     lower_is_better = True
     unit = "points of perplexity"
     names = ("decoder",)
+    not_exported: ClassVar = {
+        "int8": "a language model's int8 file answers otherwise than the student (measured: it "
+        "agrees on about half of the tokens), for one range of 256 steps has to hold attention's "
+        "scores and their mask"
+    }
 
     def load(self, settings, limit=None):
         from tfkd import _extras
@@ -64,3 +71,8 @@ class Language(Task):
         from tfkd.tasks import text_models
 
         return text_models.LanguageJudge(model, dataset.batch(BATCH), info, CONTINUED)
+
+    def exports(self, student, splits, check=True):
+        from tfkd.tasks.exports import TextExports
+
+        return TextExports(student, splits, check)

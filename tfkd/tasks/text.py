@@ -17,6 +17,7 @@ class Text(Classification):
     things = "texts"
     stores = False
     suffixes = (".txt",)
+    not_exported = {"int8": "its ranges are those of pixels, and a model of texts takes tokens"}
     names = ("text_transformer", "text_cnn")
 
     def check_name(self, name):
@@ -51,6 +52,11 @@ class Text(Classification):
 
         fitting.check_strings(role, model, name, info)
         fitting.check_classes(role, model, name, info, dtype="string")
+
+    def exports(self, student, splits, check=True):
+        from tfkd.tasks.exports import LabelledTextExports
+
+        return LabelledTextExports(student, splits, check, self.head, self.classifies)
 
     def read(self, path, data):
         text = path.read_bytes().decode("utf-8-sig")

@@ -1,5 +1,7 @@
 """Translators: a sentence in one language to one in another."""
 
+from typing import ClassVar
+
 from tfkd.evaluation.tables import Measure
 from tfkd.tasks.base import Task
 
@@ -20,6 +22,10 @@ class Translation(Task):
     }
     unit = "points of BLEU"
     names = ("encoder_decoder",)
+    not_exported: ClassVar = {
+        "tflite": "a translator takes and gives text, and TFLite's built-in operations know no "
+        "strings and no lookup tables"
+    }
 
     def load(self, settings, limit=None):
         from tfkd import _extras
@@ -71,6 +77,11 @@ class Translation(Task):
         from tfkd.tasks import text_models
 
         return text_models.TranslationJudge(model, dataset.batch(BATCH), info, output)
+
+    def exports(self, student, splits, check=True):
+        from tfkd.tasks.exports import TextExports
+
+        return TextExports(student, splits, check)
 
 
 def sequence_level(splits, teacher, beams=4, batch_size=64):
