@@ -1,6 +1,7 @@
 """Texts of classes from settings to predictions: what is refused, and a small run."""
 
 import types
+import zipfile
 
 import keras
 import numpy as np
@@ -10,8 +11,9 @@ from keras import layers
 
 from tfkd import tasks
 from tfkd.data.labelled_texts import vectorizer
-from tfkd.runs import DistillSettings, distill, predict
-from tfkd.settings import ChainSettings, SearchSettings, SettingsError
+from tfkd.runs import DistillSettings, distill, export_run, predict
+from tfkd.runtime.worker import Worker
+from tfkd.settings import ChainSettings, ExportSettings, SearchSettings, SettingsError
 
 SMALL = {
     "limit": 40,
@@ -21,6 +23,7 @@ SMALL = {
     "student_options": {"width": 4, "length": 9},
     "any_teacher": True,
 }
+TEXTS = [b"anna sees a boat", b"now bruno took the lamp", b"", "\u00dcber".encode()]
 
 
 def settings_of(**changes):
@@ -146,3 +149,29 @@ def test_options_of_models(splits):
     vectorize = built.get_layer("vectorize")
     assert vectorize.get_vocabulary() == ["", "[UNK]", *splits.info.words[:10]]
     assert vectorize(tf.constant(["x"])).shape == (1, splits.info.usual_length)
+
+
+def test_strings_go_into_exports_and_names_come_out(run, splits, tmp_path):
+    """As C++ loads the SavedModel, and LiteRT the part behind the words."""
+    task, student = tasks.get("text"), keras.models.load_model(run.out / "student.keras")
+    exports, expected = task.exports(student, splits), student(tf.constant(TEXTS)).numpy()
+    version = exports.saved_model(tmp_path / "saved", {})
+    with Worker(version) as worker:
+        found = worker.run("serving_default", {"text": np.array(TEXTS, object)})
+    np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=1e-5)
+    names = [splits.info.label_names[n].encode() for n in expected.argmax(-1)]
+    assert found["label"].tolist() == names
+    file = exports.tflite(tmp_path / "student.tflite", "float32", 0)
+    with zipfile.ZipFile(file) as archive:
+        assert archive.read("vocabulary.txt").decode().split("\n")[2:-1] == list(splits.info.words)
+        assert archive.read("labels.txt").decode().split() == list(splits.info.label_names)
+    (note,) = exports.notes
+    assert "take 9 tokens" in note
+    for path in (version, file):
+        with task.opened(path, lambda: student) as opened:
+            assert opened.labels == list(splits.info.label_names)
+            again = opened.logits(np.array(TEXTS, object))
+            np.testing.assert_allclose(again, expected, rtol=1e-4, atol=1e-5)
+    wanted = ExportSettings(format=("tflite",), quantization=("int8",))
+    with pytest.raises(ValueError, match="No TFLite int8.*takes tokens"):
+        export_run(run.out, wanted)
