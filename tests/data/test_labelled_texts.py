@@ -194,6 +194,15 @@ def test_other_data_is_refused():
         labelled_texts.load("digits")
 
 
+def test_texts_without_spaces_and_without_words(tmp_path):
+    texts = {f"{'ab'[n % 2]}/{n:02d}.txt": f"{'字' * 25}{n}" for n in range(20)}
+    (finding,) = labelled_texts.load(write(tmp_path / "long", texts)).info.findings
+    assert 'split="character"' in finding
+    texts = {name: "." * (3 + number) for number, name in enumerate(texts)}
+    with pytest.raises(ValueError, match="punctuation alone"):
+        labelled_texts.load(write(tmp_path / "none", texts))
+
+
 def test_how_many_texts_a_model_cuts():
     info = labelled_texts.load("who_acted", limit=30).info
     given = keras.Input((), dtype="string")

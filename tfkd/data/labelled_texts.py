@@ -15,6 +15,7 @@ from tfkd.data.splits import DataInfo, Splits, check_labels, divide, fingerprint
 _ROLES = ("train", "validation", "test")
 # What a model reads of a text unless told: all of most texts, up to so many words.
 _FITTING, _LONGEST = 0.95, 256
+_LONG_WORD = 20  # characters: longer texts are no words
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,13 @@ def load(name, data_dir=None, *, skip_damaged=False, **division):
     findings += _repeated(cut)
     counts = {role: np.bincount(own.labels, minlength=len(names)) for role, own in cut.items()}
     findings += of_sizes(counts, names, "text")
-    words, lengths = _words(cut["train"].texts)
+    words, lengths = _words(cut["train"].texts, name)
+    if np.median(lengths) <= 1 < _LONG_WORD <= np.median([*map(len, cut["train"].texts)]):
+        findings.append(
+            "Half of the training texts are one word each, for texts are cut at spaces. Of a "
+            "language without spaces give models of your own, as .keras files, whose "
+            'TextVectorization has split="character".'
+        )
     pieces = [(role, *own.texts, own.labels) for role, own in cut.items()]
     info = LabelledTextsInfo(
         name=str(name),
@@ -164,13 +171,22 @@ def _repeated(cut):
     return of_repeats(repeats(texts), roles, labels, places.__getitem__, "text", "texts")
 
 
-def _words(texts):
-    """(words of the texts, the most frequent first; sorted array of how many each text has)."""
+def _words(texts, name):
+    """(words of the texts, the most frequent first; sorted array of how many each text has).
+
+    Raises:
+        ValueError: they have none.
+    """
     layer = vectorizer(ragged=True)
     batches = tf.data.Dataset.from_tensor_slices(tf.constant(texts)).batch(1024)
     layer.adapt(batches)
+    words = layer.get_vocabulary(include_special_tokens=False)
+    if not words:
+        raise ValueError(
+            f'The training texts of "{name}" are punctuation alone: there is no word to learn from.'
+        )
     counts = [layer(batch).row_lengths().numpy() for batch in batches]
-    return tuple(layer.get_vocabulary(include_special_tokens=False)), np.sort(np.hstack(counts))
+    return tuple(map(str, words)), np.sort(np.hstack(counts))
 
 
 def _dataset(own):

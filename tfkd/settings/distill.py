@@ -76,7 +76,8 @@ class DistillSettings(TrainingSettings):
 
     task: Literal["classification", "multi-label", "segmentation", "text"] = "classification"
     """What is learnt: the class of an image, any number of its labels, or a class for each of its
-    pixels; or the class of a text."""
+    pixels; or the class of a text (data: a folder of .txt files in classes, a .csv or .tsv table of
+    texts and labels, a TFDS set)."""
     ignore_class: Annotated[int | None, Field(ge=0, le=255)] = None
     """Value of a mask's pixels that are of no class (often 255): they count nowhere."""
     softness: Annotated[float, Field(gt=0, lt=1)] = defaults.SOFTNESS
