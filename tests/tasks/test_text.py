@@ -77,6 +77,7 @@ def test_the_page_shows_texts(run):
     assert "Texts on which they differ" in page and "<blockquote>" in page
     assert " and " in page.split("<blockquote>")[1].split("</blockquote>")[0]
     assert "latency of one text (ms)" in page and "test images" not in page
+    assert "of one image" not in page
 
 
 def test_files_are_labelled(run, tmp_path):

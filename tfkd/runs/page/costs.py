@@ -7,7 +7,7 @@ from tfkd.evaluation.tables import MEASURES
 from tfkd.runs.directory import EXPORT, EXPORT_RECORD
 from tfkd.runs.page import charts
 from tfkd.runs.page.tables import Table, of_figures
-from tfkd.runs.wording import FEW
+from tfkd.runs.wording import FEW, measures
 
 COSTS = ("accuracy", "parameters", "multiply_adds", "file_bytes", "latency_ms", "seconds")
 
@@ -54,7 +54,7 @@ class Costs:
     """
 
     def __init__(self, directory, record, drawn):
-        self.record, self.drawn, self.thing = record, drawn, tasks.get(record.task).thing
+        self.record, self.drawn, self.task = record, drawn, tasks.get(record.task)
         self.exports, self.without = _exports(directory / EXPORT / EXPORT_RECORD)
 
     @property
@@ -69,7 +69,7 @@ class Costs:
             for own in self.exports.figures
         ]
         headings = ["format", "size (kB)", "accuracy (%)", "agreement with student (%)"]
-        headings += [f"latency of one {self.thing} (ms)", "95 % below (ms)"]
+        headings += [f"latency of one {self.task.thing} (ms)", "95 % below (ms)"]
         return Table(
             f"Exports of {self.exports.row}, measured on one thread in turns", headings, lines
         )
@@ -84,7 +84,7 @@ class Costs:
             line: [{key: own[key] for key in COSTS if key in own} for own in seeds]
             for line, seeds in self.record.figures.items()
         }
-        return of_figures("Cost and accuracy", figures, models_down=True)
+        return of_figures("Cost and accuracy", figures, True, measures(self.task))
 
     @property
     def pictures(self):
