@@ -11,6 +11,7 @@ from keras import layers
 
 from tfkd import tasks
 from tfkd.data.labelled_texts import vectorizer
+from tfkd.evaluation import costs
 from tfkd.runs import DistillSettings, distill, export_run, predict
 from tfkd.runtime.worker import Worker
 from tfkd.settings import ChainSettings, ExportSettings, SearchSettings, SettingsError
@@ -39,12 +40,13 @@ def splits():
 def run(splits, tmp_path_factory):
     """A run, its record."""
     out = tmp_path_factory.mktemp("text")
-    options = {"width": 4, "heads": 2, "depth": 1}
     keras.utils.set_random_seed(1)
-    built = settings_of(teacher_options=options)
+    built = settings_of(teacher="text_cnn", teacher_options={"width": 6})
     tasks.get("text").build("teacher", built, splits.info).save(out / "teacher.keras")
     settings = settings_of(teacher=str(out / "teacher.keras"))
-    record = distill(settings, out / "run")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(costs, "MOST_RUNS", 5)
+        record = distill(settings, out / "run")
     return types.SimpleNamespace(out=out / "run", record=record)
 
 
