@@ -222,7 +222,7 @@ def test_models_and_callbacks_of_ones_own(tmp_path, monkeypatch):
     assert len(own_models.seen) == 4  # two students, two epochs; not the teacher
     assert all(str(value) in histories for value in own_models.seen)
     assert record["knowledge"][0]["views"] == 1
-    assert record["knowledge"][0]["why"] == "nothing is augmented"
+    assert record["knowledge"][0]["why"] == "images are not augmented"
     assert record["figures"]["distilled"][0]["parameters"] == 64 * 4 + 4 + 4 * 10 + 10
 
 

@@ -28,7 +28,6 @@ SETTINGS = {
     "wang2022": {"data": "cells", **DETECTOR},
     "chen2024": {"data": "rotated_shapes", **DETECTOR},
     "tatarnikova2025": {"length": 8, "limit": 40, "student_options": TRANSFORMER},
-    "wan2023": {"length": 9, "vocabulary": 40, "limit": 40, "student_options": TRANSFORMER},
 }
 
 
@@ -123,19 +122,24 @@ def test_a_detector_is_exported_with_suppression_and_its_candidates_as_tflite(ce
             detector.compare_candidates(other, candidates, cells.student, 1e-3)
 
 
-def test_what_a_detector_has_not_is_left_out_or_refused(cells):
+def test_what_a_task_has_not_is_left_out_or_refused(cells):
     with pytest.raises(ValueError, match="No TFLite int8: a detector gives one table of pixels"):
         cells.export("saved_model", "int8")
-    task = tasks.get("detection")
-    kept, notes = exporting._left_out(task, ExportSettings())
-    assert kept == ("float32", "float16", "dynamic")
-    assert [note[:15] for note in notes] == ["No TFLite int8:"]
+    some, none = ("float32", "float16", "dynamic"), ()
+    for name, kept in {"detection": some, "language": some, "translation": none}.items():
+        task, said = tasks.get(name), "No TFLite:" if name == "translation" else "No TFLite int8:"
+        found, (note,) = exporting._left_out(task, ExportSettings())
+        assert found == kept and note.startswith(said)
+    with pytest.raises(ValueError, match="No TFLite: a translator takes and gives text"):
+        exporting._left_out(task, ExportSettings(format="tflite"))
+    assert exporting._left_out(task, ExportSettings(format="saved_model")) == ((), [])
 
 
 def test_turned_boxes_are_served_as_candidates_and_that_is_said(tmp_path):
     run = Finished("chen2024", tmp_path)
-    record, files = run.export("saved_model")
-    (note,) = record["notes"]
+    record, files = run.export("saved_model", "float16")  # unchecked
+    note, other = record["notes"]
+    assert other.startswith("TFLite:") and files["TFLite float16"].stat().st_size > 1000
     assert note.startswith("SavedModel: the boxes are turned") and "best_candidates" in note
     images = next(iter(run.splits.test.batch(2)))[0]
     images = tf.cast(images, tf.float32)
@@ -165,15 +169,3 @@ def test_a_language_model_is_exported_from_text_to_text_and_from_tokens_to_logit
     )
     assert [json.loads(f'"{label}"') for label in labels[4:]] == list(known.tokens)
     assert labels[:4] == ["[PAD]", "[UNK]", "[START]", "[END]"]
-
-
-def test_a_translator_is_exported_from_text_to_text_alone(tmp_path):
-    run = Finished("wan2023", tmp_path)
-    record = export_run(run.out, ExportSettings(), check=False)
-    assert record["files"] == {"SavedModel": "saved_model/1"} and record["figures"] == []
-    (note,) = record["notes"]
-    assert note.startswith("No TFLite: a translator takes and gives text")
-    served = tf.saved_model.load(str(run.out / "export/saved_model/1"))
-    assert set(served.signatures) == {"serving_default", "logits"}
-    with pytest.raises(ValueError, match="No TFLite: a translator"):
-        run.export("float32")

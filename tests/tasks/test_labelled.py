@@ -217,13 +217,17 @@ def test_a_run(tmp_path, task):
     settings = settings_of(task, **changes)
     splits = tasks.get(task).load(settings)
     record = distill(settings, tmp_path / "run")
+    assert [row["knowledge"] for row in record["rows"]] == ["labels", "stored"]
+    (kept,) = record["knowledge"]
+    shape = [10] if task == LABELS else [32, 32, 3]
+    assert (kept["tensors"], kept["views"]) == ({"output": shape}, 1)
+    assert kept["bytes"] == 24 * (4 * np.prod(shape) + 8)
     student = keras.models.load_model(tmp_path / "run" / "student.keras")
     (found,) = record["figures"]["distilled"]
     images, labels = arrays(splits.test)
     answers = student(images).numpy()
     for name, value in expected_figures(task, answers, labels).items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5)
-    assert [own["knowledge"] for own in record["rows"]] == ["labels", "live"]
     again = load_run_data(RunDirectory(tmp_path / "run"), Record.read(tmp_path / "run/run.json"))
     assert again[0].info == splits.info
     with pytest.raises(ValueError, match=f"this one learns {task}"):
@@ -269,6 +273,11 @@ def test_an_image_half_void_is_the_half_alone():
     judge = labelled.PixelJudge(of_any_size(), data.pipeline.from_arrays(images, masks), 4, 255)
     alone = data.pipeline.from_arrays(images[:, :, :4], masks[:, :, :4])
     assert judge() == labelled.PixelJudge(of_any_size(), alone, 4)()
+    stored = tf.data.Dataset.from_tensors((images, masks, np.ones(2, "float32"), {"output": 7}))
+    (batch,) = labelled.without_ignored(stored, 255)
+    np.testing.assert_array_equal(batch[2], np.where(masks == 255, 0.0, 2.0))
+    np.testing.assert_array_equal(batch[1], np.where(masks == 255, 0, masks))
+    assert batch[3]["output"] == 7
     loss, moved = totals(images, 0 * masks + 255, 255)
     assert loss == 0 and not any(own.any() for own in moved)
 

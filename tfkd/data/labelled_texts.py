@@ -39,10 +39,6 @@ class LabelledTextsInfo(DataInfo):
         longest = int(self.counts[int(np.ceil(_FITTING * len(self.counts))) - 1])
         return max(1, min(_LONGEST, longest))
 
-    @property
-    def example(self):
-        return tf.constant([""])
-
 
 def vectorizer(words=None, length=None, **options):
     """`keras.layers.TextVectorization` as models of text have it: words in lower case, cut at

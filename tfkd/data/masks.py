@@ -1,6 +1,7 @@
 """Images with a class for each pixel: built in, a folder of images and masks, or a TFDS set."""
 
 import dataclasses
+import functools
 import io
 from pathlib import Path
 
@@ -27,6 +28,19 @@ class MasksInfo(DataInfo):
     """
 
     ignore_class: int | None = None
+
+
+def moving(augment):
+    """An augmentation of images, with what becomes of their masks as `labels`: they move along.
+
+    Args:
+        augment: as `tfkd.data.augmentation` gives it, of those that only move pixels; or None.
+    """
+    if augment is None:
+        return None
+    moved = functools.partial(augment)
+    moved.labels = lambda masks, seeds: augment(masks[..., None], seeds)[..., 0]
+    return moved
 
 
 def load(name, data_dir=None, *, image_size=None, resize=STRETCH, ignore_class=None, **division):

@@ -48,11 +48,6 @@ class DataInfo:
     resize: str = STRETCH
     findings: tuple = ()
 
-    @property
-    def example(self):
-        """A made-up example, as a batch of one."""
-        return np.zeros((1, *self.image_shape), "uint8")
-
 
 class Splits(NamedTuple):
     """Three disjoint unbatched datasets of (image uint8 (H, W, C), label int64), and their info."""

@@ -201,7 +201,7 @@ def export_candidates(student, path, *, quantization="float32", resize, examples
         path: the file.
         quantization: "float32", "float16" or "dynamic".
         resize: as of `export_tflite`.
-        examples: images (n, height, width, channels) to check with.
+        examples: images (n, height, width, channels) to check with; None where nothing is checked.
         check: False leaves the check out.
 
     Returns:
@@ -215,11 +215,11 @@ def export_candidates(student, path, *, quantization="float32", resize, examples
         raise ValueError(
             "Candidates are pixels and logits in one table: int8 is too coarse for it."
         )
-    images = np.asarray(examples, np.float32)
     options = {"quantization": quantization, "head": "numbers", "resize": resize}
     with written(path) as hidden:
-        export_tflite(student, hidden, **options, examples=images, check=check)
+        export_tflite(student, hidden, **options, examples=examples, check=check)
         if check:
+            images = np.asarray(examples, np.float32)
             interpreter = Interpreter(hidden)
             found = [
                 interpreter.run({"image": images[start : start + _BATCH]})["values"]

@@ -21,6 +21,7 @@ class Detection(Task):
         "map50": Measure("mAP@50 (%)", 100, 1, True),
         "map": Measure("mAP (%)", 100, 1, True),
     }
+    replays = True
     unit = "points of mAP@50"
     names = NAMES
     not_exported: ClassVar = {
@@ -66,12 +67,10 @@ class Detection(Task):
                 f'"{info.name}" are {info.image_shape}. Give image_size.'
             )
 
-    def batches(self, dataset, settings, seed, info):
+    def augmentation(self, settings, info):
         from tfkd.data import labelled_boxes
 
-        return labelled_boxes.batches(
-            dataset, settings.batch_size, flip=settings.augment == "flip", seed=seed
-        )
+        return labelled_boxes.mirroring(info.image_shape[1]) if settings.augment == "flip" else None
 
     def loss(self, info, settings, judge):
         from tfkd.losses import DetectionLoss

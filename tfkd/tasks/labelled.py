@@ -1,4 +1,4 @@
-"""What tasks on images with labels of other shapes than a class share: batches, checks, judges."""
+"""What tasks on images with labels of other shapes than a class share: checks and judges."""
 
 import keras
 import numpy as np
@@ -6,7 +6,6 @@ import tensorflow as tf
 from sklearn.metrics import average_precision_score
 
 from tfkd import data
-from tfkd.data.pipeline import batches_of
 from tfkd.taps import heads_of
 from tfkd.tasks import fitting
 
@@ -27,39 +26,28 @@ def load(read, settings, limit=None, **options):
     )
 
 
-def batches(dataset, settings, seed, masks=False, ignore_class=None):
-    """Training batches, augmented anew in each epoch.
+def without_ignored(batches, ignore_class):
+    """Batches of masks with sample weights, by which pixels of a value count nowhere.
 
-    Where pixels are ignored, batches have sample weights: 0 for these pixels, and for the others
-    what makes the mean over all pixels that over the others. Every loss on pixels then leaves them
-    out, that of distillation too; a batch of ignored pixels alone has the loss 0.
+    They have the weight 0, and the others what makes the mean over all pixels of a batch that over
+    the others. Every loss on pixels then leaves them out, that of distillation too; a batch of such
+    pixels alone has the loss 0.
 
     Args:
-        dataset: unbatched, of (image, labels).
-        settings: with `batch_size` and `augmentation`.
-        seed: of order and augmentation.
-        masks: whether labels are masks (height, width), which move as their images do.
-        ignore_class: value of pixels of masks that count nowhere, or None.
+        batches: `tf.data.Dataset` of (images, masks), perhaps with weights and stored knowledge.
+        ignore_class: the value.
 
     Returns:
-        `tf.data.Dataset` of (images, labels), or (images, masks, float32 weights of the masks'
-        shape), whose ignored pixels have the class 0.
+        `tf.data.Dataset` of (images, masks, float32 weights of the masks' shape) and knowledge,
+        where there is some. The class of ignored pixels is 0 there.
     """
-    name, options = settings.augmentation
-    augment = data.augmentation(name, **options)
 
-    def made(indices, epochs, images, labels):
-        if augment is not None:
-            seeds = data.view_seed(indices, epochs, seed)
-            images = augment(images, seeds)
-            labels = augment(labels[..., None], seeds)[..., 0] if masks else labels
-        if ignore_class is None:
-            return images, labels
-        counted = tf.cast(labels != ignore_class, tf.float32)
-        share = tf.reduce_mean(counted)
-        return images, tf.where(counted > 0, labels, 0), tf.math.divide_no_nan(counted, share)
+    def weighed(images, masks, weights=None, *knowledge):
+        counted = tf.cast(masks != ignore_class, tf.float32)
+        weights = tf.math.divide_no_nan(counted, tf.reduce_mean(counted))
+        return (images, tf.where(counted > 0, masks, 0), weights, *knowledge)
 
-    return batches_of(dataset, settings.batch_size, made, shuffle=True, seed=seed)
+    return batches.map(weighed)
 
 
 def check(role, model, name, info, shape, what, labels):

@@ -19,6 +19,7 @@ class Segmentation(Task):
         "iou": Measure("mean IoU (%)", 100, 1, True),
         "pixel_accuracy": Measure("pixel accuracy (%)", 100, 1, True),
     }
+    replays = True
     unit = "points of mean IoU"
     names = (MODEL,)
 
@@ -40,10 +41,17 @@ class Segmentation(Task):
         shape = (*info.image_shape[:2], info.num_classes)
         labelled.check(role, model, name, info, shape, "classes at each pixel", "one_of_many")
 
-    def batches(self, dataset, settings, seed, info):
+    def batches(self, dataset, settings, seed, info, views=None, stored=None):
         from tfkd.tasks import labelled
 
-        return labelled.batches(dataset, settings, seed, True, info.ignore_class)
+        made = super().batches(dataset, settings, seed, info, views, stored)
+        ignored = info.ignore_class
+        return made if ignored is None else labelled.without_ignored(made, ignored)
+
+    def augmentation(self, settings, info):
+        from tfkd.data import masks
+
+        return masks.moving(super().augmentation(settings, info))
 
     def loss(self, info, settings, judge):
         import keras

@@ -20,6 +20,7 @@ class Translation(Task):
         "bleu": Measure("BLEU", 1, 1, True),
         "perplexity": Measure("perplexity", 1, 2, True),
     }
+    replays = True
     unit = "points of BLEU"
     names = ("encoder_decoder",)
     not_exported: ClassVar = {
@@ -59,14 +60,25 @@ class Translation(Task):
 
         text_models.check(role, model, name, info, takes={"source", "target"})
 
-    def batches(self, dataset, settings, seed, info):
-        from tfkd.data.pipeline import batches_of
-        from tfkd.data.text import pair_tokens
+    def examples(self, dataset, info):
+        from tfkd.data import text
 
-        def made(indices, epochs, sources, targets):
-            return pair_tokens(info, sources, targets)
+        return text.token_pairs(dataset, info)
 
-        return batches_of(dataset, settings.batch_size, made, shuffle=True, seed=seed)
+    def augmentation(self, settings, info):
+        return None  # of images
+
+    def storable(self, names):
+        """The distribution of each next word alone: other tensors may have the source's length."""
+        return set(names) == {"output"}
+
+    def trimmed(self, batches):
+        from tfkd.data import text
+
+        return batches.map(text.without_padding).prefetch(2)
+
+    def trimmed_shapes(self, shapes):
+        return {name: (None, None, *shape[2:]) for name, shape in shapes.items()}
 
     def loss(self, info, settings, judge):
         from tfkd.tasks import labels
