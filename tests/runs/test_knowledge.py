@@ -157,8 +157,8 @@ def test_stored_and_live_teachers_teach_the_same(finished, small, kept, tmp_path
     """Seeds share one store, which was there before. Without room the teacher answers live, and the
     run says so."""
     given = {"teacher": str(finished[0] / "teacher.keras"), "teacher_options": {}}
-    settings = small.replace(**given, any_teacher=True, cache=str(tmp_path / "kept"))
-    settings = settings.replace(seeds=2, epochs=2)
+    given |= {"train_teacher": False, "any_teacher": True}
+    settings = small.replace(**given, cache=str(tmp_path / "kept"), seeds=2, epochs=2)
     stored = distill(settings, tmp_path / "stored")
     (own,) = stored["knowledge"]
     assert (own["stored"], own["views"], own["dtype"]) == (True, 2, "float32")
