@@ -118,7 +118,7 @@ class LabelledTextExports(HeadExports):
             "TFLite: its built-in operations know no strings, so the files take "
             f"{part.input.shape[1]} tokens, padded with 0 behind: the numbers of a text's words, "
             "cut as the SavedModel does, in vocabulary.txt, which lies in the file (unzip -p FILE "
-            "vocabulary.txt), counted from 0."
+            "vocabulary.txt), counted from 0. Their times are those without the cutting."
         )
         options, examples = dict(self._options), self._options["examples"]
         if examples is not None:
