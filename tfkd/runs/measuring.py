@@ -28,18 +28,21 @@ def measure(directory, record, splits, keep=lambda *answers: None):
     Returns:
         {line: list of dicts, one a seed}. A row that deploys several models has one line a model,
         "<row>: <model>"; "gain" is the first figure over that of its baseline of the same seed.
-        Latency is taken of the kept seed's models, in turns, of a run of few rows of classifiers.
+        Latency is taken of the kept seed's models, in turns: of classifiers in a run of few rows,
+        and of the models of a task that times them.
     """
     count = len(record.teachers) + len(record.rows) * len(record.seeds)
     task = tasks.get(record.task)
     with terminal.step("Measuring the models on the test split", total=count) as step:
         if not task.classifies:
-            return _judged(task, directory, record, splits, step.advance)
-        figures, timed = _measured(directory, record, splits, keep, step.advance)
-    if len(timed) <= FEW:
+            figures, timed = _judged(task, directory, record, splits, step.advance)
+        else:
+            figures, timed = _measured(directory, record, splits, keep, step.advance)
+    example = task.timed(splits[0].test)
+    if timed and (len(timed) <= FEW or example is not None):
         shape = splits[0].info.image_shape
-        with terminal.step("Timing the models on one image"):
-            times = evaluation.latencies({line: own for line, (own, _) in timed.items()}, shape)
+        with terminal.step(f"Timing the models on one {task.things.removesuffix('s')}"):
+            times = evaluation.latencies(timed, shape, example)
         for line, own in times.items():
             position = record.seeds.index(record.kept_seed) if len(figures[line]) > 1 else 0
             figures[line][position].update(own)
@@ -47,7 +50,7 @@ def measure(directory, record, splits, keep=lambda *answers: None):
 
 
 def _measured(directory, record, splits, keep, advance):
-    """(figures without latency, {line: (model, its image shape)} of those that may be timed)."""
+    """(figures without latency, {line: model} of those that may be timed)."""
     figures, first, timed, said = {}, {}, {}, {}
     teachers = record.teacher_lines()
     for number, own in enumerate(splits):
@@ -69,7 +72,7 @@ def _measured(directory, record, splits, keep, advance):
                 measured = _figures(model, scored, record.trainings[part], path)
                 keep(number, part, answers[position][cut:], labels[cut:], measured["temperature"])
                 figures[name] = [measured]
-                timed[name] = (model, own.info.image_shape)
+                timed[name] = model
                 advance()
         for row in (row for row in record.rows if row.data == number):
             for seed in record.seeds:
@@ -88,14 +91,15 @@ def _measured(directory, record, splits, keep, advance):
                         measured["gain"] = measured["accuracy"] - first[row.baseline, seed]
                     figures.setdefault(line, []).append(measured)
                     if seed == record.kept_seed:
-                        timed[line] = (model, own.info.image_shape)
+                        timed[line] = model
                 advance()
     return figures, timed
 
 
 def _judged(task, directory, record, splits, advance):
-    """Figures of models that are no classifiers, as their task judges them."""
-    figures, first, teachers = {}, {}, record.teacher_lines()
+    """The same of models that are no classifiers, as their task judges them."""
+    figures, first, teachers, timed = {}, {}, record.teacher_lines(), {}
+    times = task.timed(splits[0].test) is not None
 
     def judged(own, model, path, training):
         known = {f"validation_{task.judged}": training.figures[task.judged]}
@@ -109,7 +113,9 @@ def _judged(task, directory, record, splits, advance):
         for position in sorted({row.teacher for row in rows} - {None}):
             path = directory / record.teachers[position].file
             training = record.trainings[record.teachers[position].file.removesuffix(".keras")]
-            figures[teachers[position]] = [judged(own, load_model(path), path, training)]
+            model = load_model(path)
+            figures[teachers[position]] = [judged(own, model, path, training)]
+            timed |= {teachers[position]: model} if times else {}
         for row in rows:
             for seed in record.seeds:
                 part = part_of(seed, row)
@@ -122,7 +128,8 @@ def _judged(task, directory, record, splits, advance):
                     if row.baseline is not None:
                         measured["gain"] = task.gain(value, first[row.baseline, seed])
                     figures.setdefault(line, []).append(measured)
-    return figures
+                    timed |= {line: model} if times and seed == record.kept_seed else {}
+    return figures, timed
 
 
 def _figures(model, scored, training, path):

@@ -25,7 +25,10 @@ def measures(task):
     validation = judge._replace(heading=f"validation {name}{unit}")
     gain = judge._replace(heading=f"gain ({task.unit})", decimals=2)
     own = {**task.figures, "gain": gain, f"validation_{task.judged}": validation}
-    return own | {name: MEASURES[name] for name in ("parameters", "file_bytes", "seconds")}
+    thing = task.things.removesuffix("s")
+    latency = MEASURES["latency_ms"]._replace(heading=f"latency of one {thing} (ms)")
+    costs = {name: MEASURES[name] for name in ("parameters", "file_bytes", "seconds")}
+    return own | costs | {"latency_ms": latency}
 
 
 def minus(line, baseline, task):

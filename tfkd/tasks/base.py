@@ -109,6 +109,16 @@ class Task:
         """
         raise NotImplementedError
 
+    def timed(self, dataset):
+        """What a task's models take, a batch of one, by which they are timed.
+
+        None where they are not; a classifier is timed by an image of random pixels.
+
+        Args:
+            dataset: an unbatched split.
+        """
+        return None
+
     @property
     def head(self):
         """`tfkd.heads.Head` by which `tfkd export` serves a model's numbers; None if it does not.
