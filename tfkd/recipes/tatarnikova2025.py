@@ -39,12 +39,14 @@ class Tatarnikova2025(LanguageSettings):
 
     recipe: ClassVar = "tatarnikova2025"
 
+    learning_rate: Above0 = 0.004
+    """First learning rate; it falls to 0 along a cosine."""
     intervene: bool = True
     """Whether the teacher's tokens enter the sequence; without, the threshold is infinite."""
-    threshold: AtLeast0 = 4.0
+    threshold: AtLeast0 = 2.0
     """Divergence in nats from which on the teacher's token is taken, at the beginning; 0 for
     always."""
-    decay: AtLeast0 = 1.5
+    decay: AtLeast0 = 1.2
     """How fast the threshold falls: to exp(-decay) of itself at the end."""
     rank: Annotated[int, Field(ge=0)] = 8
     """Rank of the student's Dense layers; 0 leaves them as they are."""
