@@ -4,7 +4,7 @@ from tfkd.evaluation.tables import Measure
 from tfkd.tasks.base import Task
 
 BATCH = 64
-CONTINUED = 48  # windows that are continued for ROUGE-L
+CONTINUED = 96  # windows that are continued for ROUGE-L
 
 
 class Language(Task):
