@@ -58,13 +58,13 @@ class Tatarnikova2025(LanguageSettings):
     always."""
     decay: AtLeast0 = 1.2
     """How fast the threshold falls: to exp(-decay) of itself at the end."""
-    rank: Annotated[int, Field(ge=0)] = 8
+    rank: Annotated[int, Field(ge=0)] = 16
     """Rank of the student's Dense layers; 0 leaves them as they are."""
     temperature: Above0 = 1.0
     """Softens the logits of both."""
-    label_weight: AtLeast0 = 0.5
+    label_weight: AtLeast0 = 0.1
     """Weight of the next tokens, the data's or the teacher's."""
-    distill_weight: AtLeast0 = 0.5
+    distill_weight: AtLeast0 = 0.9
     """Weight of the teacher's distribution."""
 
 
