@@ -94,22 +94,6 @@ def test_between_them_the_threshold_falls_and_padding_stays(teacher, batch):
     assert 0 < chosen.sum() < known.sum()
 
 
-def test_drawn_tokens_follow_the_teacher_s_distribution(teacher):
-    """Of 4,000 equal beginnings; the same tokens when a step is done again, others in the next."""
-    x = tf.fill((4000, 1), 5)
-    source, student = Intervention(teacher, 0.0, drawn=True), network(1, 4)
-    batch = Batch(x, tf.fill((4000, 1), tf.constant(4, tf.int64)))
-    first, again, later = (
-        rewritten(source, student, batch, progress).y.numpy() for progress in (0.25, 0.25, 0.5)
-    )
-    np.testing.assert_array_equal(first, again)
-    assert (first != later).any()
-    expected = tf.nn.softmax(teacher(x[:1])[0, 0, 1:]).numpy()  # padding is no token
-    counts = np.bincount(first.ravel(), minlength=SIZE)
-    assert counts[0] == 0
-    np.testing.assert_allclose(counts[1:] / 4000, expected, atol=4 * 0.5 / math.sqrt(4000))
-
-
 def test_validation_sees_the_data_as_it_is_and_reports_no_share(teacher, batch):
     made = distiller(Intervention(teacher, 0.0), network(1, 4))
     plain = distiller(teacher, network(1, 4))
@@ -119,11 +103,11 @@ def test_validation_sees_the_data_as_it_is_and_reports_no_share(teacher, batch):
 
 
 def test_it_is_rebuilt_from_its_configuration(teacher):
-    source = Intervention(teacher, math.inf, decay=2.0, tokens="target", padding=1, drawn=True)
+    source = Intervention(teacher, math.inf, decay=2.0, tokens="target", padding=1)
     config = source.get_config()
     again = Intervention.from_config(config)
-    kept = ("threshold", "decay", "tokens", "padding", "drawn")
-    assert [getattr(again, name) for name in kept] == [math.inf, 2.0, "target", 1, True]
+    kept = ("threshold", "decay", "tokens", "padding")
+    assert [getattr(again, name) for name in kept] == [math.inf, 2.0, "target", 1]
     assert not source.storable
 
 

@@ -22,12 +22,11 @@ class Intervention(LiveTeacher):
 
         KL(teacher || student) >= threshold · exp(-decay · share of the training that is done)
 
-    the data's next token is replaced by the teacher's likeliest, or by one that is drawn from its
-    distribution (never by padding), in the labels and, where it is read at the next position, in
-    the input. The step is then one on the new sequence, with the teacher's answers to it. A
-    threshold of infinity leaves every sequence as it is: plain training. A threshold of 0 replaces
-    every token: teacher forcing by the teacher's tokens. Padding is never replaced, and validation
-    sees the data as it is.
+    the data's next token is replaced by the teacher's likeliest (never by padding), in the labels
+    and, where it is read at the next position, in the input. The step is then one on the new
+    sequence, with the teacher's answers to it. A threshold of infinity leaves every sequence as it
+    is: plain training. A threshold of 0 replaces every token: teacher forcing by the teacher's
+    tokens. Padding is never replaced, and validation sees the data as it is.
 
     ```python
     teacher = tfkd.teachers.Intervention(model, threshold=2.0, decay=1.2)
@@ -45,8 +44,6 @@ class Intervention(LiveTeacher):
         tokens: name of the input that holds the sequence, where there are several: of a translator
             "target".
         padding: label whose positions are left alone.
-        drawn: whether the teacher's token is drawn from its distribution, the same for the same
-            sequences at the same progress, instead of its likeliest one.
         head, fused_kernels: as in `LiveTeacher`.
 
     Raises:
@@ -62,7 +59,6 @@ class Intervention(LiveTeacher):
         decay: float = 1.2,
         tokens: str | None = None,
         padding: int = 0,
-        drawn: bool = False,
         head: GivenHead = None,
         fused_kernels: bool | None = None,
     ):
@@ -72,7 +68,7 @@ class Intervention(LiveTeacher):
         if not 0 <= decay < math.inf:
             raise ValueError(f"decay must be a number of at least 0, got {decay!r}.")
         self.threshold, self.decay = float(threshold), float(decay)
-        self.tokens, self.padding, self.drawn = tokens, padding, bool(drawn)
+        self.tokens, self.padding = tokens, padding
         self.metrics = [keras.metrics.Mean(name="inserted")]
 
     @property
@@ -101,7 +97,9 @@ class Intervention(LiveTeacher):
         # Rounding may leave equal distributions a divergence below 0.
         chosen = known & (tf.maximum(apart, 0.0) >= threshold)
         self._count(chosen, known)
-        labels = tf.where(chosen, self._token(logits, labels, progress), labels)
+        padding = tf.one_hot(self.padding, logits.shape[-1], on_value=-np.inf, dtype=logits.dtype)
+        token = tf.argmax(logits + padding, axis=-1, output_type=labels.dtype)
+        labels = tf.where(chosen, token, labels)
         tokens = batch.x if self.tokens is None else batch.x[self.tokens]
         following = tf.cast(
             tf.concat([tf.cast(tokens[:, :1], labels.dtype), labels[:, :-1]], 1), tokens.dtype
@@ -109,18 +107,6 @@ class Intervention(LiveTeacher):
         tokens = tf.where(tokens == tf.cast(self.padding, tokens.dtype), tokens, following)
         x = tokens if self.tokens is None else {**batch.x, self.tokens: tokens}
         return batch._replace(x=x, y=labels)
-
-    def _token(self, logits, labels, progress):
-        """The teacher's token at every position, never padding."""
-        padding = tf.one_hot(self.padding, logits.shape[-1], on_value=-np.inf, dtype=logits.dtype)
-        logits += padding
-        if not self.drawn:
-            return tf.argmax(logits, axis=-1, output_type=labels.dtype)
-        # Of what the step sees, so that a training that goes on draws what one in a go does.
-        seed = [tf.bitcast(progress, tf.int32), tf.cast(tf.reduce_sum(labels), tf.int32)]
-        rows = tf.reshape(logits, (-1, logits.shape[-1]))
-        token = tf.random.stateless_categorical(rows, 1, tf.stack(seed), dtype=labels.dtype)
-        return tf.reshape(token, tf.shape(labels))
 
     def _count(self, chosen, known):
         (metric,) = self.metrics
@@ -130,7 +116,7 @@ class Intervention(LiveTeacher):
         return keras.saving.serialize_keras_object(self)
 
     def get_config(self):
-        names = ("threshold", "decay", "tokens", "padding", "drawn")
+        names = ("threshold", "decay", "tokens", "padding")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     @classmethod
