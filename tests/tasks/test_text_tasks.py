@@ -12,8 +12,7 @@ import tensorflow as tf
 from tfkd import recipes, tasks
 from tfkd.data import text
 from tfkd.data.vocabulary import END, START, Vocabulary
-from tfkd.evaluation import costs
-from tfkd.models import LowRankDense, generation, one_pass
+from tfkd.models import generation, one_pass
 from tfkd.runs import run_recipe
 from tfkd.settings import SettingsError
 from tfkd.tasks.translation import sequence_level
@@ -144,7 +143,7 @@ def test_tatarnikova2025_is_labels_and_distributions_by_a_low_rank_student(langu
 def test_a_run_of_tatarnikova2025_fine_tunes_a_trained_student(language, tmp_path, monkeypatch):
     """Teacher and student from files; with a threshold of 0 every token is the teacher's."""
     for name in ("WARM_UP_RUNS", "FEWEST_RUNS", "SECONDS_PER_MODEL"):
-        monkeypatch.setattr(costs, name, 1)
+        monkeypatch.setattr(f"tfkd.evaluation.costs.{name}", 1)
     files = {role: str(tmp_path / f"{role}.keras") for role in ("teacher", "student")}
     for role, path in files.items():
         getattr(language, role).save(path)
@@ -164,7 +163,7 @@ def test_a_run_of_tatarnikova2025_fine_tunes_a_trained_student(language, tmp_pat
     assert sizes[1] == sizes[2] == language.student.count_params() > sizes[3]
     assert len({record["trainings"][f"3/{line}"]["student_start"] for line in lines[1:]}) == 1
     student = keras.models.load_model(out / "student.keras")
-    assert any(isinstance(layer, LowRankDense) for layer in student.layers)
+    assert "LowRankDense" in {type(layer).__name__ for layer in student.layers}
     judged = language.task.judge(student, language.splits.test, language.splits.info)()
     assert judged["perplexity"] == pytest.approx(found["tatarnikova2025"]["perplexity"], rel=1e-5)
     with open(out / "history.csv", newline="") as file:
