@@ -35,7 +35,7 @@ def cost(model, image_shape=None):
 
 
 def latencies(models, image_shape=None, example=None):
-    """Time inference of a single example, for several models in turns.
+    """Time inference of a single image, or of another example, for several models in turns.
 
     Each model runs as a compiled `tf.function` on a batch of one, with as many threads as
     TensorFlow has. In turns, because a machine's speed drifts with what else it does: only then
@@ -45,19 +45,16 @@ def latencies(models, image_shape=None, example=None):
     Args:
         models: dict of name to `keras.Model`.
         image_shape: (height, width, channels), needed only where a model's input leaves it open.
-        example: what the models take, a batch of one; by default an image of random pixels.
+        example: what the models take, as a batch of one; unless told an image of random pixels.
 
     Returns:
         dict of name to dict: `latency_ms` (median) and `latency_p95_ms` (95th percentile) in
         milliseconds over 30 to 300 runs, as many as about 2 seconds a model allow.
 
     Raises:
-        ValueError: a model's input shape is not known, and neither is given.
+        ValueError: a model's input shape is not known and `image_shape` is not given.
     """
-    runs = {}
-    for name, model in models.items():
-        own = _image(model, image_shape) if example is None else example
-        runs[name] = _compiled_run(model, own)
+    runs = {name: _compiled_run(model, image_shape, example) for name, model in models.items()}
     for run in runs.values():
         for _ in range(WARM_UP_RUNS):
             run()
@@ -80,7 +77,14 @@ def latencies(models, image_shape=None, example=None):
     }
 
 
-def _image(model, image_shape):
+def _compiled_run(model, image_shape, example):
+    image = _pixels(model, image_shape) if example is None else tf.constant(example)
+    call = tf.function(lambda image: model(image, training=False)).get_concrete_function(image)
+    # .numpy() waits for the result.
+    return lambda: tf.nest.map_structure(lambda output: output.numpy(), call(image))
+
+
+def _pixels(model, image_shape):
     if image_shape is None:
         image_shape = model.inputs[0].shape[1:] if getattr(model, "inputs", None) else (None,)
     if None in image_shape:
@@ -90,12 +94,6 @@ def _image(model, image_shape):
         )
     pixels = np.random.default_rng(0).integers(0, 256, (1, *image_shape), dtype=np.uint8)
     return tf.constant(pixels)
-
-
-def _compiled_run(model, example):
-    call = tf.function(lambda x: model(x, training=False)).get_concrete_function(example)
-    # .numpy() waits for the result.
-    return lambda: tf.nest.map_structure(lambda output: output.numpy(), call(example))
 
 
 def _file_bytes(model):

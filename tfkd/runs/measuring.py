@@ -5,7 +5,6 @@ import statistics
 from pathlib import Path
 
 from tfkd import data, evaluation, tasks, terminal
-from tfkd.export import open_exported
 from tfkd.runs.finished import student_of
 from tfkd.runs.models import load_model
 from tfkd.runs.rows import deployed
@@ -42,11 +41,10 @@ def measure(directory, record, splits, keep=lambda *answers: None):
             figures, timed = _judged(task, directory, record, splits, step.advance)
         else:
             figures, timed = _measured(directory, record, splits, keep, step.advance)
-    example = task.timed(splits[0].test)
-    if timed and (len(timed) <= FEW or example is not None):
-        shape = splits[0].info.image_shape
-        with terminal.step(f"Timing the models on one {task.things.removesuffix('s')}"):
-            times = evaluation.latencies(timed, shape, example)
+    if timed and (len(timed) <= FEW or task.timed):
+        example = task.typical(next(iter(splits[0].test.batch(EVALUATION_BATCH)))[0])
+        with terminal.step(f"Timing the models on one {task.thing}"):
+            times = evaluation.latencies(timed, example=example)
         for line, own in times.items():
             position = record.seeds.index(record.kept_seed) if len(figures[line]) > 1 else 0
             figures[line][position].update(own)
@@ -103,7 +101,6 @@ def _measured(directory, record, splits, keep, advance):
 def _judged(task, directory, record, splits, advance):
     """The same of models that are no classifiers, as their task judges them."""
     figures, first, teachers, timed = {}, {}, record.teacher_lines(), {}
-    times = task.timed(splits[0].test) is not None
 
     def judged(own, model, path, training):
         known = {f"validation_{task.judged}": training.figures[task.judged]}
@@ -119,7 +116,7 @@ def _judged(task, directory, record, splits, advance):
             training = record.trainings[record.teachers[position].file.removesuffix(".keras")]
             model = load_model(path)
             figures[teachers[position]] = [judged(own, model, path, training)]
-            timed |= {teachers[position]: model} if times else {}
+            timed |= {teachers[position]: model} if task.timed else {}
         for row in rows:
             for seed in record.seeds:
                 part = part_of(seed, row)
@@ -132,13 +129,13 @@ def _judged(task, directory, record, splits, advance):
                     if row.baseline is not None:
                         measured["gain"] = task.gain(value, first[row.baseline, seed])
                     figures.setdefault(line, []).append(measured)
-                    timed |= {line: model} if times and seed == record.kept_seed else {}
+                    timed |= {line: model} if task.timed and seed == record.kept_seed else {}
     return figures, timed
 
 
 def evaluate_exported(path, directory, record, splits):
     """See `tfkd.runs.evaluate_run`; `path` is an export of the run in `directory`."""
-    path = Path(path).expanduser()
+    path, task = Path(path).expanduser(), tasks.get(record.task)
     test = data.batches(splits.test, EVALUATION_BATCH)
     images = next(iter(test))[0][:64]
     student, student_file = student_of(directory, record)
@@ -149,7 +146,11 @@ def evaluate_exported(path, directory, record, splits):
             name: evaluation.predict(Logits(model, images), test) for name, model in models.items()
         }
     try:
-        with terminal.step("Measuring the export"), silenced(), open_exported(path) as exported:
+        with (
+            terminal.step("Measuring the export"),
+            silenced(),
+            task.opened(path, lambda: student) as exported,
+        ):
             labels, size = exported.labels, exported.bytes
             predicted[path.name] = exported.predict(test)
     except (ValueError, LookupError, RuntimeError) as error:
@@ -160,7 +161,7 @@ def evaluate_exported(path, directory, record, splits):
         taught = None if name == "teacher" else predicted["teacher"][0]
         rows[name] = evaluation.quality(logits, classes, taught)
         rows[name]["file_bytes"] = os.path.getsize(files[name]) if name in models else size
-    title = f"{splits.info.name}: {splits.info.sizes['test']} test images"
+    title = f"{splits.info.name}: {splits.info.sizes['test']} test {task.things}"
     terminal.console().print(evaluation.table(rows, title=title))
     return rows
 
@@ -187,10 +188,18 @@ def _figures(model, scored, training, path):
         "calibrated_calibration_error": calibrated["calibration_error"],
         "validation_accuracy": evaluation.quality(logits[:cut], labels[:cut])["accuracy"],
         "parameters": model.count_params(),
-        "multiply_adds": evaluation.multiply_adds(model),
+        **_multiply_adds(model),
         "file_bytes": os.path.getsize(path),
         **({"seconds": training.seconds} if training.epoch else {}),
     }
+
+
+def _multiply_adds(model):
+    """The figure; none of a model of text whose tokens are of no fixed number."""
+    try:
+        return {"multiply_adds": evaluation.multiply_adds(model)}
+    except ValueError:
+        return {}
 
 
 def summary(figures):

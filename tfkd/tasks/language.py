@@ -22,7 +22,7 @@ class Language(Task):
         "perplexity": Measure("perplexity", 1, 3, True),
         "rouge_l": Measure("ROUGE-L (%)", 100, 1, True),
     }
-    lower_is_better = True
+    lower_is_better, timed = True, True
     replays = True
     unit = "points of perplexity"
     names = ("decoder",)
@@ -67,9 +67,6 @@ class Language(Task):
         from tfkd.tasks import text_models
 
         return text_models.LanguageJudge(model, dataset.batch(BATCH), info, CONTINUED)
-
-    def timed(self, dataset):
-        return next(iter(dataset.batch(1)))[0]
 
     def exports(self, student, splits, check=True):
         from tfkd.tasks.exports import TextExports
