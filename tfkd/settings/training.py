@@ -211,11 +211,11 @@ class TrainingSettings(BudgetSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _files_have_no_options(cls, values):
-        """Default options are of a model that is built, not of a file that is given instead."""
+    def _default_options_of_names_alone(cls, values):
+        # A recipe's default options are of the model that it names: a file or a function has none.
         for role in ("teacher", "student"):
-            given = values.get(role)
-            if isinstance(given, str) and is_path(given):
+            text = values.get(role)
+            if isinstance(text, str) and (is_path(text) or is_reference(text)):
                 values = {f"{role}_options": {}, **values}
         return values
 
