@@ -249,6 +249,12 @@ def test_targets_and_others_are_two_means_weighed_by_how_good_the_teacher_is(cel
     wanted += 0.5 * (classes[~target].mean() + mean(shapes, ~target))
     loss = losses.BoxDistillation(2, 6, 2.0, 3.0, 0.5)
     assert float(loss(teacher, student, labels=labels(label))) == pytest.approx(wanted, rel=1e-4)
+    # One term has the same weights: of the boxes the quality, of the ground's classes 1.
+    everywhere = np.ones(16, bool)
+    wanted = 3 * mean(classes, everywhere, np.where(target, quality, 1.0))
+    wanted += 3 * mean(shapes, everywhere)
+    loss = losses.BoxDistillation(2, 6, 2.0, 3.0, 0.5, decoupled=False)
+    assert float(loss(teacher, student, labels=labels(label))) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_images_without_a_box_and_equal_detectors_cost_nothing_where_they_should(cells):

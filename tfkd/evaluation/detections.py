@@ -59,9 +59,12 @@ def mean_average_precision(truth, found, num_classes, rotated=False):
             }
             own.createIndex()
         evaluation = _evaluation(rotated)(coco, given, "bbox")
+        # Boxes of all sizes, of which the others are parts, and the one number of detections.
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.params.maxDets = [MOST]
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # all areas, MOST detections
+    precision = evaluation.eval["precision"][:, :, :, 0, 0]
     return {"map50": _mean(precision[0]), "map": _mean(precision)}
 
 
@@ -122,12 +125,13 @@ def suppressed(turned, scores, threshold):
         Integer array.
     """
     order = np.argsort(-scores, kind="stable")
-    shared = overlaps(turned[order], turned[order]) > threshold if len(order) else None
     kept = []
-    for place in range(len(order)):
-        if not shared[place, kept].any():
-            kept.append(place)
-    return order[kept]
+    while len(order):
+        best, others = order[0], order[1:]
+        kept.append(best)
+        shared = overlaps(turned[best][None], turned[others])[0]
+        order = others[shared <= threshold]
+    return np.array(kept, int)
 
 
 def _each(lists):

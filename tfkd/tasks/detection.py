@@ -108,7 +108,9 @@ def answers(model):
     classes, angle_bins = detector_layout(model)
     suppress = Suppression(classes, least=LEAST, overlap=OVERLAP)
 
-    @tf.function(reduce_retracing=True, autograph=False)
+    images_of_any_number = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+
+    @tf.function(input_signature=[images_of_any_number], autograph=False)
     def compiled(images):
         candidates = model(images, training=False)
         if angle_bins:
