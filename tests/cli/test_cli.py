@@ -11,6 +11,7 @@ import pytest
 from tfkd import __version__, cli, files, recipes, runs
 from tfkd.cli import training
 from tfkd.cli.flags import flags_of
+from tfkd.export.errors import ExportCheckError
 from tfkd.settings import (
     CacheSettings,
     ChainSettings,
@@ -272,7 +273,7 @@ def test_code_in_a_run_s_settings_needs_the_user_s_word(monkeypatch, tmp_path, c
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (runs.ExportCheckError("The file says something else."), 1, "Error: The file says some"),
+        (ExportCheckError("The file says something else."), 1, "Error: The file says some"),
         (
             KeyboardInterrupt(),
             130,
