@@ -42,7 +42,7 @@ class Chen2024(DetectionSettings):
     """Of the teacher's model, such as width=1.5 (repeatable)."""
     student: str = "distribution_detector"
     """Detector to train as student."""
-    student_options: options("--student-option", width=0.5)
+    student_options: options("--student-option", width=0.5, channels=16)
     """Of the student's model, such as width=0.25 (repeatable)."""
     temperature: Above0 = 2.0
     """Softens classes and distributions."""
