@@ -51,6 +51,12 @@ def test_models_that_do_not_fit_turned_boxes_are_refused(shapes):
         TASK.check("teacher", other, "x", shapes.info)
 
 
+def test_bins_that_do_not_reach_the_sides_are_refused():
+    short = settings_of("chen2024", student_options={**SMALL, "bins": 4})
+    with pytest.raises(ValueError, match="3.5 cells away.*4 bins of the student reach 3.*bins=5"):
+        TASK.load(short)
+
+
 def one_step(name, data, **values):
     """(distiller, history) after a step of a recipe on batches of its task."""
     settings = settings_of(name, data=data, **values)
