@@ -106,7 +106,8 @@ def test_a_run_of_chen2024_leaves_a_student_of_turned_boxes(tmp_path, monkeypatc
     teacher.get_layer("box_prediction").bias.assign(np.concatenate([sides.ravel(), angle]))
     path = tmp_path / "teacher.keras"
     teacher.save(path)
-    settings = settings_of("chen2024", teacher=str(path), teacher_options={}, tensorboard=False)
+    settings = settings_of("chen2024", teacher=str(path), tensorboard=False)
+    assert settings.teacher_options == {}  # the recipe's default is of the teacher that it names
     record = run_recipe("chen2024", settings, tmp_path / "run")
     assert list(record["figures"]) == ["teacher", "alone", "distilled", "chen2024"]
     figures = {row: own[0] for row, own in record["figures"].items()}

@@ -7,7 +7,7 @@ import zipfile
 from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Parameter
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from tfkd import tasks
 from tfkd.settings.base import (
@@ -207,6 +207,18 @@ class TrainingSettings(BudgetSettings):
     package.module:function, or a .keras file to start from."""
     student_options: options("--student-option")
     """Of the student's model, such as width=0.25 (repeatable)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_are_of_models_that_are_built(cls, values):
+        """A recipe's default options are of the model that it names: a file has none."""
+        own = [
+            f"{role}_options"
+            for role in ("teacher", "student")
+            if isinstance(values.get(role), str)
+            and (is_path(values[role]) or is_reference(values[role]))
+        ]
+        return {**dict.fromkeys(own, {}), **values}
 
     def check(self):
         super().check()
