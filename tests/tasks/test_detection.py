@@ -90,12 +90,6 @@ def test_a_step_of_wang2022_trains_a_student_without_its_assistant():
     )
 
 
-def test_a_step_of_chen2024_on_turned_shapes():
-    distiller, history = one_step("chen2024", "rotated_shapes", teacher_options=SMALL)
-    assert models.detector_layout(distiller.student) == (3, 18)
-    assert history["box_distillation"][0] > 0
-
-
 def test_a_run_of_chen2024_leaves_a_student_of_turned_boxes(tmp_path, monkeypatch):
     monkeypatch.setattr(drawn, "COUNTS", {"train": 8, "validation": 4, "test": 12})
     keras.utils.set_random_seed(1)
