@@ -32,11 +32,12 @@ def load_run_data(directory, record, moved=(), data_dir=None):
             "for each, in the run's order."
         )
     kind = DistillSettings
-    if record.kind == "recipe":
+    read = {"task", *DataSettings.model_fields, *kind.reads}
+    if record.kind == "recipe":  # its data may have settings of its own, such as a text's length
         kind = recipes.get(record.row().recipe or record.main).settings
-    kept = {name: own for name, own in settings.items() if name in DataSettings.model_fields}
-    kept.pop("data_dir", None)
-    kept.pop("store", None)  # the same pixels without it, and it may be gone
+        read = set(kind.model_fields)
+    read -= {"data", "data_dir", "store"}  # without its store it has the same pixels
+    kept = {name: own for name, own in settings.items() if name in read}
     folder = data_dir or settings.get("data_dir")
     splits = []
     for name, known in zip(moved or names, record.data, strict=True):

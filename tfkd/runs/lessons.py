@@ -37,13 +37,18 @@ class Lesson:
         self.sizes, self.fingerprint = splits.info.sizes, splits.info.fingerprint
         self.rows, self.needs, self.sources, self.live, self.plans = [], {}, {}, set(), []
         self.findings = []
-        self.class_weights, self.classifies = None, tasks.get(settings.learns).classifies
+        self.class_weights, self.task = None, tasks.get(settings.learns)
         if settings.class_weight == "balanced":
             self.class_weights = balanced_weights(_labels(self.train), self.info.num_classes)
 
     @property
     def augmented(self):
-        return self.classifies and augmentation_of(self.settings) is not None
+        return self.task.replays and augmentation_of(self.settings, info=self.info) is not None
+
+    @property
+    def examples(self):
+        """The training split as a teacher is asked about it."""
+        return self.task.examples(self.train, self.info)
 
     @property
     def wanted_views(self):
@@ -69,16 +74,17 @@ class Lesson:
         self.rows.append(row)
         seen = convolutions.finding(system.student, f'The student "{row.settings.student}"')
         self.findings += [seen] * bool(seen)
+        self.findings += self.task.seen("student", student, row.settings.student, self.info)
         if system.losses:
             distiller = system.distiller(system.source or self.teacher.source(self.teacher.model))
             own = system.source is not None and not system.source_name
             if system.asks_teacher and own:
                 self.live.add(row.name)
-            elif system.asks_teacher and not self.classifies:
+            elif system.asks_teacher and not self.task.storable(distiller.matching.read_of_teacher):
                 self.live.add(row.name)
             elif system.asks_teacher:
-                augment = augmentation_of(self.settings, BOTH)
-                self.needs[row.name] = tensors_of(distiller, self.info.image_shape, augment)
+                augment = augmentation_of(self.settings, BOTH, self.info)
+                self.needs[row.name] = tensors_of(distiller, self.examples, augment)
                 self.sources[row.name] = system.source_name
 
 
@@ -109,7 +115,8 @@ class Prepared:
 
     def _lesson(self, row):
         settings = row.settings
-        read = {name: getattr(settings, name) for name in DataSettings.model_fields}
+        fields = (*DataSettings.model_fields, *settings.reads)
+        read = {name: getattr(settings, name) for name in fields}
         data_key = (settings.learns, settings.data, *read.values())
         number = self._once(self.data, data_key, lambda: _checked_data(settings))
         splits = self.data[number]
@@ -220,7 +227,7 @@ def with_folders(settings):
     """
 
     def absolute(name, data_dir):
-        known = name in data.names() or not os.path.isdir(name)
+        known = name in data.names() or not os.path.exists(name)
         return name if known or is_tfds_name(name, data_dir) else os.path.abspath(name)
 
     names = settings.data
