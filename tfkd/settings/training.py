@@ -211,15 +211,13 @@ class TrainingSettings(BudgetSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_are_of_models_that_are_built(cls, values):
-        """A recipe's default options are of the model that it names: a file has none."""
-        own = [
-            f"{role}_options"
-            for role in ("teacher", "student")
-            if isinstance(values.get(role), str)
-            and (is_path(values[role]) or is_reference(values[role]))
-        ]
-        return {**dict.fromkeys(own, {}), **values}
+    def _default_options_of_names_alone(cls, values):
+        # A recipe's default options are of the model that it names: a file or a function has none.
+        for role in ("teacher", "student"):
+            text = values.get(role)
+            if isinstance(text, str) and (is_path(text) or is_reference(text)):
+                values = {f"{role}_options": {}, **values}
+        return values
 
     def check(self):
         super().check()

@@ -25,6 +25,8 @@ class Task:
             `batches`: then a teacher's answers to it are stored.
         not_exported: {"tflite" or a quantization of it: why `tfkd export` writes none of its
             students}.
+        timed: whether its models are timed, however many there are; classifiers are in any case,
+            where they are few.
         stores: whether its images may come from a store (--store).
     """
 
@@ -36,6 +38,7 @@ class Task:
     names: ClassVar[tuple] = ()
     classifies: ClassVar[bool] = False
     replays: ClassVar[bool] = False
+    timed: ClassVar[bool] = False
     stores: ClassVar[bool] = False
     not_exported: ClassVar[dict] = {}
 
