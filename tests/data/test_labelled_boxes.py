@@ -79,6 +79,16 @@ def test_drawn_boxes_are_exact():
     assert image[inside].std(0).max() < apart / 2
 
 
+def test_each_split_lies_over_textures_of_its_own(monkeypatch):
+    monkeypatch.setattr(drawn, "COUNTS_OVER", {"train": 5, "validation": 3, "test": 4})
+    shades = {"train": 40, "validation": 120, "test": 200}
+    grounds = {split: np.full((2, 70, 80, 3), shade) for split, shade in shades.items()}
+    for split, (images, labels) in drawn.rotated_shapes(grounds).items():
+        assert len(images) == len(labels) == drawn.COUNTS_OVER[split]
+        corners = images[:, ::63, ::63].astype(float)  # boxes lie inside of the image
+        assert np.abs(np.median(corners) - shades[split]) < 10
+
+
 def test_the_drawn_sets_are_the_same_every_time(cells):
     assert cells.info.sizes == {"train": 20, "validation": 48, "test": 48}
     assert cells.info.label_names == drawn.CELLS

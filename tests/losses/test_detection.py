@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import tfkd
 from tfkd import boxes, losses, regions
-from tfkd.losses.assignment import assign
+from tfkd.losses.assignment import assign, reach
 from tfkd.losses.distribution import distribution_divergence
 from tfkd.models import detectors
 
@@ -91,6 +91,16 @@ def test_cells_find_the_smallest_box_around_whose_centre_they_lie():
     turned = labels((10, 10, 20, 4, np.pi / 4, 0))
     reference = np.float32([[(11, 11, 15, 15), (11, 5, 15, 9)]])
     assert np.asarray(assign(kind[:, :2], reference, turned, True)[1])[0].tolist() == [1, -1]
+
+
+def test_how_far_bins_have_to_reach():
+    # Half of 24 pixels is 3 cells of 4, and its cells lie up to 1.5 cells off its centre.
+    assert reach(labels((20, 20, 24, 6, 0.5, 0)), (2, 3, 4)) == pytest.approx(4.5)
+    # A cell inside of a small box lies nowhere beyond it.
+    assert reach(labels((20, 20, 8, 4, 0, 0)), (2, 3, 4)) == pytest.approx(2)
+    # 200 pixels are of the coarsest level: 100 / 16 cells.
+    assert reach(labels((99, 99, 200, 200, 0, 0)), (2, 3, 4)) == pytest.approx(6.25 + 1.5)
+    assert reach(np.array([[PADDING]]), (2, 3, 4)) == 0
 
 
 def test_the_loss_of_anchors_by_hand():
@@ -268,6 +278,12 @@ def test_targets_and_others_are_two_means_weighed_by_how_good_the_teacher_is(cel
     wanted = 3 * (mean(classes, target) + mean(shapes, target))
     wanted += 0.5 * (classes[~target].mean() + mean(shapes, ~target))
     loss = losses.BoxDistillation(2, 6, 2.0, 3.0, 0.5)
+    assert float(loss(teacher, student, labels=labels(label))) == pytest.approx(wanted, rel=1e-4)
+    # One term has the same weights: of the boxes the quality, of the ground's classes 1.
+    everywhere = np.ones(16, bool)
+    wanted = 3 * mean(classes, everywhere, np.where(target, quality, 1.0))
+    wanted += 3 * mean(shapes, everywhere)
+    loss = losses.BoxDistillation(2, 6, 2.0, 3.0, 0.5, decoupled=False)
     assert float(loss(teacher, student, labels=labels(label))) == pytest.approx(wanted, rel=1e-4)
 
 

@@ -81,6 +81,14 @@ def test_the_rows_of_each_command():
     )
 
 
+def test_a_command_holds_names_as_they_are_and_files_by_theirs():
+    given = {"teacher": "/home/somebody/teacher.keras", "data_dir": "/data"}
+    settings = DistillSettings(data="cifar10_1/v4", **given)
+    assert distill_table(settings).command == (
+        "tfkd distill --data-dir DIR --data cifar10_1/v4 --teacher teacher.keras"
+    )
+
+
 @pytest.mark.parametrize(
     ("table", "row", "baseline", "place"),
     [

@@ -4,7 +4,8 @@
 (one colour, 16 to 22 pixels wide), rings (pale in the middle, 11 to 16) and dots (5 to 8), some on
 top of each other, all under noise. "rotated_shapes" has bars, ellipses and rhombuses that are 1.8
 to 3 times as long as they are wide, at any angle, over textures that are drawn too;
-"rotated_shapes/rsscn7" lays them over crops of real aerial images (TFDS data set rsscn7).
+"rotated_shapes/rsscn7" lays them over crops of real aerial images (TFDS data set rsscn7), more
+images and no aerial image in two splits.
 
 A box is the smallest around the shape: upright around cells, along the long axis of turned shapes.
 Everything follows from seed 0 by NumPy's frozen `RandomState`; there is no network and no file but
@@ -18,6 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 SIZE = 64  # pixels a side
 COUNTS = {"train": 192, "validation": 48, "test": 48}
+COUNTS_OVER = {"train": 2000, "validation": 150, "test": 300}  # over given textures
 CELLS = ("disc", "ring", "dot")
 SHAPES = ("bar", "ellipse", "rhombus")
 _WIDTHS = {"disc": (16, 22), "ring": (11, 16), "dot": (5, 8)}
@@ -28,23 +30,26 @@ _MOST_COVERED = 0.2  # of a shape by the one before it, where a place is looked 
 @functools.cache
 def cells():
     """{split: (uint8 images (n, 64, 64, 3), list of label rows (boxes, 6))}; see `tfkd.boxes`."""
-    return _splits(_cells, None)
+    return _splits(_cells, COUNTS, dict.fromkeys(COUNTS))
 
 
 def rotated_shapes(textures=None):
     """The same of turned shapes.
 
     Args:
-        textures: uint8 images (n, 64 or more, 64 or more, 3) to lay under them; by default drawn.
+        textures: {split: uint8 images (n, 64 or more, 64 or more, 3)} to lay under them; by default
+            they are drawn, and fewer.
     """
-    return _splits(_shapes, textures)
+    if textures is None:
+        return _splits(_shapes, COUNTS, dict.fromkeys(COUNTS))
+    return _splits(_shapes, COUNTS_OVER, textures)
 
 
-def _splits(draw, textures):
+def _splits(draw, counts, textures):
     random = np.random.RandomState(0)
     found = {}
-    for split, count in COUNTS.items():
-        made = [draw(random, _ground(random, textures)) for _ in range(count)]
+    for split, count in counts.items():
+        made = [draw(random, _ground(random, textures[split])) for _ in range(count)]
         images = np.stack([image for image, _ in made])
         found[split] = images, [labels for _, labels in made]
     return found

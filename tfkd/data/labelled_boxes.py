@@ -223,10 +223,13 @@ def _resized(images, labels, image_size, rule):
 
 
 def _textures(data_dir):
-    """The training images of rsscn7, uint8 (n, H, W, 3)."""
+    """{split: images of rsscn7, uint8 (n, H, W, 3)}, no image in two splits."""
     builder = _builder("rsscn7", data_dir)
-    split = builder.as_dataset(split="train", shuffle_files=False)
-    return np.stack([example["image"] for example in split.as_numpy_iterator()])
+    train, held_out = (
+        np.stack([example["image"] for example in own.as_numpy_iterator()])
+        for own in builder.as_dataset(split=["train", "test"], shuffle_files=False)
+    )
+    return {"train": train, "validation": held_out[::2], "test": held_out[1::2]}
 
 
 def _builder(name, data_dir):

@@ -91,16 +91,23 @@ def overlaps(first, second):
     Args:
         first, second: centre x, centre y, width, height, angle, shape (n, 5 or more) and (m, ...).
     """
+    rows, columns = np.indices((len(first), len(second))).reshape(2, -1)
+    pairs = _overlaps_of_pairs(np.asarray(first)[rows], np.asarray(second)[columns])
+    return pairs.reshape(len(first), len(second))
+
+
+def _overlaps_of_pairs(first, second):
+    """The same pair by pair, (n,)."""
     import shapely
 
     first, second = (np.asarray(part, float) for part in (first, second))
-    apart = np.hypot(*(first[:, None, axis] - second[None, :, axis] for axis in (0, 1)))
-    reach = [np.hypot(part[:, 2], part[:, 3]) / 2 for part in (first, second)]
-    rows, columns = np.nonzero(apart < reach[0][:, None] + reach[1])  # the others share nothing
-    sides = (shapely.polygons(polygons(part)) for part in (first[rows], second[columns]))
-    shared = np.zeros(apart.shape)
-    shared[rows, columns] = shapely.area(shapely.intersection(*sides))
-    areas = (first[:, 2] * first[:, 3])[:, None] + second[:, 2] * second[:, 3]
+    apart = np.hypot(*(first[:, axis] - second[:, axis] for axis in (0, 1)))
+    reach = sum(np.hypot(part[:, 2], part[:, 3]) / 2 for part in (first, second))
+    near = np.flatnonzero(apart < reach)  # the others share nothing
+    sides = (shapely.polygons(polygons(part[near])) for part in (first, second))
+    shared = np.zeros(len(first))
+    shared[near] = shapely.area(shapely.intersection(*sides))
+    areas = first[:, 2] * first[:, 3] + second[:, 2] * second[:, 3]
     return shared / np.maximum(areas - shared, 1e-9)
 
 
@@ -125,10 +132,13 @@ def suppressed(turned, scores, threshold):
         Integer array.
     """
     order = np.argsort(-scores, kind="stable")
-    shared = overlaps(turned[order], turned[order]) > threshold if len(order) else None
+    better, worse = np.triu_indices(len(order), 1)
+    shared = _overlaps_of_pairs(turned[order[better]], turned[order[worse]]) > threshold
+    hides = np.zeros((len(order), len(order)), bool)
+    hides[better[shared], worse[shared]] = True
     kept = []
     for place in range(len(order)):
-        if not shared[place, kept].any():
+        if not hides[kept, place].any():
             kept.append(place)
     return order[kept]
 

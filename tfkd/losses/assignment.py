@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfkd import boxes
@@ -16,6 +17,7 @@ FOUND, GROUND, IGNORED = 1, -1, -2
 # A box belongs to the cells around its centre, on the level where it is so many cells large.
 RADIUS = 1.5
 CELLS = 4.0
+_EVEN = 1e-3  # of logarithms of sizes: levels that fit a box as well
 
 
 def assign(kind, reference, labels, distributions):
@@ -92,10 +94,32 @@ def by_position(reference, labels):
     # Rows without meaning have no width: they are as far from every size as can be.
     wanted = ops.log(area) / 2 - math.log(CELLS)
     apart = ops.abs(ops.log(ops.maximum(unit, 1e-9)) - wanted)
-    level = apart <= ops.min(apart, axis=1, keepdims=True) + 1e-3
+    level = apart <= ops.min(apart, axis=1, keepdims=True) + _EVEN
     area = ops.where(near & inside & level & known, area, math.inf)
     found = ops.isfinite(ops.min(area, axis=-1))
     return ops.cast(ops.argmin(area, axis=-1), "int32"), ops.where(found, FOUND, GROUND)
+
+
+def reach(labels, levels):
+    """How far a side lies from a cell that `by_position` gives its box to, at most, in cells.
+
+    Bins of distributions have to reach as far, or the sides beyond are cut.
+
+    Args:
+        labels: of one or several images, shape (..., 6); padding counts for nothing.
+        levels: numbers of the pyramid's levels, from the finest.
+
+    Returns:
+        float; 0 without any box.
+    """
+    rows = np.asarray(labels, float).reshape(-1, boxes.COLUMNS)
+    sides = rows[rows[:, boxes.CLASS] >= 0, 2:4]
+    cells = 2.0 ** np.array(levels)
+    wanted = np.log(sides.prod(axis=1)) / 2 - math.log(CELLS)
+    apart = np.abs(np.log(cells) - wanted[:, None])
+    finest = np.argmax(apart <= apart.min(axis=1, keepdims=True) + _EVEN, axis=1)
+    half = sides.max(axis=1) / 2 / cells[finest]
+    return float(np.max(half + np.minimum(half, RADIUS), initial=0.0))
 
 
 def _known(labels):

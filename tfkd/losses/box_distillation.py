@@ -7,7 +7,7 @@ from tfkd import boxes
 from tfkd.coefficient import Coefficient
 from tfkd.losses.assignment import FOUND, assign
 from tfkd.losses.base import DistillationLoss, Softened
-from tfkd.losses.distribution import decoupled_mean, distribution_divergence
+from tfkd.losses.distribution import decoupled_mean, distribution_divergence, weighted_mean
 from tfkd.losses.logits import softened_bernoulli_kl
 
 
@@ -27,7 +27,8 @@ class BoxDistillation(Softened, DistillationLoss):
       that is negative, and with turned boxes times the squared cosine of the angle between the two.
       In the mean of the classes the targets count by the same, the ground evenly.
 
-    With `decoupled` and `weighted` False it is plain distillation: the mean over all positions.
+    Without `decoupled` both are one mean over all positions, under the same weights; without
+    `weighted`, too, it is plain distillation.
 
     Args:
         classes: number of classes.
@@ -93,20 +94,24 @@ class BoxDistillation(Softened, DistillationLoss):
         bins = (*[sides] * 4, *([self.angle_bins] if self.angle_bins else []))
         shapes = distribution_divergence(taught, regression, bins, temperature)
         own, match = assign(kind, reference, labels, distributions=True)
-        target = ops.cast(ops.equal(match, FOUND), "float32")
-        weights = [self.coefficient(name) for name in ("target_weight", "other_weight")]
-        if not self.decoupled:  # one mean over all positions
-            target, weights = ops.ones_like(target), [weights[0], 0.0]
-        other = 1.0 - target
-        if not self.weighted:
-            values = self.class_weight * classes + self.box_weight * shapes
-            return decoupled_mean(values, target, other, *weights)
-        found = boxes.decode(reference, taught, self.angle_bins)
-        best = _best(found, labels)
-        good = ops.where(ops.equal(match, FOUND), _quality(found, own), best)
-        boxes_mean = decoupled_mean(shapes, target * good, other * good, *weights)
-        classes_mean = decoupled_mean(classes, target * good, other, *weights)
-        return self.class_weight * classes_mean + self.box_weight * boxes_mean
+        target = ops.equal(match, FOUND)
+        class_weights = box_weights = ops.ones_like(classes)
+        if self.weighted:
+            found = boxes.decode(reference, taught, self.angle_bins)
+            good = _quality(found, own)
+            class_weights = ops.where(target, good, 1.0)
+            box_weights = ops.where(target, good, _best(found, labels))
+        return self.class_weight * self._mean(classes, class_weights, target) + (
+            self.box_weight * self._mean(shapes, box_weights, target)
+        )
+
+    def _mean(self, values, weights, target):
+        """The one mean over all positions, or the two of targets and others, shape (batch,)."""
+        target_weight = self.coefficient("target_weight")
+        if not self.decoupled:
+            return target_weight * weighted_mean(values, weights)
+        other_weight = self.coefficient("other_weight")
+        return decoupled_mean(values, weights, target, target_weight, other_weight)
 
 
 def _quality(found, label):

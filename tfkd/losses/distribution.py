@@ -30,24 +30,36 @@ def distribution_divergence(teacher, student, bins, temperature):
     return total / len(bins)
 
 
-def decoupled_mean(values, target, other, target_weight, other_weight):
-    """Two weighted means of the same values, each with a weight of its own, added.
+def weighted_mean(values, weights):
+    """The mean over an image's positions; what stands where the weight is 0 counts for nothing.
 
     Args:
         values: shape (batch, positions).
-        target, other: weights >= 0 of the positions in each mean, shape (batch, positions).
+        weights: at least 0, shape (batch, positions).
+
+    Returns:
+        Tensor of shape (batch,); 0 where all positions weigh 0.
+    """
+    total = ops.sum(weights, axis=-1)
+    summed = ops.sum(ops.where(weights > 0, values, 0.0) * weights, axis=-1)
+    return summed / ops.where(total > 0, total, 1.0)
+
+
+def decoupled_mean(values, weights, target, target_weight, other_weight):
+    """Two weighted means of the same values, over targets and others, each with its weight, added.
+
+    Args:
+        values: shape (batch, positions).
+        weights: at least 0, shape (batch, positions).
+        target: whether a position is a target, boolean (batch, positions).
         target_weight, other_weight: scalars.
 
     Returns:
-        Tensor of shape (batch,); a mean over positions that all weigh 0 is 0.
+        Tensor of shape (batch,).
     """
-
-    def mean(weights):
-        total = ops.sum(weights, axis=-1)
-        weighted = ops.sum(ops.where(weights > 0, values, 0.0) * weights, axis=-1)
-        return weighted / ops.where(total > 0, total, 1.0)
-
-    return target_weight * mean(target) + other_weight * mean(other)
+    return target_weight * weighted_mean(
+        values, ops.where(target, weights, 0.0)
+    ) + other_weight * weighted_mean(values, ops.where(target, 0.0, weights))
 
 
 @keras.saving.register_keras_serializable(package="tfkd")
@@ -119,6 +131,6 @@ class DistributionDistillation(Softened, DistillationLoss):
         values = distribution_divergence(teacher, student, self.bins, self.temperature_tensor)
         if not self.decoupled:
             return values
-        target = ops.cast(ops.cast(labels, "float32") > 0, "float32")
+        target = ops.cast(labels, "float32") > 0
         weights = (self.coefficient(name) for name in ("target_weight", "other_weight"))
-        return decoupled_mean(values, target, 1.0 - target, *weights)
+        return decoupled_mean(values, ops.ones_like(values), target, *weights)

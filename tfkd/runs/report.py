@@ -24,6 +24,7 @@ from tfkd.runs.page.collecting import Collector
 from tfkd.runs.record import Data, Record, RowRecord, Teacher
 from tfkd.runs.rows import deployed, file_name
 from tfkd.runs.wording import FEW, caption, measures, said, shown, without_paths
+from tfkd.settings.base import is_path
 
 LIBRARIES = ("keras", "tensorflow", "numpy")
 
@@ -262,7 +263,7 @@ def _figures_csv(record):
 
 def _data_record(info):
     return Data(
-        name=os.path.basename(info.name),
+        name=os.path.basename(info.name) if is_path(info.name) else info.name,
         image_shape=list(info.image_shape),
         label_names=list(info.label_names),
         sizes=info.sizes,

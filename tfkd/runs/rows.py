@@ -1,13 +1,16 @@
 """An experiment is a table: which rows a command trains, and how each row's student is taught."""
 
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tfkd
 from tfkd import defaults, recipes
+from tfkd.models import HUB
 from tfkd.recipes import base, hints
 from tfkd.runs import methods
 from tfkd.settings import SettingsError, TrainingSettings
+from tfkd.settings.base import is_path
 from tfkd.settings.compare import FULL
 from tfkd.settings.distill import NONE, plain
 
@@ -331,9 +334,10 @@ def _negative(field, name):
 
 
 def short_words(text):
-    """A text "NAME OPTION=VALUE", a path by its last part."""
+    """A text "NAME OPTION=VALUE", a path by its last part; a name may hold "/", as TFDS's do."""
     name, *options = text.split(" ")
-    return " ".join([name.rsplit("/", 1)[-1], *options])
+    hub, name = (HUB, name.removeprefix(HUB)) if name.startswith(HUB) else ("", name)
+    return " ".join([hub + (os.path.basename(name) if is_path(name) else name), *options])
 
 
 def _short(value):

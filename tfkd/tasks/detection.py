@@ -1,5 +1,6 @@
 """Detection: boxes and their classes, judged by mean average precision."""
 
+import math
 from typing import ClassVar
 
 from tfkd._extras import needs_extra
@@ -35,7 +36,11 @@ class Detection(Task):
 
         limit = settings.limit if limit is None else limit
         where = (settings.data, settings.data_dir, settings.image_size)
-        return labelled_boxes.load(*where, limit, settings.resize)
+        splits = labelled_boxes.load(*where, limit, settings.resize)
+        for role in ("teacher", "student"):
+            if getattr(settings, role, None) in TURNING:
+                _check_bins(role, getattr(settings, f"{role}_options"), splits)
+        return splits
 
     def build(self, role, settings, info):
         from tfkd.models import detectors
@@ -99,6 +104,25 @@ class Detection(Task):
         return DetectorExports(student, splits, check)
 
 
+def _check_bins(role, options, splits):
+    """Raises ValueError where a detector's distributions do not reach the sides of the boxes."""
+    import numpy as np
+
+    from tfkd.losses.assignment import reach
+    from tfkd.models import detectors
+
+    bins = options.get("bins", detectors.BINS)
+    labels = [labels.numpy() for _, labels in splits.train.batch(512)]
+    needed = reach(np.concatenate(labels), detectors.LEVELS)
+    if needed > bins - 1:
+        raise ValueError(
+            f'Sides of the boxes of "{splits.info.name}" lie up to {needed:.1f} cells away from '
+            f"where they are found, but {bins} bins of the {role} reach {bins - 1}: longer boxes "
+            f"would be cut. Give bins={math.ceil(needed) + 1} in teacher_options and "
+            "student_options, or a smaller image_size."
+        )
+
+
 def answers(model):
     """A function of a batch of images -> [(boxes (n, 5), scores (n,), classes (n,))], one an image.
 
@@ -116,7 +140,9 @@ def answers(model):
     classes, angle_bins = detector_layout(model)
     suppress = Suppression(classes, least=LEAST, overlap=OVERLAP)
 
-    @tf.function(reduce_retracing=True, autograph=False)
+    images_of_any_number = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+
+    @tf.function(input_signature=[images_of_any_number], autograph=False)
     def compiled(images):
         candidates = model(images, training=False)
         if angle_bins:
