@@ -83,6 +83,11 @@ class He2024(RecipeSettings):
                 f'mirror is of augment = "contrastive", but augment is "{self.augment}". Give '
                 '"flip" or "crop_flip" to mirror.'
             )
+        if self.views == 1:
+            raise SettingsError(
+                "views is 1, but codes are learnt from two views of each image: give at least 2, "
+                "or leave views out."
+            )
         if not 0 <= self.margin < 1:
             raise SettingsError(
                 f"margin is {self.margin}; it should be at least 0 and below 1, as means of bits "
@@ -143,26 +148,30 @@ def ablations(settings):
 
 
 def study(finished):
-    """The asymmetric search: each student's codes of the queries among the teacher's codes."""
+    """The asymmetric search, each student's codes of the queries among the teacher's codes; and how
+    many bits the mask keeps."""
     import keras
 
     from tfkd.tasks import codes
 
-    record, splits, figures = finished.record, finished.splits[0], {}
+    record, splits = finished.record, finished.splits[0]
     path = finished.directory / record.teachers[0].file
     teacher = keras.saving.load_model(path, compile=False)
+    database = codes.predicted(teacher, splits.train)
+    figures = {"asymmetric_map": {}, "asymmetric_map_1000": {}}
     for row in record.rows:
-        found = []
         for seed in record.seeds:
             path = finished.directory.model_path(f"{seed}/{row.file}")
             student = keras.saving.load_model(path, compile=False)
-            run = codes.search(student, splits.test, splits.train, teacher)
-            found.append(run()["map"])
-        figures[row.name] = found
-    return {"asymmetric_map": figures}, [_sentence(figures)]
+            found = codes.asymmetric_search(student, splits.test, *database)
+            for name, value in found.items():
+                figures[f"asymmetric_{name}"].setdefault(row.name, []).append(value)
+    own = next(row.settings for row in finished.rows if row.name == RECIPE.name)
+    kept, told = _bits_kept(own, tfkd.losses.code_clusters(database[0], own.clusters))
+    return figures | {"bits_kept": kept}, [_searches(figures["asymmetric_map"]), *told]
 
 
-def _sentence(figures):
+def _searches(figures):
     told = []
     for row, found in figures.items():
         spread = f" ± {100 * statistics.stdev(found):.1f}" if len(found) > 1 else ""
@@ -171,6 +180,19 @@ def _sentence(figures):
         "Asymmetric search, the student's codes of test images among the teacher's codes of the "
         f"training images: mAP (%) {', '.join(told)}."
     )
+
+
+def _bits_kept(settings, found):
+    """(bits that the mask keeps of each cluster, a sentence on them)."""
+    if settings.mask == "none":
+        return [], []
+    kept = found.masks(settings.margin, settings.mask).sum(axis=1)
+    mean = kept[found.numbers].mean()
+    told = (
+        f"Of {settings.bits} bits the mask keeps {mean:.1f} in the mean of the training images, "
+        f"{kept.min():.0f} to {kept.max():.0f} in the {len(kept)} clusters of the teacher's codes."
+    )
+    return kept.tolist(), [told]
 
 
 RECIPE = Recipe(

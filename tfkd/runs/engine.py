@@ -352,8 +352,9 @@ class Trainings:
         settings = settings.replace(callback=(), early_stopping=None, label_smoothing=0.0)
         epochs = settings.teacher_epochs
         splits = teacher.splits
+        views = epochs * max(1, self.learns.views_a_step)
         batches = functools.partial(
-            *(examples, splits.train, settings, settings.seed, epochs),
+            *(examples, splits.train, settings, settings.seed, views),
             role=TEACHER,
             info=splits.info,
         )

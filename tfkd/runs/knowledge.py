@@ -92,11 +92,15 @@ def plan(task, room, before=(), kept=None):
         if views == wanted:
             break
     why = f"{views} of {wanted} views fit {room[1]}"
+    least = task.views_a_step
     if views == wanted:
-        why = "a view for every epoch" if wanted == task.settings.epochs else f"--views {wanted}"
+        each = "a view" if least == 1 else f"{least} views"
+        every = wanted == least * task.settings.epochs
+        why = f"{each} for every epoch" if every else f"--views {wanted}"
         why = why if task.augmented else "images are not augmented"
-    if not views:
-        why = f"one view needs {readable(sum(sizes))}, but there is {room[1]}"
+    if views < least:
+        each = "one view needs" if least == 1 else f"{least} views need"
+        views, why = 0, f"{each} {readable(least * sum(sizes))}, but there is {room[1]}"
     if task.settings.cache_gb is None and not worth_reading(largest, task.info.image_shape):
         why = "a GPU answers sooner than so much is read; --cache-gb stores it all the same"
         views = 0

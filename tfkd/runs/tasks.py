@@ -37,19 +37,19 @@ class Task:
         self.sizes, self.fingerprint = splits.info.sizes, splits.info.fingerprint
         self.rows, self.needs, self.sources, self.live, self.plans = [], {}, {}, set(), []
         self.findings = []
-        self.class_weights, self.classifies = None, tasks.get(settings.learns).classifies
+        self.class_weights, self.views_a_step = None, tasks.get(settings.learns).views_a_step
         if settings.class_weight == "balanced":
             self.class_weights = balanced_weights(_labels(self.train), self.info.num_classes)
 
     @property
     def augmented(self):
-        return self.classifies and augmentation_of(self.settings) is not None
+        return self.views_a_step > 0 and augmentation_of(self.settings) is not None
 
     @property
     def wanted_views(self):
         """Versions of each image that students are to see."""
-        epochs = self.settings.epochs
-        return min(epochs, self.settings.views or epochs) if self.augmented else 1
+        every = self.settings.epochs * self.views_a_step
+        return min(every, self.settings.views or every) if self.augmented else 1
 
     @property
     def views(self):
@@ -74,7 +74,7 @@ class Task:
             own = system.source is not None and not system.source_name
             if system.asks_teacher and own:
                 self.live.add(row.name)
-            elif system.asks_teacher and not self.classifies:
+            elif system.asks_teacher and not self.views_a_step:
                 self.live.add(row.name)
             elif system.asks_teacher:
                 augment = augmentation_of(self.settings, BOTH)

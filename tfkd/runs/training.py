@@ -99,7 +99,8 @@ def examples(dataset, settings, seed, views, stored=None, role=STUDENT, info=Non
     """
     task = tasks.get(settings.learns)
     if not task.classifies:
-        batches = task.batches(dataset, settings, seed, info)
+        own = {"views": views, "stored": stored} if task.views_a_step else {}
+        batches = task.batches(dataset, settings, seed, info, **own)
         return batches if context is None else _share_of(batches, context)
     augment = augmentation_of(settings, role)
     own = {"seed": seed} | ({} if context is None else {"input_context": context})

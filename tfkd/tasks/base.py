@@ -18,8 +18,10 @@ class Task:
         lower_is_better: whether less of the first figure is better.
         unit: of a gain in words, such as "points of accuracy".
         names: of the models that `build` knows.
-        classifies: whether a model says logits of classes for an image: then its answers may be
-            stored and augmented in views, and it is calibrated, compared and exported as one.
+        classifies: whether a model says logits of classes for an image: then it is calibrated,
+            compared and exported as one.
+        views_a_step: how many versions of an image stand in a training batch, side by side: then a
+            teacher's answers to the versions may be stored. 0 where examples have no versions.
         stores: whether its images may come from a store (--store).
     """
 
@@ -30,6 +32,7 @@ class Task:
     unit: ClassVar[str] = ""
     names: ClassVar[tuple] = ()
     classifies: ClassVar[bool] = False
+    views_a_step: ClassVar[int] = 0
     stores: ClassVar[bool] = False
 
     def check_name(self, name):
@@ -82,6 +85,9 @@ class Task:
             settings: with `batch_size` and `augment`.
             seed: of the order.
             info: what `load` says of the data.
+            views, stored: given to a task that has `views_a_step`: how many versions there are of
+                each image, the same for all seeds; and the `tfkd.TeacherCache` of these versions,
+                or None. With it batches are (x, y, sample_weight, knowledge).
         """
         raise NotImplementedError
 
