@@ -2,26 +2,29 @@
 (BRCD), WWW 2024, arXiv:2403.06071; code: github.com/hly1998/BRCD.
 
 From the paper's abstract and the authors' code: images get codes of 64 bits, learnt without labels;
-a bit is the sign of sigmoid(f) - 1/2, its gradient passed straight through. Teacher and student are
-a backbone and a linear layer each, trained by CIBHash (`tfkd.losses.ContrastiveHashing`:
-temperature 0.3, weight 0.001 on the divergence). To the student's own loss BRCD adds, with weight
-1, the contrast of its codes with the teacher's (`tfkd.losses.RobustCodeDistillation`): positives
-are the teacher's code of the same view (0.8) and, masked, that of the other view (0.2); k-means of
-the teacher's codes (10 clusters, 30 starts) removes negatives of the same cluster, and positives
-whose other view fell into another one; the bit mask's margin is 0.5; batches of 64 images.
+a bit is the sign of sigmoid(f) - 1/2, its gradient passed straight through. The teacher, a frozen
+ViT-B/16 and a linear layer, is trained by CIBHash (`tfkd.losses.ContrastiveHashing`: temperature
+0.3, weight 0.001 on the divergence); so is the student, a frozen EfficientNet-B0 and two layers. To
+the student's own loss BRCD adds, with weight 1, the contrast of its codes with the teacher's
+(`tfkd.losses.RobustCodeDistillation`): positives are the teacher's code of the same view (0.8) and,
+masked, that of the other view (0.2); k-means of the teacher's codes (10 clusters, 30 starts)
+removes negatives of the same cluster, and positives whose other view fell into another one; the bit
+mask's margin is 0.5; batches of 64 images. Adam at 0.001, at most 400 epochs, of which validation
+keeps the best. Both searches are judged by mAP@1000, the "mAP@1000" here.
 
 Reconstruction: the sign of the mask. "Redundant" bits are to be masked; the released mask is all
 zeros, as the script that makes it keeps neither side of the margin, so that it does not tell. Here
 a cluster keeps the bits that it decides (mean above the margin); `mask` takes the opposite, or
 none. In the released code masked codes also choose the cluster of the other view, which zeros make
-the same for all images; here the whole code does. Networks and budget are ours: ImageNet's
-ViT-B/16 and EfficientNet-B0, frozen, in the paper; small networks, trained in whole, here.
-`--teacher backbone --teacher-option file=PATH.keras` trains on the frozen features of a classifier
-of yours, as the paper does.
+the same for all images; here the whole code does. The ablation that keeps false negatives is not
+in it: there positives and negatives are removed together, or negatives alone.
 
-Judged by the mean average precision of the whole ranked database, which the training images are;
-the paper's own searches among all of CIFAR-10's 50,000, trains on 5,000 of them, and counts the
-first 1,000 that are found.
+Ours: networks, budget and data. Small networks are trained in whole, at 0.003 along a cosine, as
+everything here; `--teacher backbone --teacher-option file=PATH.keras` trains the teacher's bits on
+the frozen features of a classifier of yours, as the paper does. An epoch shows two versions of each
+image, and the same versions to every row and seed, so that the teacher is asked about each once.
+What is searched are the training images, where the paper searches all of CIFAR-10's 50,000 and
+trains on 5,000 of them; the first figure, which judges, is of the whole ranking.
 """
 
 import statistics
@@ -37,7 +40,7 @@ from tfkd.settings.training import Augmentation
 
 
 class He2024(RecipeSettings):
-    """Code length, weights, temperature, clusters and margin are the paper's; networks are ours."""
+    """Code length, weights, temperature, clusters, margin and batches are the paper's."""
 
     recipe: ClassVar = "he2024"
     learns: ClassVar = "hashing"

@@ -126,12 +126,11 @@ def pairs(dataset, settings, seed, views=None, stored=None):
         return batches.map(lambda rows, labels, ones, known: (rows, known[INDEX], ones, known))
 
     def made(indices, epochs, images, labels):
-        both = []
-        for version in (2 * epochs, 2 * epochs + 1):
-            version = version if views is None else version % views
-            both.append(augment(images, data.view_seed(indices, version, settings.seed)))
-        rows = tf.reshape(tf.stack(both, axis=1), (-1, *images.shape[1:]))
-        return rows, tf.repeat(indices, 2)
+        epochs = tf.broadcast_to(epochs, tf.shape(indices))
+        numbers, epochs, rows = (tf.repeat(own, 2, axis=0) for own in (indices, epochs, images))
+        versions = 2 * epochs + tf.range(tf.size(numbers, tf.int64)) % 2
+        versions = versions if views is None else versions % views
+        return augment(rows, data.view_seed(numbers, versions, settings.seed)), numbers
 
     return batches_of(dataset, settings.batch_size, made, shuffle=True, seed=seed)
 
