@@ -151,6 +151,7 @@ def test_he2024_is_the_students_contrast_and_that_with_the_teachers_codes(splits
     np.testing.assert_allclose(total, expected, rtol=1e-5)
     plain = recipe.plain(settings, teacher, student)
     assert [type(loss) for loss in plain.losses] == [CodeDistillation]
+    assert plain.weights == [1 / 0.3]
     # What the ablations leave out.
     made = {name: recipe.build(own, teacher, student).losses[0] for name, own in
             recipe.ablations(settings).items()}  # fmt: skip

@@ -133,9 +133,14 @@ def build(settings, teacher, student):
 
 
 def plain(settings, teacher, student):
-    """The student's own contrast, and the cosine of its codes with the teacher's."""
+    """The student's own contrast, and the cosine of its codes with the teacher's.
+
+    The cosine is divided by the temperature, as all cosines of the contrasts are: with less weight
+    it is lost beside them.
+    """
     del teacher
-    return System(student, [tfkd.losses.CodeDistillation()], [settings.distill_weight], 1.0)
+    weight = settings.distill_weight / settings.temperature
+    return System(student, [tfkd.losses.CodeDistillation()], [weight], 1.0)
 
 
 def ablations(settings):
