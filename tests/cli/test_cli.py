@@ -11,6 +11,7 @@ import pytest
 from tfkd import __version__, cli, files, recipes, runs
 from tfkd.cli import training
 from tfkd.cli.flags import flags_of
+from tfkd.export.errors import ExportCheckError
 from tfkd.settings import (
     CacheSettings,
     ChainSettings,
@@ -50,7 +51,7 @@ def tfkd(*arguments):
         ),
         (["distill", "--student-option", "width"], 2, "NAME=VALUE"),
         (["distill", "--cluster", "node1:2222,node2:2222"], 2, "Give --index, from 0"),
-        (["distill", "--student", "alexnt"], 2, "Did you mean 'alexnet'"),
+        (["distill", "--student", "alexnt"], 2, 'Did you mean "alexnet"'),
         (["distill", "--config", "/no/settings.toml"], 1, 'No settings file "/no/settings.toml"'),
         (["distill", "--teacher", "/no/teacher.keras"], 1, 'No teacher file "/no/teacher.keras"'),
         (["distill", "--resume", "--out", "/no/run"], 1, "No run to resume"),
@@ -272,7 +273,7 @@ def test_code_in_a_run_s_settings_needs_the_user_s_word(monkeypatch, tmp_path, c
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (runs.ExportCheckError("The file says something else."), 1, "Error: The file says some"),
+        (ExportCheckError("The file says something else."), 1, "Error: The file says some"),
         (
             KeyboardInterrupt(),
             130,

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfkd.runs import DistillSettings, SearchSettings, devices
 from tfkd.runs.checkpoints import Checkpoint, Progress
-from tfkd.runs.tasks import load_data
+from tfkd.runs.lessons import load_data
 from tfkd.settings import SettingsError
 
 

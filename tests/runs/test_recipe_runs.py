@@ -11,9 +11,9 @@ from small_runs import exact
 from tfkd import data, models, recipes
 from tfkd.recipes import base
 from tfkd.runs import DistillSettings, distill, evaluate_run, knowledge, run_recipe
+from tfkd.runs.lessons import Prepared
 from tfkd.runs.record import Record
 from tfkd.runs.rows import distill_table, recipe_table
-from tfkd.runs.tasks import Prepared
 from tfkd.runs.training import BOTH, STUDENT, TEACHER, examples
 
 SMALL = {"limit": 128, "epochs": 1, "seeds": 1, "seed": 3, "any_teacher": True}
@@ -122,39 +122,39 @@ def test_distill_by_a_recipe_keeps_what_one_would_deploy(teacher_file, tmp_path)
     assert [row["knowledge"] for row in record["rows"]] == ["labels", "labels"]  # no teacher needed
 
 
-def test_li2024_s_rows_see_one_set_of_images_and_each_share_is_a_task(tmp_path):
+def test_li2024_s_rows_see_one_set_of_images_and_each_share_is_a_lesson(tmp_path):
     recipe, net = recipes.get("li2024"), "small_runs:net"
     budget = {"teacher": net, "student": net, "train_teacher": True, **SMALL, "limit": 40}
     settings = recipe.settings(**budget, batch_size=40)
     prepared = Prepared(recipe_table(recipe, settings, ablate=True))
-    rows = [[row.name for row in task.rows] for task in prepared.tasks]
+    rows = [[row.name for row in lesson.rows] for lesson in prepared.lessons]
     own = ["alone", "distilled", "li2024", "li2024: without confidence"]
     shares = [[f"li2024: {share} % augmented"] for share in (0, 25, 75, 100)]
     assert rows == [[*own, "label smoothing"], *shares, ["li2024: augmented teacher"]]
     assert len(prepared.teachers) == 2
-    task = prepared.tasks[0]
-    assert task.needs == {
+    lesson = prepared.lessons[0]
+    assert lesson.needs == {
         **dict.fromkeys((own[1], own[3]), {"output": [10]}),
         "li2024": {"output": [10], "partner": [10]},
     }
-    task.plans = knowledge.plan(task, (1e9, "room"))
-    assert [own.source for own in task.plans] == ["two views", ""]
+    lesson.plans = knowledge.plan(lesson, (1e9, "room"))
+    assert [own.source for own in lesson.plans] == ["two views", ""]
     student = models.build("modified_alexnet", (8, 8, 1), 10, width=0.05)
-    system = recipe.build(settings, task.teacher.model, student)
+    system = recipe.build(settings, lesson.teacher.model, student)
     asking = system.distiller(system.source)
-    store = knowledge.build(task.plans[0], tmp_path, asking, task, settings)
+    store = knowledge.build(lesson.plans[0], tmp_path, asking, lesson, settings)
     stored, live, both = (
-        next(iter(examples(task.train, settings, 3, 1, known, role)))
+        next(iter(examples(lesson.train, settings, 3, 1, known, role)))
         for known, role in ((store, BOTH), (None, STUDENT), (None, BOTH))
     )
     np.testing.assert_array_equal(stored[0], live[0])
     np.testing.assert_array_equal(both[0]["student"], live[0])
-    taught = task.teacher.model(live[0])
+    taught = lesson.teacher.model(live[0])
     np.testing.assert_allclose(stored[3]["output"], taught, rtol=1e-4, atol=1e-2)
     for one, name in ((settings, "crop_flip"), (settings.replace(augmented_teacher=True), "jda")):
-        seen = next(iter(examples(task.train, one, 3, 1, role=TEACHER)))[0]
+        seen = next(iter(examples(lesson.train, one, 3, 1, role=TEACHER)))[0]
         plain = DistillSettings(augment=name, batch_size=40, seed=3)
-        np.testing.assert_array_equal(seen, next(iter(examples(task.train, plain, 3, 1)))[0])
+        np.testing.assert_array_equal(seen, next(iter(examples(lesson.train, plain, 3, 1)))[0])
 
 
 def test_a_teacher_that_learns_is_asked_live_and_leaves_the_shared_one_alone(

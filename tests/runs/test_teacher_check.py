@@ -243,8 +243,8 @@ def test_a_run_refuses_such_a_teacher_and_takes_it_when_told(tmp_path):
     with pytest.raises(ValueError, match="alike for every image.*scaled to 0..1.*--any-teacher"):
         distill(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    from tfkd.runs.lessons import Prepared
     from tfkd.runs.rows import distill_table
-    from tfkd.runs.tasks import Prepared
 
     table = distill_table(settings.replace(any_teacher=True))
     prepared = Prepared(table)

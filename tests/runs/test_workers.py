@@ -20,8 +20,8 @@ from small_runs import normalized, read_record
 
 from tfkd.runs import DistillSettings, RunDirectory, WorkerSettings, distill
 from tfkd.runs.hosts import Hosts
+from tfkd.runs.lessons import Prepared
 from tfkd.runs.rows import distill_table
-from tfkd.runs.tasks import Prepared
 from tfkd.runs.team import differences, identity
 from tfkd.settings import SettingsError
 from tfkd.settings.workers import Cluster

@@ -1,31 +1,25 @@
 """The engine: every row of a table, trained for every seed under one budget, each once.
 
 A finished training is kept and found again, an unfinished one goes on from its last checkpoint, so
-that a run that was stopped at any moment ends in the figures of one that was not. Seeds are set
-where they are used, after everything else of a training is loaded.
+that a run that was stopped at any moment ends in the figures of one that was not.
 """
 
 import contextlib
 import functools
 import gc
-import zipfile
 from typing import Any, NamedTuple
 
-import keras
-
-from tfkd import fingerprints, tasks, terminal
-from tfkd import models as networks
-from tfkd.files import write_json, write_text, written
-from tfkd.runs import devices, knowledge, models, report, teacher_check, tensorboard
+from tfkd import tasks, terminal
+from tfkd.files import write_json, write_text
+from tfkd.runs import devices, knowledge, outcomes, report, teacher_check
 from tfkd.runs.checkpoints import Checkpoint
-from tfkd.runs.directory import JOBS, SEEDS, SETTINGS, TENSORBOARD, WORK
-from tfkd.runs.record import Begun, Outcome, Training
+from tfkd.runs.directory import JOBS, SEEDS, SETTINGS
+from tfkd.runs.lessons import Prepared, with_folders
+from tfkd.runs.record import Begun
 from tfkd.runs.rows import part_name
-from tfkd.runs.tasks import Prepared, with_folders
-from tfkd.runs.teachers import sha256_of
 from tfkd.runs.team import Alone
 from tfkd.runs.temporary import temporary_files_in
-from tfkd.runs.training import BOTH, STUDENT, TEACHER, examples, train
+from tfkd.runs.trainer import Trainer
 
 BEGUN = f"{SEEDS}/begun.json"
 
@@ -105,14 +99,15 @@ class Trainings:
 
     Args:
         directory: `RunDirectory`.
-        prepared: `tfkd.runs.tasks.Prepared`.
+        prepared: `tfkd.runs.lessons.Prepared`.
         jobs: as for `opened`.
         team: who trains; by default this process alone.
 
     Attributes:
         outcomes: {part: `Outcome`}.
         findings: what was seen before students were trained, list of str.
-        learns: the `tfkd.tasks.base.Task` of the run.
+        task: the `tfkd.tasks.base.Task` of the run.
+        trainer: the `tfkd.runs.trainer.Trainer` of the run.
     """
 
     checkpoint = Checkpoint
@@ -120,9 +115,10 @@ class Trainings:
     def __init__(self, directory, prepared, jobs=None, team=None):
         self.team = team or Alone()
         self.directory, self.prepared, self.table = directory, prepared, prepared.table
-        self.settings, self.jobs, self._follows = self.table.settings, jobs, False
-        self.learns = tasks.get(self.settings.learns)
-        self.outcomes, self._stores, self._teachers, self.findings = {}, {}, {}, []
+        self.settings, self.jobs = self.table.settings, jobs
+        self.task = tasks.get(self.settings.learns)
+        self.outcomes, self.findings = {}, []
+        self.trainer = Trainer(directory, prepared, self.task, self.team, self.checkpoint)
 
     def see(self, findings):
         """Says what was seen, and keeps it for the record."""
@@ -149,34 +145,14 @@ class Trainings:
         rows = {row.name for row in record.rows}
         if not {row.name for row in self.table.rows} <= rows:
             return None
-        damaged = self._damaged(record)
+        damaged = outcomes.damaged(self.directory, record)
         if damaged:
             self.say(f"Damaged or missing, and made again: {', '.join(damaged)}.")
         return None if damaged else record
 
-    def _damaged(self, record):
-        """Names of a finished run's files that are not whole."""
-        damaged, epochs = [], 0
-        for part in record.trainings:
-            outcome = self.whole(part)
-            if outcome is None:
-                damaged.append(part)
-            else:
-                epochs += len(outcome.history.get("loss", []))
-        if not zipfile.is_zipfile(self.directory / "student.keras"):
-            damaged.append("student.keras")
-        history = self.directory / "history.csv"
-        if not history.exists() or history.read_bytes().count(b"\n") != epochs + 1:
-            damaged.append("history.csv")
-        return damaged
-
     def whole(self, part):
-        """The outcome of a training whose model and record are whole; None otherwise."""
-        path = self.directory.model_path(part)
-        outcome = Outcome.read(path.with_suffix(".json"))
-        if outcome is None or not path.exists() or outcome.model_sha256 != sha256_of(path):
-            return None
-        return outcome
+        """The `Outcome` of a training that is whole on disk; None otherwise."""
+        return outcomes.whole(self.directory, part)
 
     def begin(self):
         """Keeps what the run begins with, and decides where the teacher's answers come from.
@@ -193,15 +169,15 @@ class Trainings:
         if self.jobs is not None:
             self.jobs.begin(self.directory)
         room, why = knowledge.budget(self.settings, self.directory.path)
-        for task in self.prepared.tasks:
-            stores = len(self.settings.all_seeds) if task.teacher.of_each_seed else 1
+        for lesson in self.prepared.lessons:
+            stores = len(self.settings.all_seeds) if lesson.teacher.of_each_seed else 1
             kept, wanted = None, self.settings
             # What is there takes no room; with --cache-gb 0 the teacher answers live all the same.
-            if wanted.cache and wanted.cache_gb != 0 and task.teacher.given is not None:
-                kept = functools.partial(knowledge.kept_stores, wanted.cache, task, wanted)
-            task.plans = knowledge.plan(task, (room / stores, why), begun.knowledge, kept)
-            room -= stores * sum(own.bytes for own in task.plans if not own.store)
-        plans = [own for task in self.prepared.tasks for own in task.plans]
+            if wanted.cache and wanted.cache_gb != 0 and lesson.teacher.given is not None:
+                kept = functools.partial(knowledge.kept_stores, wanted.cache, lesson, wanted)
+            lesson.plans = knowledge.plan(lesson, (room / stores, why), begun.knowledge, kept)
+            room -= stores * sum(own.bytes for own in lesson.plans if not own.store)
+        plans = [own for lesson in self.prepared.lessons for own in lesson.plans]
         write_json(path, Begun(inputs=inputs, knowledge=plans).model_dump())
         if not (self.directory / SETTINGS).exists():
             write_text(self.directory / SETTINGS, self.settings.to_toml())
@@ -223,9 +199,9 @@ class Trainings:
         """
         begun = Begun.read(self.directory / BEGUN)
         self._check_inputs(begun)
-        self._follows = True
-        for task in self.prepared.tasks:
-            task.plans = [own for own in begun.knowledge if own.task == task.key]
+        self.trainer.follows = True
+        for lesson in self.prepared.lessons:
+            lesson.plans = [own for own in begun.knowledge if own.lesson == lesson.key]
 
     def add(self, row):
         """One more row, its data and teacher those of the others."""
@@ -253,8 +229,10 @@ class Trainings:
             how = how if teacher.given is None else "as given"
             how = "the mean of their probabilities" if teacher.members else how
             about = f": {teacher.name}, {how}"
-            self._part(teacher.part, name, about, lambda own=teacher: self._train_teacher(own))
-            if teacher.given is None and self.learns.classifies:
+            self._part(
+                teacher.part, name, about, lambda own=teacher: self.trainer.train_teacher(own)
+            )
+            if teacher.given is None and self.task.classifies:
                 accuracy = self.outcomes[teacher.part].training.figures["accuracy"]
                 info = teacher.splits.info
                 self.see(f.text for f in teacher_check.trained(teacher.name, accuracy, info))
@@ -262,8 +240,8 @@ class Trainings:
     def all(self):
         """Trains what is not trained yet."""
         self.train_teachers()
-        for task in self.prepared.tasks:
-            for own in task.plans:
+        for lesson in self.prepared.lessons:
+            for own in lesson.plans:
                 self.say(_sentence(own))
         if self.jobs is not None:
             self.jobs.train(self)
@@ -287,13 +265,9 @@ class Trainings:
 
     def train(self, student):
         """Trains a `Student`, unless it is found on disk."""
-        work = functools.partial(self._train_student, student.row, student.seed)
+        work = functools.partial(self.trainer.train_student, student.row, student.seed)
         self._part(student.part, student.name, student.about, work)
         gc.collect()  # models and their compiled steps are full of circles
-
-    def model(self, part):
-        """A trained model, from its file."""
-        return models.load_model(self.directory.model_path(part))
 
     def _part(self, part, name, about, work):
         """Finds a training on disk, or does it: `work()` gives (`Training`, history, model)."""
@@ -308,146 +282,23 @@ class Trainings:
             self.say(f"{name}{about}", style="bold")
             with devices.used(self.settings):
                 training, history, model = work()
-            outcome = self.team.outcome(lambda: self._keep(part, training, history, model))
+            ended = (part, training, history, model)
+            outcome = self.team.outcome(lambda: outcomes.keep(self.directory, *ended))
+            self.trainer.checkpoint(part).drop()
         self.take(part, name, outcome)
 
     def take(self, part, name, outcome):
         """Keeps the `Outcome` of a training, and says it."""
         self.outcomes[part], own = outcome, outcome.training
         kept = f" (epoch {own.epoch} kept, {own.seconds:.0f} s)" if own.epoch else ""
-        self.say(f"{name}: validation {self.learns.told(own.figures)}{kept}")
-
-    def _validated(self, model, splits):
-        """Figures of a model on the validation split."""
-        return self.learns.judge(model, splits.validation, splits.info)()
-
-    def _keep(self, part, training, history, model):
-        """Writes what a training ended in, the model first; its checkpoint is not needed then."""
-        path = self.directory.model_path(part)
-        with written(path) as partial:
-            model.save(partial)
-        outcome = Outcome(training=training, history=history, model_sha256=sha256_of(path))
-        write_json(path.with_suffix(".json"), outcome.model_dump())
-        self._checkpoint(part, None).drop()
-        return outcome
-
-    def _checkpoint(self, part, start):
-        return self.checkpoint(self.directory / WORK / f"{part.replace('/', '-')}.npz", start)
-
-    def _logs(self, part):
-        """The directory of a training's TensorBoard logs; None where there are to be none."""
-        return self.directory / TENSORBOARD / part if tensorboard.wanted(self.settings) else None
-
-    def _train_teacher(self, teacher):
-        settings = teacher.settings
-        if teacher.given is not None:
-            return Training.given(teacher.figures, self.learns), {}, teacher.given
-        if teacher.members:
-            model = teacher.together([self.model(own.part) for own in teacher.members])
-            return Training.given(self._validated(model, teacher.splits), self.learns), {}, model
-        keras.utils.set_random_seed(settings.seed)
-        with self.team.scope():
-            model = models.build("teacher", settings, teacher.splits.info)
-        start = fingerprints.of_weights(model)
-        settings = settings.replace(callback=(), early_stopping=None, label_smoothing=0.0)
-        epochs = settings.teacher_epochs
-        splits = teacher.splits
-        views = epochs * max(1, self.learns.views_a_step)
-        batches = functools.partial(
-            *(examples, splits.train, settings, settings.seed, views),
-            role=TEACHER,
-            info=splits.info,
-        )
-        progress = train(
-            *(model, model, batches, splits, settings, epochs, settings.seed),
-            *(self._checkpoint(teacher.part, start), self.team),
-            logs=self._logs(teacher.part),
-            weights=1.0,
-            classes=None,
-        )
-        bare = models.build("teacher", settings, teacher.splits.info)
-        bare.set_weights(progress.best_weights)
-        return Training.done(progress, start, start, self.learns), progress.history, bare
-
-    def teacher(self, task, seed=None):
-        """A task's teacher, always from its file: a resumed run sees what another one sees.
-
-        Args:
-            task: the `Task`.
-            seed: of the student, where another row's student of the same seed teaches.
-        """
-        part = task.teacher.part_of(seed)
-        if part not in self._teachers:
-            self._teachers[part] = self.model(part)
-        task.teacher.model = self._teachers[part]
-        return self._teachers[part]
-
-    def _train_student(self, row, seed):
-        task, settings = self.prepared.task(row), row.settings
-        if row.members:
-            model = networks.ensemble([self.model(part_name(seed, own)) for own in row.members])
-            return Training.given(self._validated(model, task.splits), self.learns), {}, model
-        teacher = self.teacher(task, seed)
-        stored = self.store(task, row, seed)
-        # Nothing is loaded or built from here to the first step but the student and its losses.
-        keras.utils.set_random_seed(seed)
-        with self.team.scope():
-            student = models.build("student", settings, task.info)
-            student_start = fingerprints.of_weights(student)
-            system = row.system(teacher, student)
-            source = system.source or task.teacher.source(teacher)
-            model = system.model(None, stored.heads) if stored else system.model(source)
-            if stored:
-                model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
-        start = fingerprints.of_weights(model)
-        role = BOTH if system.separate_inputs else STUDENT
-        batches = functools.partial(
-            *(examples, task.train, settings, seed, task.views, stored, role, task.info)
-        )
-        progress = train(
-            *(model, system.student, batches, task.splits),
-            *(settings, settings.epochs, seed),
-            *(self._checkpoint(part_name(seed, row.name), start), self.team),
-            logs=self._logs(part_name(seed, row.name)),
-            weights=system.loss_weights,
-            classes=task.class_weights,
-        )
-        # A model as a user wants it: never compiled, never tapped.
-        keras.utils.set_random_seed(seed)
-        bare = row.system(teacher, models.build("student", settings, task.info)).student
-        bare.set_weights(progress.best_weights)
-        return Training.done(progress, student_start, start, self.learns), progress.history, bare
-
-    def store(self, task, row, seed=None):
-        """The `TeacherCache` that a row learns from; None where it has none."""
-        tensors, source = task.needs.get(row.name), task.sources.get(row.name)
-        if not tensors or not task.plans[0].stored:
-            return None
-        number = knowledge.store_for(tensors, task.plans, source)
-        key = (task.key, number, task.teacher.part_of(seed))
-        if key not in self._stores:
-            own, teacher = task.plans[number], self.teacher(task, seed)
-            folder = self.settings.cache or self.directory / WORK / "knowledge"
-            if self._follows:
-                with self.team.chief_first():
-                    self._stores[key] = knowledge.opened(own, folder, task, self.settings)
-                return self._stores[key]
-            asked = (own.tensors, own.source)
-            asks = next(
-                r for r in task.rows if (task.needs.get(r.name), task.sources.get(r.name)) == asked
-            )
-            system = asks.system(teacher, models.build("student", asks.settings, task.info))
-            asking = system.distiller(system.source or task.teacher.source(teacher))
-            with self.team.chief_first():
-                self._stores[key] = knowledge.build(own, folder, asking, task, self.settings)
-        return self._stores[key]
+        self.say(f"{name}: validation {self.task.told(own.figures)}{kept}")
 
     def knowledge_of(self, row):
         """How a row was taught: "labels", "stored" or "live"."""
-        task = self.prepared.task(row)
-        if row.name in task.needs:
-            return "stored" if task.plans[0].stored else "live"
-        return "live" if row.name in task.live else "labels"
+        lesson = self.prepared.lesson(row)
+        if row.name in lesson.needs:
+            return "stored" if lesson.plans[0].stored else "live"
+        return "live" if row.name in lesson.live else "labels"
 
 
 def _sentence(own):

@@ -278,7 +278,7 @@ def _followed(told, table):
     import keras
 
     keras.config.set_dtype_policy(keras.dtype_policies.deserialize(told.policy))
-    from tfkd.runs import engine, tasks
+    from tfkd.runs import engine, lessons
     from tfkd.runs.checkpoints import Checkpoint
 
     class Watched(Checkpoint):
@@ -300,6 +300,6 @@ def _followed(told, table):
         checkpoint = Watched
 
     with temporary_files_in(told.directory):
-        trainings = Followed(RunDirectory(told.directory), tasks.Prepared(table))
+        trainings = Followed(RunDirectory(told.directory), lessons.Prepared(table))
     trainings.follow()
     return trainings

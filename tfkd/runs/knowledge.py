@@ -2,7 +2,7 @@
 
 Rows that share a data set (or the same fraction of it), a teacher and the augmentation share one
 store of the teacher's answers, whatever their seed; only a row whose losses read layers that the
-others do not has a store of its own. All rows of such a task see the same number of views of each
+others do not has a store of its own. All rows of such a lesson see the same number of views of each
 image, so that the student alone sees what the distilled one sees.
 """
 
@@ -54,12 +54,12 @@ def budget(settings, folder):
     return free, f"{readable(free)}, a quarter of the free disk"
 
 
-def plan(task, room, before=(), kept=None):
-    """Where the rows of a task have the teacher's answers from.
+def plan(lesson, room, before=(), kept=None):
+    """Where the rows of a lesson have the teacher's answers from.
 
     Args:
-        task: `tfkd.runs.tasks.Task`.
-        room: what `budget` returned, less what other tasks take.
+        lesson: `tfkd.runs.lessons.Lesson`.
+        room: what `budget` returned, less what other lessons take.
         before: list of `Knowledge` that the run began with: what was decided stays.
         kept: function of (tensors, source) to the {name: dtype} of stores that are there already.
 
@@ -67,47 +67,47 @@ def plan(task, room, before=(), kept=None):
         list of `Knowledge`, one for each store; one that is not stored where the teacher answers
         live; empty where no row asks the teacher.
     """
-    needs = [(task.sources.get(row, ""), tensors) for row, tensors in task.needs.items()]
+    needs = [(lesson.sources.get(row, ""), tensors) for row, tensors in lesson.needs.items()]
     stores = []
     for source, tensors in sorted(needs, key=lambda one: len(one[1]), reverse=True):
         if not any(source == s and tensors.items() <= own.items() for s, own in stores):
             stores.append((source, tensors))
     if not stores:
         return []
-    began = next((own for own in before if own.task == task.key), None)
+    began = next((own for own in before if own.lesson == lesson.key), None)
     if began is None and kept is not None:
         there = [kept(tensors, source) for source, tensors in stores]
         if all(there):
             return [
-                _found(task, source, tensors, *max(own.items(), key=lambda kept: kept[1]))
+                _found(lesson, source, tensors, *max(own.items(), key=lambda kept: kept[1]))
                 for (source, tensors), own in zip(stores, there, strict=True)
             ]
     if began is not None and began.store:
-        return [own for own in before if own.task == task.key]
+        return [own for own in before if own.lesson == lesson.key]
     largest = [tensors for _, tensors in stores]
-    wanted = task.wanted_views
+    wanted = lesson.wanted_views
     for dtype, most in (("float32", min(room[0], FULL_PRECISION)), ("float16", room[0])):
-        sizes = [_view_bytes(tensors, dtype, task.sizes["train"]) for tensors in largest]
+        sizes = [_view_bytes(tensors, dtype, lesson.sizes["train"]) for tensors in largest]
         views = min(wanted, int(most // sum(sizes)))
         if views == wanted:
             break
     why = f"{views} of {wanted} views fit {room[1]}"
-    least = task.views_a_step
+    least = lesson.views_a_step
     if views == wanted:
         each = "a view" if least == 1 else f"{least} views"
-        every = wanted == least * task.settings.epochs
+        every = wanted == least * lesson.settings.epochs
         why = f"{each} for every epoch" if every else f"--views {wanted}"
-        why = why if task.augmented else "images are not augmented"
+        why = why if lesson.augmented else "images are not augmented"
     if views < least:
         each = "one view needs" if least == 1 else f"{least} views need"
         views, why = 0, f"{each} {readable(least * sum(sizes))}, but there is {room[1]}"
-    if task.settings.cache_gb is None and not worth_reading(largest, task.info.image_shape):
+    if lesson.settings.cache_gb is None and not worth_reading(largest, lesson.info.image_shape):
         why = "a GPU answers sooner than so much is read; --cache-gb stores it all the same"
         views = 0
     if began is not None:
         views, dtype, why = began.views if began.stored else 0, began.dtype, began.why
-        sizes = [_view_bytes(tensors, dtype, task.sizes["train"]) for tensors in largest]
-    shared = {"task": task.key, "why": why, "stored": views > 0, "dtype": dtype}
+        sizes = [_view_bytes(tensors, dtype, lesson.sizes["train"]) for tensors in largest]
+    shared = {"lesson": lesson.key, "why": why, "stored": views > 0, "dtype": dtype}
     if not views:
         return [Knowledge(**shared, tensors=largest[0], views=wanted, bytes=0)]
     return [
@@ -116,15 +116,15 @@ def plan(task, room, before=(), kept=None):
     ]
 
 
-def _found(task, source, tensors, store, dtype):
+def _found(lesson, source, tensors, store, dtype):
     """The plan of a store that is there already."""
-    size = task.wanted_views * _view_bytes(tensors, dtype, task.sizes["train"])
+    size = lesson.wanted_views * _view_bytes(tensors, dtype, lesson.sizes["train"])
     return Knowledge(
-        task=task.key,
+        lesson=lesson.key,
         source=source,
         tensors=tensors,
         stored=True,
-        views=task.wanted_views,
+        views=lesson.wanted_views,
         dtype=dtype,
         bytes=size,
         why=f"found in --cache: {store}",
@@ -166,30 +166,30 @@ def store_for(tensors, plans, source=""):
     )
 
 
-def store_name(task, settings, views, tensors, dtype, source="", **others):
+def store_name(lesson, settings, views, tensors, dtype, source="", **others):
     """The name of a store: first what the teacher was asked, then what is kept of its answers.
 
     Args:
-        task: `tfkd.runs.tasks.Task`.
+        lesson: `tfkd.runs.lessons.Lesson`.
         settings: of the run, or those of `tfkd cache build`.
         views, tensors, dtype, source: as in `Knowledge`.
         others: what makes it a store that no run looks for, such as top_k.
     """
-    asked = [views, settings.seed, task.fingerprint]
-    asked += [task.settings.augmentation, task.settings.separate_augmentation]
-    asked += [task.teacher_fingerprint, task.sizes["train"], source, others]
+    asked = [views, settings.seed, lesson.fingerprint]
+    asked += [lesson.settings.augmentation, lesson.settings.separate_augmentation]
+    asked += [lesson.teacher_fingerprint, lesson.sizes["train"], source, others]
     return f"{_digest(asked)[:16]}-{_digest([tensors, dtype])[:8]}"
 
 
-def kept_stores(folder, task, settings, tensors, source=""):
+def kept_stores(folder, lesson, settings, tensors, source=""):
     """{name: dtype} of the finished stores in a folder that hold what rows would store.
 
     Args:
         folder: the directory or URL of `--cache`.
-        task, settings: as for `store_name`.
+        lesson, settings: as for `store_name`.
         tensors: {name: shape} that are needed; a store may hold more.
     """
-    name = store_name(task, settings, task.wanted_views, tensors, "", source)
+    name = store_name(lesson, settings, lesson.wanted_views, tensors, "", source)
     found = {}
     for own in stores_in(folder, name.partition("-")[0]):
         information = TeacherCache.info(joined(folder, own))
@@ -199,25 +199,25 @@ def kept_stores(folder, task, settings, tensors, source=""):
     return found
 
 
-def build(own, folder, asking, task, settings):
+def build(own, folder, asking, lesson, settings):
     """The `TeacherCache` of a plan, built where it is not there yet.
 
     Args:
         own: `Knowledge`.
         folder: of this run's stores, path or URL.
         asking: `tfkd.Distiller` with the teacher, whose losses read the plan's tensors.
-        task: `tfkd.runs.tasks.Task`.
+        lesson: `tfkd.runs.lessons.Lesson`.
         settings: of the run.
     """
-    path = _path(own, folder, task, settings)
+    path = _path(own, folder, lesson, settings)
     if own.store:
         return TeacherCache(path, asking)
     role = BOTH if asking.separate_inputs else STUDENT
-    augment = augmentation_of(task.settings, role)
+    augment = augmentation_of(lesson.settings, role)
     with full_disk_named(path):
         try:
             return TeacherCache.build(
-                *(path, asking, task.train, augment, own.views),
+                *(path, asking, lesson.train, augment, own.views),
                 seed=settings.seed,
                 dtype=own.dtype,
             )
@@ -227,14 +227,14 @@ def build(own, folder, asking, task, settings):
             ) from error
 
 
-def opened(own, folder, task, settings):
+def opened(own, folder, lesson, settings):
     """The `TeacherCache` that another process has built; arguments as for `build`."""
-    return TeacherCache(_path(own, folder, task, settings))
+    return TeacherCache(_path(own, folder, lesson, settings))
 
 
-def _path(own, folder, task, settings):
+def _path(own, folder, lesson, settings):
     kept = (own.views, own.tensors, own.dtype, own.source)
-    return joined(folder, own.store or store_name(task, settings, *kept))
+    return joined(folder, own.store or store_name(lesson, settings, *kept))
 
 
 def _digest(content):

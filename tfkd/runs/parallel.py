@@ -150,7 +150,7 @@ class Jobs:
             warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
             for students in filter(None, groups):
                 for own in students:  # what the teachers say is stored by this process
-                    trainings.store(trainings.prepared.task(own.row), own.row, own.seed)
+                    trainings.trainer.store(trainings.prepared.lesson(own.row), own.row, own.seed)
                 with terminal.step("Training students", total=len(students)) as step:
                     _Round(self, trainings, students, step).train()
         if self.kind == "loky":

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -95,10 +96,10 @@ class RowRecord(Part):
 
 
 class Knowledge(Part):
-    """Where the rows of a task have the teacher's answers from, and why.
+    """Where the rows of a lesson have the teacher's answers from, and why.
 
     Attributes:
-        task: position of the data set, fraction and teacher among the run's.
+        lesson: position of the data set, fraction and teacher among the run's.
         source: name of what stands for the teacher; "" for the teacher itself.
         tensors: {name: shape without the batch} of what is read of the teacher.
         stored: whether the teacher was asked once; else it answers live, in every epoch.
@@ -107,7 +108,8 @@ class Knowledge(Part):
         store: its name in the folder of `--cache`, where it was there before the run.
     """
 
-    task: int
+    # It was called task in the records of earlier versions.
+    lesson: int = Field(validation_alias=AliasChoices("lesson", "task"))
     tensors: dict[str, list[int]]
     stored: bool
     views: int

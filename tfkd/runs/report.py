@@ -41,7 +41,7 @@ def write(directory, trainings):
     prepared, table, settings = trainings.prepared, trainings.table, trainings.settings
     outcomes = {part: own.training for part, own in trainings.outcomes.items()}
     rows = [_row_record(row, trainings) for row in table.rows]
-    task = trainings.learns
+    task = trainings.task
     main = table.main or _best_row(rows, settings.all_seeds, outcomes, task)
     (main_row,) = (row for row in rows if row.name == main)
     kept = {seed: outcomes[part_of(seed, main_row)] for seed in settings.all_seeds}
@@ -71,7 +71,7 @@ def write(directory, trainings):
         "rows": rows,
         "main": main,
         "kept_seed": kept,
-        "knowledge": [own for task in prepared.tasks for own in task.plans],
+        "knowledge": [own for lesson in prepared.lessons for own in lesson.plans],
         "trainings": outcomes,
         "findings": trainings.findings,
         "seconds": round(sum(own.seconds for own in outcomes.values()), 3),
@@ -121,7 +121,7 @@ def _keep(directory, collector, trainings):
     if "teacher" not in collector.parts:
         return
     row = next(own for own in trainings.table.rows if own.name == main.name)
-    kept = collector.kept(prepared.data[main.data], prepared.task(row), row.settings)
+    kept = collector.kept(prepared.data[main.data], prepared.lesson(row), row.settings)
     write_json(directory / KEPT, kept.model_dump(exclude_none=True))
 
 
@@ -161,7 +161,7 @@ def markdown(record):
 
 
 def _row_record(row, trainings):
-    task = trainings.prepared.task(row)
+    lesson = trainings.prepared.lesson(row)
     base = trainings.settings.to_dict()
     own = row.settings.to_dict()
     return RowRecord(
@@ -169,8 +169,8 @@ def _row_record(row, trainings):
         file=file_name(row.name),
         baseline=row.baseline,
         recipe=row.recipe,
-        data=task.data,
-        teacher=None if row.taught_by else task.teacher_key,
+        data=lesson.data,
+        teacher=None if row.taught_by else lesson.teacher_key,
         taught_by=row.taught_by,
         members=list(row.members),
         settings=without_paths({k: v for k, v in own.items() if base.get(k) != v}),
@@ -213,7 +213,7 @@ def _of_recipe(recipe, trainings, record, directory):
         return notes, None
 
     def network(row=recipe.name):
-        return trainings.model(part_of(settings.seed, record.row(row)))
+        return trainings.trainer.model(part_of(settings.seed, record.row(row)))
 
     rows, data = trainings.table.rows, trainings.prepared.data
     study, said = recipe.study(Finished(rows, record, data, directory, network))

@@ -8,7 +8,7 @@ import tfkd
 from tfkd import TeacherCache, terminal
 from tfkd.losses import AnnealedDistillation, DistillationLoss
 from tfkd.runs import knowledge
-from tfkd.runs.tasks import Task, load_data, with_folders
+from tfkd.runs.lessons import Lesson, load_data, with_folders
 from tfkd.runs.teachers import Teacher
 from tfkd.runs.training import augmentation_of
 from tfkd.settings import TrainingSettings
@@ -31,20 +31,20 @@ def build(settings, folder):
     with terminal.step("Reading the data, looking at the teacher"):
         splits = load_data(training)
         teacher = Teacher(training, "teacher", splits)
-        task = Task(0, 0, 0, 1.0, splits, teacher, training)
+        lesson = Lesson(0, 0, 0, 1.0, splits, teacher, training)
         asking = _asking(teacher.given, splits.info, settings.layer)
         tensors = knowledge.tensors_of(asking, splits.info.image_shape)
     for finding in teacher.findings:
         terminal.say(f"Note: {finding}")
-    dtype = settings.dtype or knowledge.dtype_for(tensors, settings.views, task.sizes["train"])
+    dtype = settings.dtype or knowledge.dtype_for(tensors, settings.views, lesson.sizes["train"])
     others = {}
     if settings.top_k is not None:
         others = {"top_k": settings.top_k, "temperature": settings.temperature}
-    name = knowledge.store_name(task, settings, settings.views, tensors, dtype, **others)
+    name = knowledge.store_name(lesson, settings, settings.views, tensors, dtype, **others)
     path = joined(folder, name)
     terminal.say(f"Teacher's answers ({', '.join(tensors)}), {settings.views} views: {path}")
     TeacherCache.build(
-        *(path, asking, task.train, augmentation_of(training), settings.views),
+        *(path, asking, lesson.train, augmentation_of(training), settings.views),
         batch_size=settings.batch_size,
         seed=settings.seed,
         dtype=dtype,

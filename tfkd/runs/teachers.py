@@ -35,7 +35,7 @@ class Teacher:
 
     def __init__(self, settings, part, splits, name=None):
         self.settings, self.part, self.splits = settings, part, splits
-        self.learns = tasks.get(settings.learns)
+        self.task = tasks.get(settings.learns)
         self.given = self.figures = self.fingerprint = None
         self.name = os.path.basename(settings.teacher) if name is None else name
         if settings.teacher_is_given:
@@ -66,16 +66,16 @@ class Teacher:
 
     def _seen(self, *answers):
         """What is seen of the validation split before training, and of a teacher's answers."""
-        if not self.learns.classifies:
+        if not self.task.classifies:
             return []
         found = teacher_check.look(self.splits.info, *answers)
         return teacher_check.settled(found, self.settings.any_teacher)
 
     def _judge(self):
         info = self.splits.info
-        if not self.learns.classifies:
+        if not self.task.classifies:
             self.findings = []
-            self.figures = self.learns.judge(self.given, self.splits.validation, info)()
+            self.figures = self.task.judge(self.given, self.splits.validation, info)()
             return
         answers, labels = validation_answers(self.given, self.splits)
         text = self.settings.teacher

@@ -3,8 +3,9 @@
 Nothing here imports TensorFlow before something is loaded or built.
 """
 
-import difflib
 from typing import ClassVar
+
+from tfkd.near_names import meant
 
 
 class Task:
@@ -22,6 +23,7 @@ class Task:
             compared and exported as one.
         views_a_step: how many versions of an image stand in a training batch, side by side: then a
             teacher's answers to the versions may be stored. 0 where examples have no versions.
+        learns_from: what a model learns from without a teacher, as progress and report call it.
         stores: whether its images may come from a store (--store).
     """
 
@@ -33,13 +35,13 @@ class Task:
     names: ClassVar[tuple] = ()
     classifies: ClassVar[bool] = False
     views_a_step: ClassVar[int] = 0
+    learns_from: ClassVar[str] = "labels"
     stores: ClassVar[bool] = False
 
     def check_name(self, name):
         """Raises ValueError, with near matches, unless `build` knows a model's name."""
         if name not in self.names:
-            near = difflib.get_close_matches(str(name), self.names, n=1)
-            hint = f'Did you mean "{near[0]}"? ' if near else ""
+            hint = meant(name, self.names, most=1)
             raise ValueError(
                 f'Unknown model "{name}" for {self.name}. {hint}There are: {", ".join(self.names)}.'
             )

@@ -24,6 +24,7 @@ class Hashing(Task):
     name = "hashing"
     stores = True
     views_a_step = 2
+    learns_from = "views"
     things = "images"
     figures = {
         "map": Measure("mAP (%)", 100, 1, True),

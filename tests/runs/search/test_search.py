@@ -138,7 +138,7 @@ def trained(settings, out):
     """(rows of all trials, directory) of a search that comes to the end of its trials."""
     directory, table = RunDirectory(out), search_table(settings)
     with engine.opened(table, directory) as trainings:
-        trainings.prepared.tasks[0].check(trials.trial_row(settings))
+        trainings.prepared.lessons[0].check(trials.trial_row(settings))
         trainings.begin()
         trainings.train_teachers()
         setup = trials.prepare(settings, trainings)

@@ -65,12 +65,12 @@ class Collector:
                     self.answers[role] = answers_of(part, logits, self.labels, temperature)
                     self.told[role] = logits.argmax(axis=1), softmax(logits, axis=1).max(axis=1)
 
-    def kept(self, splits, task, settings):
+    def kept(self, splits, lesson, settings):
         """What is kept.
 
         Args:
             splits: `tfkd.data.Splits` of the row.
-            task: its `tfkd.runs.tasks.Task`.
+            lesson: its `tfkd.runs.lessons.Lesson`.
             settings: its `TrainingSettings`.
 
         Returns:
@@ -92,8 +92,8 @@ class Collector:
             both_wrong_differ=int((~teacher_right & ~student_right & (teacher != student)).sum()),
             differing=_differing(splits.test, labels, told["teacher"], told["student"]),
             augment=settings.augment,
-            views=task.views,
-            samples=_samples(task, settings),
+            views=lesson.views,
+            samples=_samples(lesson, settings),
         )
 
 
@@ -156,17 +156,17 @@ def images_at(dataset, places):
     return {int(n): image for n, (image, _) in read if int(n) in wanted}
 
 
-def _samples(task, settings):
+def _samples(lesson, settings):
     """Training images of different classes as far as the first ones hold them, each with the
     versions of the first epochs."""
-    first = list(task.train.take(10 * SAMPLES).as_numpy_iterator())
+    first = list(lesson.train.take(10 * SAMPLES).as_numpy_iterator())
     by_class = {int(label): n for n, (_, label) in reversed(list(enumerate(first)))}
     chosen = sorted(by_class.values())[:SAMPLES]
     augment = data.augmentation(settings.augment)
     images = np.stack([first[n][0] for n in chosen])
     versions = []
     if augment is not None:
-        for view in range(min(VIEWS, task.views)):
+        for view in range(min(VIEWS, lesson.views)):
             seeds = data.view_seed(np.array(chosen), view, settings.seed)
             versions.append(augment(images, seeds).numpy())
     return [

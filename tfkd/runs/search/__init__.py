@@ -4,8 +4,8 @@ Nothing here imports TensorFlow before settings, files and directory have been c
 """
 
 from tfkd._extras import needs_extra
-from tfkd.runs import exported
 from tfkd.runs.directory import SETTINGS, RunDirectory
+from tfkd.runs.doors.training import exported
 from tfkd.runs.tensorflow_output import import_tensorflow
 from tfkd.settings.base import read_toml
 

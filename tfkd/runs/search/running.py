@@ -9,11 +9,11 @@ from tfkd.files import full_disk_named, write_text
 from tfkd.runs import engine
 from tfkd.runs import report as run_report
 from tfkd.runs.directory import EXPORT, EXPORT_RECORD, SETTINGS, TRIALS
+from tfkd.runs.lessons import Prepared, with_folders
 from tfkd.runs.rows import search_table, searched_rows
 from tfkd.runs.search import record as search_record
 from tfkd.runs.search import report, trials, workers
 from tfkd.runs.search.progress import Progress
-from tfkd.runs.tasks import Prepared, with_folders
 from tfkd.runs.temporary import temporary_files_in
 from tfkd.tuning import trials as trials_of
 
@@ -48,8 +48,8 @@ def _search(trainings, directory, chief):
             report.show(found, settings)
             run_report.show(record, directory, "The search was finished before.")
             return record, found
-    (task,) = trainings.prepared.tasks
-    task.check(trials.trial_row(settings))
+    (lesson,) = trainings.prepared.lessons
+    lesson.check(trials.trial_row(settings))
     trainings.begin()
     write_text(directory / SETTINGS, settings.to_toml())  # perhaps of more trials than before
     trainings.train_teachers()
@@ -123,7 +123,7 @@ def _work(table, directory):
     try:
         with temporary_files_in(directory.path):
             trainings = engine.Trainings(directory, Prepared(table))
-            trainings.prepared.tasks[0].check(trials.trial_row(settings))
+            trainings.prepared.lessons[0].check(trials.trial_row(settings))
             trainings.follow()
             setup = trials.prepare(settings, trainings)
             trials.run(trials.tuner(setup, directory), setup)

@@ -35,7 +35,7 @@ class TrialSetup(NamedTuple):
 
     Attributes:
         settings: `SearchSettings`.
-        task: `tfkd.runs.tasks.Task`: data, teacher, views.
+        lesson: `tfkd.runs.lessons.Lesson`: data, teacher, views.
         terms: list of (loss, its weight: a number, `Range` or `Choice`).
         teacher: the model; None where its answers are stored.
         stored: `TeacherCache` of the training split, or None.
@@ -43,7 +43,7 @@ class TrialSetup(NamedTuple):
     """
 
     settings: Any
-    task: Any
+    lesson: Any
     terms: list
     teacher: keras.Model | None
     stored: TeacherCache | None
@@ -88,25 +88,28 @@ def prepare(settings, trainings):
 
     Args:
         settings: `SearchSettings`.
-        trainings: `tfkd.runs.engine.Trainings` that has begun and has a teacher; its one task knows
-            the `trial_row`.
+        trainings: `tfkd.runs.engine.Trainings` that has begun and has a teacher; its one lesson
+            knows the `trial_row`.
     """
-    (task,) = trainings.prepared.tasks
-    row = next(row for row in task.rows if row.name == "trials")
-    teacher, student = trainings.teacher(task), models.build("student", row.settings, task.info)
-    stored, validation = trainings.store(task, row), None
+    (lesson,) = trainings.prepared.lessons
+    row = next(row for row in lesson.rows if row.name == "trials")
+    teacher, student = (
+        trainings.trainer.teacher(lesson),
+        models.build("student", row.settings, lesson.info),
+    )
+    stored, validation = trainings.trainer.store(lesson, row), None
     if stored and settings.objective == "val_teacher_agreement":
         path = trainings.directory / WORK / "knowledge" / "validation"
         asking = row.system(teacher, student).distiller(teacher)
-        validation = TeacherCache.build(path, asking, task.validation)
+        validation = TeacherCache.build(path, asking, lesson.validation)
     terms = _terms(settings, teacher, student)
     live = None if stored else teacher
-    return TrialSetup(settings, task, terms, live, stored, validation)
+    return TrialSetup(settings, lesson, terms, live, stored, validation)
 
 
 def hypermodel(setup):
     """The `tfkd.tuning.DistillationHyperModel` of a search."""
-    settings, space, info = setup.settings, setup.settings.space, setup.task.info
+    settings, space, info = setup.settings, setup.settings.space, setup.lesson.info
     base, steps = settings.distillation, settings.epochs * _steps(setup)
 
     def student(hp):
@@ -118,7 +121,7 @@ def hypermodel(setup):
         }
         return models.build("student", settings.of_trial(moved), info)
 
-    images, _ = next(iter(data.batches(setup.task.validation, 64)))
+    images, _ = next(iter(data.batches(setup.lesson.validation, 64)))
     from_logits = Logits(models.build("student", base, info), images).from_logits
     agreement = settings.objective == "val_teacher_agreement"
     return tuning.DistillationHyperModel(
@@ -174,20 +177,20 @@ def run(made, setup):
     Raises:
         ValueError: what would fail in every trial.
     """
-    settings, task = setup.settings, setup.task
+    settings, lesson = setup.settings, setup.lesson
 
     def train(seed, epoch):
-        batches = training.examples(task.train, settings, seed, task.views, setup.stored)
+        batches = training.examples(lesson.train, settings, seed, lesson.views, setup.stored)
         for _ in range(epoch):  # batches count their iterations
             next(iter(batches))
-        if task.class_weights is not None:
-            batches = training.weighted(batches, task.class_weights)
+        if lesson.class_weights is not None:
+            batches = training.weighted(batches, lesson.class_weights)
         return batches.repeat()
 
     def validation(_):
         if setup.validation is None:
-            return data.batches(task.validation, EVALUATION_BATCH).repeat()
-        stored = setup.validation.dataset(task.validation, EVALUATION_BATCH, shuffle=False)
+            return data.batches(lesson.validation, EVALUATION_BATCH).repeat()
+        stored = setup.validation.dataset(lesson.validation, EVALUATION_BATCH, shuffle=False)
         return stored.repeat()
 
     try:
@@ -198,7 +201,7 @@ def run(made, setup):
             verbose=0,
             shuffle=False,
             steps_per_epoch=_steps(setup),
-            validation_steps=-(-task.sizes["validation"] // EVALUATION_BATCH),
+            validation_steps=-(-lesson.sizes["validation"] // EVALUATION_BATCH),
             callbacks=training.callbacks_of(settings),
         )
     except keras_tuner.errors.FatalError as error:
@@ -208,4 +211,4 @@ def run(made, setup):
 
 
 def _steps(setup):
-    return -(-setup.task.sizes["train"] // setup.settings.batch_size)
+    return -(-setup.lesson.sizes["train"] // setup.settings.batch_size)

@@ -1,5 +1,5 @@
-"""What rows share: data sets, teachers, and tasks (data and a teacher that it is learnt from);
-everything that can be checked before training."""
+"""What rows share: data sets, teachers, and lessons, which are data and a teacher that it is learnt
+from; everything that can be checked before training."""
 
 import json
 import os
@@ -16,15 +16,15 @@ from tfkd.runs.training import BOTH, augmentation_of, balanced_weights
 from tfkd.settings import DataSettings
 
 
-class Task:
+class Lesson:
     """A data set, a fraction of it to train on, its augmentation and its teacher: what rows share.
 
     Attributes:
-        key: its position among the run's tasks.
+        key: its position among the run's lessons.
         train, validation: unbatched datasets.
         rows: list of `Row`, as far as they were checked.
         needs: {row: {tensor: shape}} of rows that learn from answers that may be stored.
-        sources: {row: name of what it asks}, "" for the task's teacher.
+        sources: {row: name of what it asks}, "" for the lesson's teacher.
         live: names of rows that a source of their own teaches live, such as a teacher that learns.
         plans: list of `Knowledge`, once it is planned.
         findings: what is seen of the students before training, list of str.
@@ -83,7 +83,7 @@ class Task:
 
 
 class Prepared:
-    """Checked inputs of a run: data sets, teachers and tasks of a table's rows.
+    """Checked inputs of a run: data sets, teachers and lessons of a table's rows.
 
     Raises:
         ValueError, FileNotFoundError: what does not fit, and how to fix it.
@@ -91,23 +91,23 @@ class Prepared:
 
     def __init__(self, table):
         self.table = table._replace(rows=[])
-        self.data, self.teachers, self.tasks = [], [], []
-        self._keys, self._row_tasks = {}, {}
+        self.data, self.teachers, self.lessons = [], [], []
+        self._keys, self._row_lessons = {}, {}
         check_names(table.rows)
         for row in table.rows:
             self.add(row)
 
     def add(self, row):
         """Checks a row and puts it into the table."""
-        task = self._row_tasks[row.name] = self._task(row)
-        task.check(row)
+        lesson = self._row_lessons[row.name] = self._lesson(row)
+        lesson.check(row)
         self.table = self.table._replace(rows=[*self.table.rows, row])
 
-    def task(self, row):
-        """The `Task` of a row."""
-        return self._row_tasks[row.name]
+    def lesson(self, row):
+        """The `Lesson` of a row."""
+        return self._row_lessons[row.name]
 
-    def _task(self, row):
+    def _lesson(self, row):
         settings = row.settings
         read = {name: getattr(settings, name) for name in DataSettings.model_fields}
         data_key = (settings.learns, settings.data, *read.values())
@@ -124,9 +124,9 @@ class Prepared:
 
         def made():
             part = splits if row.fraction == 1 else _checked_fraction(settings, row, splits)
-            return Task(len(self.tasks), *key, part, teacher, settings)
+            return Lesson(len(self.lessons), *key, part, teacher, settings)
 
-        return self.tasks[self._once(self.tasks, (*key, seen), made)]
+        return self.lessons[self._once(self.lessons, (*key, seen), made)]
 
     def _row(self, name):
         return next(row for row in self.table.rows if row.name == name)
@@ -165,7 +165,7 @@ class Prepared:
     def findings(self):
         """What is seen before training, list of str."""
         infos = [own.info for own in self.data]
-        seen = [text for own in (*infos, *self.teachers, *self.tasks) for text in own.findings]
+        seen = [text for own in (*infos, *self.teachers, *self.lessons) for text in own.findings]
         return list(dict.fromkeys([*seen, *devices.findings(self.table.settings, infos)]))
 
     @property
