@@ -202,6 +202,8 @@ def test_a_run_measures_both_searches(splits, tmp_path):
     assert study["asymmetric_map"]["he2024"] == [asymmetric]
     found = code_clusters(database[0], settings.clusters)
     assert study["bits_kept"] == found.masks(settings.margin).sum(axis=1).tolist()
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Training loss on the views" in page
     assert "Asymmetric search" in record["notes"][-2]
     kept = found.masks(settings.margin).sum(axis=1)[found.numbers].mean()
     assert f"Of 8 bits the mask keeps {kept:.1f} in the mean" in record["notes"][-1]
