@@ -54,7 +54,7 @@ class Trainer:
         start = fingerprints.of_weights(model)
         settings = settings.replace(callback=(), early_stopping=None, label_smoothing=0.0)
         epochs = settings.teacher_epochs
-        splits, views = teacher.splits, epochs * max(1, self.task.views_a_step)
+        splits, views = teacher.splits, epochs * self.task.views_a_step
         batches = functools.partial(
             *(examples, splits.train, settings, settings.seed, views),
             role=TEACHER,
@@ -88,7 +88,8 @@ class Trainer:
             source = system.source or lesson.teacher.source(teacher)
             model = system.model(None, stored.heads) if stored else system.model(source)
             if stored:
-                model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
+                shapes = self.task.trimmed_shapes(stored.knowledge_shapes)
+                model.build_from_config({"knowledge_shapes": shapes})
         start = fingerprints.of_weights(model)
         role = BOTH if system.separate_inputs else STUDENT
         batches = functools.partial(

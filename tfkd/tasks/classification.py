@@ -20,7 +20,7 @@ class Classification(Task):
     figures = {name: MEASURES[name] for name in ("accuracy", "cross_entropy")}
     unit = "points of accuracy"
     classifies = True
-    views_a_step = 1
+    replays = True
     stores = True
 
     def check_name(self, name):

@@ -23,6 +23,7 @@ class Hashing(Task):
 
     name = "hashing"
     stores = True
+    replays = True
     views_a_step = 2
     learns_from = "views"
     things = "images"
