@@ -87,7 +87,7 @@ def test_stored_answers_come_with_the_same_batches(splits, tmp_path):
 
 
 def test_a_search_is_among_the_training_images(splits):
-    model, other = network(0), network(1)
+    model, other = linear(0), linear(1)
     asked, wanted = arrays(splits.test)
     found, labels = arrays(splits.train)
 
@@ -135,7 +135,7 @@ def test_models_that_fit_and_a_backbone_from_a_file(splits, tmp_path):
 
 
 def test_he2024_is_the_students_contrast_and_that_with_the_teachers_codes(splits):
-    settings, teacher, student = settings_of(margin=0.2), network(1), network(2)
+    settings, teacher, student = settings_of(margin=0.2), linear(1), linear(2)
     recipe = recipes.get("he2024")
     images, _ = arrays(splits.train)
     found = code_clusters(teacher(images), 3)
