@@ -5,7 +5,6 @@ import statistics
 from pathlib import Path
 
 from tfkd import data, evaluation, tasks, terminal
-from tfkd.export import open_exported
 from tfkd.runs.finished import student_of
 from tfkd.runs.models import load_model
 from tfkd.runs.rows import deployed
@@ -41,9 +40,9 @@ def measure(directory, record, splits, keep=lambda *answers: None):
             return _judged(task, directory, record, splits, step.advance)
         figures, timed = _measured(directory, record, splits, keep, step.advance)
     if len(timed) <= FEW:
-        shape = splits[0].info.image_shape
-        with terminal.step("Timing the models on one image"):
-            times = evaluation.latencies({line: own for line, (own, _) in timed.items()}, shape)
+        example = task.typical(next(iter(data.batches(splits[0].test, EVALUATION_BATCH)))[0])
+        with terminal.step(f"Timing the models on one {task.thing}"):
+            times = evaluation.latencies(timed, example=example)
         for line, own in times.items():
             position = record.seeds.index(record.kept_seed) if len(figures[line]) > 1 else 0
             figures[line][position].update(own)
@@ -51,7 +50,7 @@ def measure(directory, record, splits, keep=lambda *answers: None):
 
 
 def _measured(directory, record, splits, keep, advance):
-    """(figures without latency, {line: (model, its image shape)} of those that may be timed)."""
+    """(figures without latency, {line: model} of those that may be timed)."""
     figures, first, timed, said = {}, {}, {}, {}
     teachers = record.teacher_lines()
     for number, own in enumerate(splits):
@@ -73,7 +72,7 @@ def _measured(directory, record, splits, keep, advance):
                 measured = _figures(model, scored, record.trainings[part], path)
                 keep(number, part, answers[position][cut:], labels[cut:], measured["temperature"])
                 figures[name] = [measured]
-                timed[name] = (model, own.info.image_shape)
+                timed[name] = model
                 advance()
         for row in (row for row in record.rows if row.data == number):
             for seed in record.seeds:
@@ -92,7 +91,7 @@ def _measured(directory, record, splits, keep, advance):
                         measured["gain"] = measured["accuracy"] - first[row.baseline, seed]
                     figures.setdefault(line, []).append(measured)
                     if seed == record.kept_seed:
-                        timed[line] = (model, own.info.image_shape)
+                        timed[line] = model
                 advance()
     return figures, timed
 
@@ -131,7 +130,7 @@ def _judged(task, directory, record, splits, advance):
 
 def evaluate_exported(path, directory, record, splits):
     """See `tfkd.runs.evaluate_run`; `path` is an export of the run in `directory`."""
-    path = Path(path).expanduser()
+    path, task = Path(path).expanduser(), tasks.get(record.task)
     test = data.batches(splits.test, EVALUATION_BATCH)
     images = next(iter(test))[0][:64]
     student, student_file = student_of(directory, record)
@@ -142,7 +141,11 @@ def evaluate_exported(path, directory, record, splits):
             name: evaluation.predict(Logits(model, images), test) for name, model in models.items()
         }
     try:
-        with terminal.step("Measuring the export"), silenced(), open_exported(path) as exported:
+        with (
+            terminal.step("Measuring the export"),
+            silenced(),
+            task.opened(path, lambda: student) as exported,
+        ):
             labels, size = exported.labels, exported.bytes
             predicted[path.name] = exported.predict(test)
     except (ValueError, LookupError, RuntimeError) as error:
@@ -153,7 +156,7 @@ def evaluate_exported(path, directory, record, splits):
         taught = None if name == "teacher" else predicted["teacher"][0]
         rows[name] = evaluation.quality(logits, classes, taught)
         rows[name]["file_bytes"] = os.path.getsize(files[name]) if name in models else size
-    title = f"{splits.info.name}: {splits.info.sizes['test']} test images"
+    title = f"{splits.info.name}: {splits.info.sizes['test']} test {task.things}"
     terminal.console().print(evaluation.table(rows, title=title))
     return rows
 
@@ -180,10 +183,18 @@ def _figures(model, scored, training, path):
         "calibrated_calibration_error": calibrated["calibration_error"],
         "validation_accuracy": evaluation.quality(logits[:cut], labels[:cut])["accuracy"],
         "parameters": model.count_params(),
-        "multiply_adds": evaluation.multiply_adds(model),
+        **_multiply_adds(model),
         "file_bytes": os.path.getsize(path),
         **({"seconds": training.seconds} if training.epoch else {}),
     }
+
+
+def _multiply_adds(model):
+    """The figure; none of a model of text whose tokens are of no fixed number."""
+    try:
+        return {"multiply_adds": evaluation.multiply_adds(model)}
+    except ValueError:
+        return {}
 
 
 def summary(figures):

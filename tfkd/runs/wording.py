@@ -18,7 +18,10 @@ SHOWN = (
 def measures(task):
     """How the figures of a task's models are shown, in this order."""
     if task.classifies:
-        return MEASURES
+        thing = task.thing
+        return {
+            k: m._replace(heading=m.heading.replace("image", thing)) for k, m in MEASURES.items()
+        }
     judge = task.figures[task.judged]
     name, _, unit = judge.heading.partition(" (")
     unit = f" ({unit}" if unit else ""

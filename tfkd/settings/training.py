@@ -50,6 +50,7 @@ class DataSettings(Settings):
     paths: ClassVar = ("data_dir", "store")
     free: ClassVar = ("store",)
     learns: ClassVar[str] = "classification"  # the kind of task, a name of tfkd.tasks
+    reads: ClassVar[tuple] = ()  # names of a subclass's fields by which data is read, too
 
     data_dir: str | None = None
     """Where TFDS data lies."""
