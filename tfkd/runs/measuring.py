@@ -31,16 +31,18 @@ def measure(directory, record, splits, keep=lambda *answers: None):
     Returns:
         {line: list of dicts, one a seed}. A row that deploys several models has one line a model,
         "<row>: <model>"; "gain" is the first figure over that of its baseline of the same seed.
-        Latency is taken of the kept seed's models, in turns, of a run of few rows of classifiers.
+        Latency is taken of the kept seed's models, in turns: of classifiers in a run of few rows,
+        and of the models of a task that times them.
     """
     count = len(record.teachers) + len(record.rows) * len(record.seeds)
     task = tasks.get(record.task)
     with terminal.step("Measuring the models on the test split", total=count) as step:
         if not task.classifies:
-            return _judged(task, directory, record, splits, step.advance)
-        figures, timed = _measured(directory, record, splits, keep, step.advance)
-    if len(timed) <= FEW:
-        example = task.typical(next(iter(data.batches(splits[0].test, EVALUATION_BATCH)))[0])
+            figures, timed = _judged(task, directory, record, splits, step.advance)
+        else:
+            figures, timed = _measured(directory, record, splits, keep, step.advance)
+    if timed and (len(timed) <= FEW or task.timed):
+        example = task.typical(next(iter(splits[0].test.batch(EVALUATION_BATCH)))[0])
         with terminal.step(f"Timing the models on one {task.thing}"):
             times = evaluation.latencies(timed, example=example)
         for line, own in times.items():
@@ -97,8 +99,8 @@ def _measured(directory, record, splits, keep, advance):
 
 
 def _judged(task, directory, record, splits, advance):
-    """Figures of models that are no classifiers, as their task judges them."""
-    figures, first, teachers = {}, {}, record.teacher_lines()
+    """The same of models that are no classifiers, as their task judges them."""
+    figures, first, teachers, timed = {}, {}, record.teacher_lines(), {}
 
     def judged(own, model, path, training):
         known = {f"validation_{task.judged}": training.figures[task.judged]}
@@ -112,7 +114,9 @@ def _judged(task, directory, record, splits, advance):
         for position in sorted({row.teacher for row in rows} - {None}):
             path = directory / record.teachers[position].file
             training = record.trainings[record.teachers[position].file.removesuffix(".keras")]
-            figures[teachers[position]] = [judged(own, load_model(path), path, training)]
+            model = load_model(path)
+            figures[teachers[position]] = [judged(own, model, path, training)]
+            timed |= {teachers[position]: model} if task.timed else {}
         for row in rows:
             for seed in record.seeds:
                 part = part_of(seed, row)
@@ -125,7 +129,8 @@ def _judged(task, directory, record, splits, advance):
                     if row.baseline is not None:
                         measured["gain"] = task.gain(value, first[row.baseline, seed])
                     figures.setdefault(line, []).append(measured)
-    return figures
+                    timed |= {line: model} if task.timed and seed == record.kept_seed else {}
+    return figures, timed
 
 
 def evaluate_exported(path, directory, record, splits):

@@ -27,6 +27,8 @@ class Task:
         learns_from: what a model learns from without a teacher, as progress and report call it.
         not_exported: {"tflite" or a quantization of it: why `tfkd export` writes none of its
             students}.
+        timed: whether its models are timed, however many there are; classifiers are in any case,
+            where they are few.
         stores: whether its images may come from a store (--store).
     """
 
@@ -40,6 +42,7 @@ class Task:
     replays: ClassVar[bool] = False
     views_a_step: ClassVar[int] = 1
     learns_from: ClassVar[str] = "labels"
+    timed: ClassVar[bool] = False
     stores: ClassVar[bool] = False
     not_exported: ClassVar[dict] = {}
 

@@ -66,10 +66,11 @@ class LanguageJudge:
         steps = length - given
         windows = next(iter(batches.unbatch().batch(continued)))[0]
         self._begun, self._ends = windows[:, :given], self._lines(windows[:, given:])
+        tokens = [tf.TensorSpec((None, length), dtype) for dtype in (tf.int32, tf.int64)]
         self._loss = tf.function(
             lambda x, y: negative_log_likelihood(model(x, training=False), y),
+            input_signature=tokens,
             autograph=False,
-            reduce_retracing=True,
         )
         self._continue = tf.function(
             lambda x: generation.continued(model, x, steps, length), autograph=False
@@ -104,7 +105,8 @@ class TranslationJudge:
             x, labels = text.pair_tokens(info, sources, targets)
             return negative_log_likelihood(model(x, training=False), labels)
 
-        self._loss = tf.function(loss, autograph=False, reduce_retracing=True)
+        signature = [tf.TensorSpec((None,), tf.string)] * 2
+        self._loss = tf.function(loss, input_signature=signature, autograph=False)
 
     def __call__(self):
         found = [line for sources, _ in self._batches for line in self._translate(sources).numpy()]
