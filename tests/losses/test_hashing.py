@@ -68,7 +68,7 @@ def brcd(masks, anchor_share=0.8, false_negatives=False, offset_positives=False,
         keeps = offset_positives or landed[image] == cluster[image]
         share = anchor_share if keeps else 1.0
         positive = share * anchor[image] + (1 - share) * alike[image, image + IMAGES]
-        columns = np.concatenate([cluster, landed])
+        columns = np.concatenate([cluster, cluster if offset_positives else landed])
         rest = [
             column
             for column in range(2 * IMAGES)

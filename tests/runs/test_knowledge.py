@@ -26,16 +26,18 @@ OTHER = {"stage2_out": [2, 2, 8]}
 EXAMPLES = 100
 
 
-def lesson(needs, epochs=6, augment="shift", key=0, views=None, sources=None, cache_gb=None):
+def lesson(
+    needs, epochs=6, augment="shift", key=0, views=None, sources=None, cache_gb=None, step=1
+):
     return SimpleNamespace(
         key=key,
-        wanted_views=1 if augment == "none" else views or epochs,
+        wanted_views=1 if augment == "none" else views or step * epochs,
         needs=dict(enumerate(needs)),
         sources=sources or {},
         settings=SimpleNamespace(epochs=epochs, augment=augment, cache_gb=cache_gb),
         info=SimpleNamespace(image_shape=(8, 8, 3)),
         augmented=augment != "none",
-        task=SimpleNamespace(things="images"),
+        task=SimpleNamespace(things="images", views_a_step=step),
         sizes={"train": EXAMPLES},
     )
 
@@ -96,6 +98,16 @@ def test_as_many_views_as_fit_in_full_precision_where_all_do():
     assert (own.views, own.dtype) == (6, "float16")
     (own,) = knowledge.plan(lesson([HINTS], augment="none"), (full, "the room"))
     assert (own.views, own.dtype, own.why) == (1, "float32", "images are not augmented")
+
+
+def test_of_a_task_of_two_views_a_step_both_are_stored_or_none():
+    half = bytes_of(HINTS, 2)
+    (own,) = knowledge.plan(lesson([HINTS], step=2), ROOM)
+    assert (own.views, own.why) == (12, "2 views for every epoch")
+    (own,) = knowledge.plan(lesson([HINTS], step=2), (3 * half, "the room"))
+    assert (own.stored, own.views) == (True, 3)
+    (own,) = knowledge.plan(lesson([HINTS], step=2), (2 * half - 1, "the room"))
+    assert (own.stored, own.views) == (False, 12) and own.why.startswith("2 views need ")
 
 
 def test_a_store_that_is_there_takes_no_room():

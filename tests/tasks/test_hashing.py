@@ -21,6 +21,14 @@ def settings_of(**changes):
     return recipes.get("he2024").settings(**(TINY | changes))
 
 
+def linear(seed):
+    """A hashing model that is traced in no time."""
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((8, 8, 1))
+    pixels = keras.layers.Flatten()(keras.layers.Rescaling(1 / 16)(image))
+    return keras.Model(image, keras.layers.Dense(BITS, name="code")(pixels))
+
+
 def network(seed, bits=BITS):
     keras.utils.set_random_seed(seed)
     return models.build("modified_alexnet", (8, 8, 1), bits, width=0.05)
@@ -36,22 +44,50 @@ def arrays(dataset):
     return np.stack(images), np.array(labels)
 
 
+def epoch_of(batches):
+    """What an epoch's batches hold, each part as one array."""
+    parts = zip(*batches, strict=True)
+    return [keras.tree.map_structure(lambda *own: np.concatenate(own), *part) for part in parts]
+
+
 def test_a_batch_is_two_views_of_each_image_and_the_images_numbers(splits):
-    batches = TASK.batches(splits.train, settings_of(), 5, splits.info)
+    batches = TASK.batches(splits.train, settings_of(seed=7), 5, splits.info, views=3)
     images, _ = arrays(splits.train)
     assert len(batches) == 3
-    for epoch in range(2):
-        rows, numbers = (np.concatenate(own) for own in zip(*batches, strict=True))
+    # Of three versions the second epoch shows the last one and the first.
+    for versions in ((0, 1), (2, 0)):
+        rows, numbers = epoch_of(batches)
         assert rows.shape == (80, 8, 8, 1) and sorted(numbers[::2]) == list(range(40))
         np.testing.assert_array_equal(numbers[::2], numbers[1::2])
-        for side in range(2):
-            seeds = data.view_seed(numbers[side::2], 2 * epoch + side, 5)
+        for side, version in enumerate(versions):
+            seeds = data.view_seed(numbers[side::2], version, 7)  # whatever the training's seed
             views = contrastive(images[numbers[side::2]], seeds, mirror=False)
             np.testing.assert_array_equal(rows[side::2], views)
 
 
+def test_stored_answers_come_with_the_same_batches(splits, tmp_path):
+    settings, teacher = settings_of(), linear(1)
+    plain = recipes.get("he2024").plain(settings, teacher, linear(2))
+    name, options = settings.augmentation
+    stored = tfkd.TeacherCache.build(
+        *(tmp_path, plain.distiller(teacher), splits.train, data.augmentation(name, **options), 4),
+        dtype="float32",
+        verbose=0,
+    )
+    own = TASK.batches(splits.train, settings, 5, splits.info, views=4)
+    others = TASK.batches(splits.train, settings, 5, splits.info, views=4, stored=stored)
+    for _ in range(2):
+        rows, numbers = epoch_of(own)
+        found = epoch_of(others)
+        np.testing.assert_array_equal(found[0], rows)
+        np.testing.assert_array_equal(found[1], numbers)
+        np.testing.assert_array_equal(found[2], 1.0)
+        answers = teacher(rows.astype("float32"))
+        np.testing.assert_allclose(found[3]["output"], answers, rtol=1e-5, atol=1e-6)
+
+
 def test_a_search_is_among_the_training_images(splits):
-    model, other = network(0), network(1)
+    model, other = linear(0), linear(1)
     asked, wanted = arrays(splits.test)
     found, labels = arrays(splits.train)
 
@@ -63,7 +99,10 @@ def test_a_search_is_among_the_training_images(splits):
     own = TASK.judge(model, splits.test, splits.info)()
     assert list(own) == list(TASK.figures)
     np.testing.assert_allclose(own["map"], expected(model), rtol=1e-12)
-    asymmetric = codes.search(model, splits.test, splits.train, other)()["map"]
+    assert own["map_1000"] == own["map"]  # among 40 images
+    asymmetric = codes.asymmetric_search(model, splits.test, *codes.predicted(other, splits.train))[
+        "map"
+    ]
     np.testing.assert_allclose(asymmetric, expected(other), rtol=1e-12)
     assert asymmetric != own["map"]
 
@@ -96,7 +135,7 @@ def test_models_that_fit_and_a_backbone_from_a_file(splits, tmp_path):
 
 
 def test_he2024_is_the_students_contrast_and_that_with_the_teachers_codes(splits):
-    settings, teacher, student = settings_of(margin=0.2), network(1), network(2)
+    settings, teacher, student = settings_of(margin=0.2), linear(1), linear(2)
     recipe = recipes.get("he2024")
     images, _ = arrays(splits.train)
     found = code_clusters(teacher(images), 3)
@@ -112,6 +151,7 @@ def test_he2024_is_the_students_contrast_and_that_with_the_teachers_codes(splits
     np.testing.assert_allclose(total, expected, rtol=1e-5)
     plain = recipe.plain(settings, teacher, student)
     assert [type(loss) for loss in plain.losses] == [CodeDistillation]
+    assert plain.weights == [1 / 0.3]
     # What the ablations leave out.
     made = {name: recipe.build(own, teacher, student).losses[0] for name, own in
             recipe.ablations(settings).items()}  # fmt: skip
@@ -128,6 +168,7 @@ def test_he2024_is_the_students_contrast_and_that_with_the_teachers_codes(splits
     [
         ({"augment": "none"}, "learnt from two different views"),
         ({"augment": "shift", "mirror": True}, "mirror is of augment"),
+        ({"views": 1}, "learnt from two views of each image"),
         ({"margin": 1.0}, "margin is 1.0"),
         ({"label_smoothing": 0.1}, "label_smoothing would change nothing"),
         ({"bits": 0}, "bits is 0"),
@@ -142,21 +183,32 @@ def test_settings_that_cannot_be_right(changes, message):
 
 
 def test_a_run_measures_both_searches(splits, tmp_path):
-    path = tmp_path / "teacher.keras"
-    network(1).save(path)
-    settings = settings_of(
-        teacher=str(path), teacher_options={}, student_options={"width": 0.05}, epochs=1, seeds=1
-    )
+    models = {"teacher": linear(1), "student": linear(2)}
+    for name, model in models.items():
+        model.save(tmp_path / f"{name}.keras")
+    files = {name: str(tmp_path / f"{name}.keras") for name in models}
+    files |= {"teacher_options": {}, "student_options": {}}
+    # Views that are shifted are traced in less time than contrastive ones.
+    settings = settings_of(**files, augment="shift", epochs=2, seeds=1)
     record = run_recipe("he2024", settings, tmp_path / "run")
     assert list(record["figures"]) == ["teacher", "alone", "distilled", "he2024"]
-    teacher = keras.models.load_model(path)
+    teacher = models["teacher"]
     student = keras.models.load_model(tmp_path / "run" / "student.keras")
     (own,) = record["figures"]["he2024"]
     assert own["map"] == TASK.judge(student, splits.test, splits.info)()["map"]
     assert own["gain"] == own["map"] - record["figures"]["alone"][0]["map"]
-    asymmetric = codes.search(student, splits.test, splits.train, teacher)()["map"]
-    assert record["study"]["asymmetric_map"]["he2024"] == [asymmetric]
-    assert "Asymmetric search" in record["notes"][-1]
+    taught = {row["name"]: row["knowledge"] for row in record["rows"]}
+    assert taught == {"alone": "labels", "distilled": "stored", "he2024": "stored"}
+    study, database = record["study"], codes.predicted(teacher, splits.train)
+    asymmetric = codes.asymmetric_search(student, splits.test, *database)["map"]
+    assert study["asymmetric_map"]["he2024"] == [asymmetric]
+    found = code_clusters(database[0], settings.clusters)
+    assert study["bits_kept"] == found.masks(settings.margin).sum(axis=1).tolist()
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Training loss on the views" in page
+    assert "Asymmetric search" in record["notes"][-2]
+    kept = found.masks(settings.margin).sum(axis=1)[found.numbers].mean()
+    assert f"Of 8 bits the mask keeps {kept:.1f} in the mean" in record["notes"][-1]
     written = ExportSettings(format=("tflite",), quantization=("float32",))
     tfkd.runs.export_run(tmp_path / "run", written)
     images = arrays(splits.test)[0].astype("float32")

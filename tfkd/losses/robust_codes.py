@@ -153,7 +153,9 @@ class RobustCodeDistillation(Softened, DistillationLoss):
             share = ops.where(landed == own, share, 1.0)
         removed = ops.zeros((), "bool")
         if not self.false_negatives:
-            removed = ops.tile(own, [2])[:, None] == ops.concatenate([own, landed])[None]
+            # A second view stands where it fell, unless nobody asks where it did.
+            others = own if self.offset_positives else landed
+            removed = ops.tile(own, [2])[:, None] == ops.concatenate([own, others])[None]
         student = ops.reshape(hard_codes(student), (-1, 2, student.shape[-1]))[:, 0]
         arguments = (masks, share, removed, self.temperature_tensor)
         return ops.reshape(robust_contrast(student, codes[:, 0], codes[:, 1], *arguments), (-1,))

@@ -16,7 +16,8 @@ def with_code(model, bits=64, frozen=True):
         model: functional or Sequential classifier of one output that ends in a Dense layer over
             features. It stays as it is.
         bits: of the code.
-        frozen: whether only the new layer is trained, on the features as they are.
+        frozen: whether only the new layer is trained: BatchNormalization keeps its statistics, but
+            a Dropout before the layer acts in training as ever.
 
     Returns:
         Functional `keras.Model`: (batch, bits) float32, of a new layer "code".

@@ -93,15 +93,22 @@ def plan(lesson, room, before=(), kept=None):
         if views == wanted:
             break
     why = f"{views} of {wanted} views fit {room[1]}"
+    least = lesson.task.views_a_step
     if views == wanted:
-        why = "a view for every epoch" if wanted == lesson.settings.epochs else f"--views {wanted}"
+        each = "a view" if least == 1 else f"{least} views"
+        every = wanted == least * lesson.settings.epochs
+        why = f"{each} for every epoch" if every else f"--views {wanted}"
         why = why if lesson.augmented else f"{lesson.task.things} are not augmented"
-    if not views:
+    if views < least:
         count, things = lesson.sizes["train"], lesson.task.things
-        each = sum(sizes) / count
-        why = (
-            f"one view needs {readable(sum(sizes))}, {readable(each)} for each of {count:,} "
-            f"{things}, but there is {room[1]}, enough for {int(room[0] // each):,}"
+        needed = "one view needs" if least == 1 else f"{least} views need"
+        each = least * sum(sizes) / count
+        views, why = (
+            0,
+            (
+                f"{needed} {readable(least * sum(sizes))}, {readable(each)} for each of {count:,} "
+                f"{things}, but there is {room[1]}, enough for {int(room[0] // each):,}"
+            ),
         )
     if lesson.settings.cache_gb is None and not worth_reading(largest, lesson.info.image_shape):
         why = "a GPU answers sooner than so much is read; --cache-gb stores it all the same"

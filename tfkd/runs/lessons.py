@@ -53,8 +53,8 @@ class Lesson:
     @property
     def wanted_views(self):
         """Versions of each image that students are to see."""
-        epochs = self.settings.epochs
-        return min(epochs, self.settings.views or epochs) if self.augmented else 1
+        every = self.settings.epochs * self.task.views_a_step
+        return min(every, self.settings.views or every) if self.augmented else 1
 
     @property
     def views(self):

@@ -79,7 +79,7 @@ class ProgressLine(keras.callbacks.Callback):
             told = self.task.told({self.task.judged: self._figure})
             parts.append((f"val {told}", *self.task.short(self._figure)))
         names = [name for name in ("loss", *self._terms(logs)) if name in logs]
-        return parts + [f"{label(name)} {logs[name]:.3g}" for name in names]
+        return parts + [f"{self._label(name)} {logs[name]:.3g}" for name in names]
 
     def _terms(self, logs):
         """Names of what the loss is made of; of more than three parts only the two sums."""
@@ -90,11 +90,10 @@ class ProgressLine(keras.callbacks.Callback):
             names = [name for name in ("student_loss", "distillation_loss") if name in logs]
         return names[:MOST_TERMS]
 
-
-def label(name):
-    """A loss's name as the line has it: `student_loss`, of the labels, is "labels"."""
-    if name in ("loss", "student_loss"):
-        return {"loss": "loss", "student_loss": "labels"}[name]
-    for ending in ("_distillation", "_loss"):
-        name = name.removesuffix(ending)
-    return name.replace("_", " ")
+    def _label(self, name):
+        """A loss's name as the line has it: `student_loss`, of the labels, is "labels"."""
+        if name in ("loss", "student_loss"):
+            return {"loss": "loss", "student_loss": self.task.learns_from}[name]
+        for ending in ("_distillation", "_loss"):
+            name = name.removesuffix(ending)
+        return name.replace("_", " ")

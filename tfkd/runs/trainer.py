@@ -54,9 +54,9 @@ class Trainer:
         start = fingerprints.of_weights(model)
         settings = settings.replace(callback=(), early_stopping=None, label_smoothing=0.0)
         epochs = settings.teacher_epochs
-        splits = teacher.splits
+        splits, views = teacher.splits, epochs * self.task.views_a_step
         batches = functools.partial(
-            *(examples, splits.train, settings, settings.seed, epochs),
+            *(examples, splits.train, settings, settings.seed, views),
             role=TEACHER,
             info=splits.info,
         )

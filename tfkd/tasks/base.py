@@ -23,6 +23,8 @@ class Task:
             compared and exported as one.
         replays: whether a training example is a function of its number and its view alone, see
             `batches`: then a teacher's answers to it are stored.
+        views_a_step: how many views of an example stand side by side in a training batch.
+        learns_from: what a model learns from without a teacher, as progress and report call it.
         not_exported: {"tflite" or a quantization of it: why `tfkd export` writes none of its
             students}.
         timed: whether its models are timed, however many there are; classifiers are in any case,
@@ -38,6 +40,8 @@ class Task:
     names: ClassVar[tuple] = ()
     classifies: ClassVar[bool] = False
     replays: ClassVar[bool] = False
+    views_a_step: ClassVar[int] = 1
+    learns_from: ClassVar[str] = "labels"
     timed: ClassVar[bool] = False
     stores: ClassVar[bool] = False
     not_exported: ClassVar[dict] = {}

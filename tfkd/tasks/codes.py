@@ -4,16 +4,17 @@ import dataclasses
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfkd import data, evaluation, fingerprints, models
+from tfkd.batches import INDEX
 from tfkd.data.pipeline import batches_of
 from tfkd.losses import code_clusters
 from tfkd.settings import DataSettings
 from tfkd.tasks import fitting
 
 EVALUATION_BATCH = 256
+FIRST = 1000  # images of the ranking that the second figure counts
 DATA_SEED = 0  # the cut is the same for every seed
 
 
@@ -99,57 +100,87 @@ def check(role, model, name, info):
     )
 
 
-def pairs(dataset, settings, seed):
+def pairs(dataset, settings, seed, views=None, stored=None):
     """Training batches of two views of each image, and the images' numbers as labels.
 
-    Rows 2k and 2k + 1 are of one image. Views of epoch e are the versions 2e and 2e + 1.
+    Rows 2k and 2k + 1 are of one image. Views of epoch e are the versions 2e and 2e + 1, modulo
+    `views`; the versions are the same for all seeds.
 
     Args:
         dataset: unbatched, of (image, label); labels are not read.
-        settings: with `batch_size` (images, of which there are two rows each) and `augmentation`.
-        seed: of order and views.
+        settings: with `batch_size` (images, of which there are two rows each), `augmentation` and
+            `seed`, that of the versions.
+        seed: of the order.
+        views: versions of each image, at least 2; None for new ones in every epoch.
+        stored: `tfkd.TeacherCache` of so many versions, or None.
 
     Returns:
-        `tf.data.Dataset` of (uint8 images (2 batch, height, width, channels), int64 (2 batch,)).
+        `tf.data.Dataset` of (uint8 images (2 batch, height, width, channels), int64 (2 batch,));
+        with `stored` also of weights of 1 and of what the teacher says of each row.
     """
     name, options = settings.augmentation
     augment = data.augmentation(name, **options)
+    if stored is not None:
+        own = {"seed": seed, "augment": augment, "views_per_step": 2}
+        batches = stored.dataset(dataset, settings.batch_size, **own)
+        return batches.map(lambda rows, labels, ones, known: (rows, known[INDEX], ones, known))
 
     def made(indices, epochs, images, labels):
-        views = [
-            images if augment is None else augment(images, data.view_seed(indices, view, seed))
-            for view in (2 * epochs, 2 * epochs + 1)
-        ]
-        rows = tf.reshape(tf.stack(views, axis=1), (-1, *images.shape[1:]))
-        return rows, tf.repeat(indices, 2)
+        epochs = tf.broadcast_to(epochs, tf.shape(indices))
+        numbers, epochs, rows = (tf.repeat(own, 2, axis=0) for own in (indices, epochs, images))
+        versions = 2 * epochs + tf.range(tf.size(numbers, tf.int64)) % 2
+        versions = versions if views is None else versions % views
+        return augment(rows, data.view_seed(numbers, versions, settings.seed)), numbers
 
     return batches_of(dataset, settings.batch_size, made, shuffle=True, seed=seed)
 
 
-def search(model, queries, database, database_model=None):
-    """How well images of a class are found: a function () -> {"map": float}, compiled once.
+def search(model, queries, database):
+    """How well a model finds images of a class: a function () -> its figures, compiled once.
 
     Args:
-        model: gives the queries' codes.
+        model: gives the codes of both.
         queries: unbatched, of (image, label).
         database: the same, of what is searched.
-        database_model: gives the database's codes, for an asymmetric search; by default `model`.
+
+    Returns:
+        function () -> {"map": float, "map_1000": float}.
     """
-    if database_model is not None:
-        run = [_answers(model, queries), _answers(database_model, database)]
-        return lambda: {"map": evaluation.retrieval_average_precision(*run[0](), *run[1]())}
     both, cut = _answers(model, queries.concatenate(database)), int(queries.cardinality())
 
     def figures():
-        codes, labels = both()
-        parts = codes[:cut], labels[:cut], codes[cut:], labels[cut:]
-        return {"map": evaluation.retrieval_average_precision(*parts)}
+        numbers, labels = both()
+        return _found(numbers[:cut], labels[:cut], numbers[cut:], labels[cut:])
 
     return figures
 
 
+def asymmetric_search(model, queries, numbers, labels):
+    """How well a model's codes find images in a database that another model has hashed.
+
+    Args:
+        model: gives the queries' codes.
+        queries: unbatched, of (image, label).
+        numbers, labels: what `predicted` gives of the other model and the database.
+
+    Returns:
+        {"map": float, "map_1000": float}.
+    """
+    return _found(*predicted(model, queries), numbers, labels)
+
+
+def predicted(model, dataset):
+    """A model's numbers, (images, bits), and the labels of an unbatched dataset."""
+    return _answers(model, dataset)()
+
+
 def _answers(model, dataset):
     return evaluation.prediction(model, data.batches(dataset, EVALUATION_BATCH))
+
+
+def _found(*codes):
+    found = evaluation.retrieval_average_precision(*codes, top=(None, FIRST))
+    return dict(zip(("map", f"map_{FIRST}"), found, strict=True))
 
 
 _clusters: dict[tuple, Any] = {}  # of the last few teachers
@@ -178,6 +209,6 @@ def clusters_of_teacher(settings, teacher):
                 f"There are {settings.clusters} clusters of {images} training images. Set clusters "
                 "to fewer, or raise the limit."
             )
-        codes, _ = _answers(teacher, splits.train)()
-        _clusters[key] = code_clusters(np.asarray(codes), settings.clusters)
+        numbers, _ = predicted(teacher, splits.train)
+        _clusters[key] = code_clusters(numbers, settings.clusters)
     return _clusters[key]

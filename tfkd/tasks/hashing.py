@@ -10,9 +10,11 @@ class Hashing(Task):
     """Codes of bits that are learnt without labels; labels only judge what a search finds.
 
     A model returns a number for each bit, which is whether it is above 0. It learns from pairs of
-    views of each image (`tfkd.losses.ContrastiveHashing`). The figure is the mean average precision
-    of a symmetric search: the split's images are looked for among the training images, by the
-    model's own codes.
+    views of each image (`tfkd.losses.ContrastiveHashing`). The figures are the mean average
+    precision of a symmetric search, the split's images looked for among the training images by the
+    model's own codes: of the whole ranking, which judges, and of its first 1,000 images, as papers
+    on hashing have it (`tfkd.evaluation.retrieval_average_precision`). By the labels of the
+    validation split it also chooses the epoch that is kept.
 
     Models are those of classification, of as many outputs as bits; and "backbone", a trained
     classifier (option file=PATH.keras) on whose features a layer of bits is trained, which are
@@ -21,8 +23,14 @@ class Hashing(Task):
 
     name = "hashing"
     stores = True
+    replays = True
+    views_a_step = 2
+    learns_from = "views"
     things = "images"
-    figures = {"map": Measure("mAP (%)", 100, 1, True)}
+    figures = {
+        "map": Measure("mAP (%)", 100, 1, True),
+        "map_1000": Measure("mAP@1000 (%)", 100, 1, True),
+    }
     unit = "points of mAP"
 
     @property
@@ -56,10 +64,10 @@ class Hashing(Task):
 
         codes.check(role, model, name, info)
 
-    def batches(self, dataset, settings, seed, info):
+    def batches(self, dataset, settings, seed, info, views=None, stored=None):
         from tfkd.tasks import codes
 
-        return codes.pairs(dataset, settings, seed)
+        return codes.pairs(dataset, settings, seed, views, stored)
 
     def loss(self, info, settings, judge):
         from tfkd.losses import ContrastiveHashing

@@ -142,7 +142,12 @@ class RunPage:
         keys, label = (f"val_{self.task.judged}",), f"validation {judge.heading}"
         pictures = (
             (f"Validation {name}", label, keys, judge.factor),
-            ("Training loss on the labels", "training loss (nats)", LABEL_LOSSES, 1),
+            (
+                f"Training loss on the {self.task.learns_from}",
+                "training loss (nats)",
+                LABEL_LOSSES,
+                1,
+            ),
         )
         drawn = []
         for title, label, keys, factor in pictures:
