@@ -103,9 +103,9 @@ def test_files_are_labelled(run, tmp_path):
 @pytest.mark.parametrize(
     ("inputs", "units", "message"),
     [
-        (((9,), "int32"), 5, r"takes \[\(\(None, 9\), 'int32'\)\].*TextVectorization layer that"),
-        (((1,), "string"), 5, "one string an example.*wrap it in such a model"),
-        (((), "string"), 4, 'knows 4 classes, but "who_acted" has 5'),
+        (((9,), "int32"), 20, r"takes \[\(\(None, 9\), 'int32'\)\].*TextVectorization layer that"),
+        (((1,), "string"), 20, "one string an example.*wrap it in such a model"),
+        (((), "string"), 4, 'knows 4 classes, but "who_acted" has 20'),
     ],
     ids=["tokens", "column", "classes"],
 )

@@ -15,8 +15,9 @@ stands in front of the object; the time stands behind the subject:
 
 Every sentence has one translation, which a model that has learnt the rules gives exactly.
 
-The same clauses make short texts of classes (`who_acted`): three persons do something, one of them
-in the past, and that one is the class. Words alone do not tell who it is, only their order does:
+The same clauses make short texts of classes (`who_acted`): three of twenty persons do something,
+one of them in the past, and that one is the class. Words alone do not tell who it is, only their
+order does:
 
     anna paints a lamp , and clara took the red boat , and today emil waits .           (clara)
 """
@@ -26,13 +27,19 @@ import numpy as np
 NAME = "small_grammar"
 PAIRS = {"train": 2000, "validation": 150, "test": 300}
 WHO_ACTED = "who_acted"
-TEXTS = {"train": 2000, "validation": 500, "test": 1000}
+TEXTS = {"train": 400, "validation": 500, "test": 1000}
 
 _PEOPLE = ("teacher", "doctor", "child", "sailor", "farmer", "king", "girl", "singer", "baker")
 _THINGS = ("boat", "house", "book", "tree", "bell", "ring", "horse", "lamp", "door", "letter")
 _PLACES = ("river", "hill", "market", "forest", "bridge", "garden")
 _ADJECTIVES = ("old", "young", "red", "small", "quiet", "bright", "strange")
-NAMES = ("anna", "bruno", "clara", "david", "emil")
+_NAMES = ("anna", "bruno", "clara", "david", "emil")
+# Who acts in `who_acted`: more than a narrow network tells apart at once.
+ACTORS = (
+    *_NAMES,
+    *("flora", "georg", "hanna", "igor", "julia", "karl", "lena", "mario", "nora", "oskar"),
+    *("paula", "quentin", "rosa", "simon", "tilda"),
+)
 _DO = ("sees", "finds", "takes", "paints", "sells", "loves")
 _DID = ("saw", "found", "took", "painted", "sold", "loved")
 _REST = ("sleeps", "laughs", "waits", "sings")
@@ -85,7 +92,7 @@ def who_acted(count, seed):
     random = np.random.RandomState(seed)
     texts, actors = [], []
     for _ in range(count):
-        persons = [NAMES[number] for number in random.permutation(len(NAMES))[:3]]
+        persons = [ACTORS[number] for number in random.permutation(len(ACTORS))[:3]]
         actor = random.randint(len(persons))
         clauses = [_clause(random, n == actor, name)[0] for n, name in enumerate(persons)]
         texts.append(" , and ".join(clauses) + " .")
@@ -126,7 +133,7 @@ def _clause(random, past=None, person=None):
 
 def _subject(random):
     if random.rand() < 0.4:
-        name = _pick(random, NAMES)
+        name = _pick(random, _NAMES)
         return name, name
     return _phrase(random, _PEOPLE)
 

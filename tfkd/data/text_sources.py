@@ -74,7 +74,7 @@ def read_files(paths):
 
 
 def _built_in():
-    published, names = {}, sorted(small_grammar.NAMES)
+    published, names = {}, sorted(small_grammar.ACTORS)
     for seed, (role, count) in enumerate(small_grammar.TEXTS.items()):
         texts, actors = small_grammar.who_acted(count, seed)
         published[role] = _labelled(texts, actors, names, [f"{role} {n}" for n in range(count)])

@@ -55,9 +55,9 @@ DEFAULTS = {
     "text": {
         "data": "who_acted",
         "augment": "none",
-        "teacher": "text_transformer",
+        "teacher": "text_cnn",
         "student": "text_cnn",
-        "student_options": {"width": 8},
+        "student_options": {"width": 16},
     },
 }
 # Settings that other tasks have no use for, and augmentations that keep a mask on its image.
