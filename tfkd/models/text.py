@@ -13,6 +13,9 @@ from keras import layers, ops
 
 PADDING = 0
 ENCODER, DECODER, FEATURES = "encoder", "decoder", "features"
+# Standard deviation of embeddings at first. What a block adds is of order 1: beside it Keras's own
+# start, 0.03, would tell no words apart for the first epochs.
+EMBEDDED = 0.5
 
 
 def language_model(
@@ -100,7 +103,7 @@ def translator(
         x = _fed_forward(x, dropout)
     decoder = keras.Model([encoded, source, target], _logits(x, sizes[1]), name=DECODER)
 
-    logits = decoder([encoder(source), source, target])
+    _, logits = _translated(encoder, decoder, source, target)
     return keras.Model({"source": source, "target": target}, logits, name=name)
 
 
@@ -114,31 +117,41 @@ def two_passes(model):
         `keras.Model` of the same inputs -> {"output", "again": logits of the two passes; "encoded",
         "encoded_again": the encoder's features of the two}.
     """
-    source, target = model.input["source"], model.input["target"]
-    found = {}
+    given, found = (model.input["source"], model.input["target"]), {}
     for output, features in (("output", "encoded"), ("again", "encoded_again")):
-        encoded = model.get_layer(ENCODER)(source)
-        found[output] = model.get_layer(DECODER)([encoded, source, target])
-        found[features] = encoded
+        halves = model.get_layer(ENCODER), model.get_layer(DECODER)
+        found[features], found[output] = _translated(*halves, *given)
     return keras.Model(model.input, found, name=model.name)
 
 
 def one_pass(model):
     """The translator inside of `two_passes`, with the same weights."""
-    source, target = model.input["source"], model.input["target"]
-    encoded = model.get_layer(ENCODER)(source)
-    logits = model.get_layer(DECODER)([encoded, source, target])
+    given = model.input["source"], model.input["target"]
+    _, logits = _translated(model.get_layer(ENCODER), model.get_layer(DECODER), *given)
     return keras.Model(model.input, logits, name=model.name)
+
+
+def _translated(encoder, decoder, source, target):
+    """(the encoder's features, masked where the source is padding; the decoder's logits)."""
+    encoded = encoder(source)
+    # A copy: Keras takes the mask off what a model is given that is not masked in every layer.
+    return encoded, decoder([ops.copy(encoded), source, target])
 
 
 def _embedded(tokens, size, length, width, dropout, name):
     known = ops.cast(ops.not_equal(tokens, PADDING), "int32")
     positions = ops.cumsum(known, axis=1) * known
     parts = [
-        layers.Embedding(size, width, mask_zero=True, name=name)(tokens),
-        layers.Embedding(length + 1, width, mask_zero=True, name="positions")(positions),
+        _embedding(size, width, name)(tokens),
+        _embedding(length + 1, width, "positions")(positions),
     ]
     return layers.Dropout(dropout)(layers.Add()(parts))
+
+
+def _embedding(size, width, name):
+    # An initializer of its own: one that two layers share would give both the same values.
+    start = keras.initializers.RandomNormal(stddev=EMBEDDED)
+    return layers.Embedding(size, width, start, mask_zero=True, name=name)
 
 
 def _attended(x, heads, dropout, causal=False, encoded=None, seen=None):

@@ -27,6 +27,8 @@ from tfkd.recipes.base import Recipe, System
 from tfkd.settings.base import Above0, AtLeast0, Count, SettingsError
 from tfkd.settings.text import TranslationSettings
 
+PASSES = ("output", "again")
+
 
 class Wan2023(TranslationSettings):
     """The paper's numbers were not read; these are ours."""
@@ -58,13 +60,13 @@ class Wan2023(TranslationSettings):
 
 
 def build(settings, teacher, student):
-    """Two passes: smoothed labels for the first, and consistency of encoder and decoder."""
-    losses, weights, labels = [], [], settings.label_weight
+    """Two passes: smoothed labels for both, and consistency of encoder and decoder."""
+    losses, weights, labels = [], [], dict.fromkeys(PASSES, settings.label_weight / 2)
     if settings.neighbors:
         losses.append(
             tfkd.losses.NeighborDistillation(
                 "decoder/features",
-                "output",
+                PASSES,
                 settings.neighbors,
                 settings.memory,
                 settings.neighbor_temperature,
@@ -72,17 +74,16 @@ def build(settings, teacher, student):
                 padding=0,
             )
         )
-        weights.append(labels)
-        labels = 0.0
+        weights.append(settings.label_weight)
+        labels = {"output": 0.0}
     if settings.encoder_weight:
-        own = tfkd.losses.FeatureDistillation("mse", "encoded_again", "encoded")
+        own = tfkd.losses.FeatureDistillation("cosine_similarity", "encoded_again", "encoded")
         losses.append(tfkd.losses.SelfDistillation(own, name="encoder_consistency"))
         weights.append(settings.encoder_weight)
     if settings.decoder_weight:
-        passes = ("output", "again")
-        losses.append(tfkd.losses.ConsistencyDistillation(passes, name="decoder_consistency"))
+        losses.append(tfkd.losses.ConsistencyDistillation(PASSES, name="decoder_consistency"))
         weights.append(settings.decoder_weight)
-    return System(tfkd.models.two_passes(student), losses, weights, {"output": labels})
+    return System(tfkd.models.two_passes(student), losses, weights, labels)
 
 
 def plain(settings, teacher, student):
