@@ -13,6 +13,7 @@ from tfkd.data import text
 from tfkd.data.vocabulary import END, START, Vocabulary
 from tfkd.evaluation.text import bleu
 from tfkd.models import generation, one_pass
+from tfkd.runs import run_recipe
 from tfkd.settings import SettingsError
 from tfkd.tasks.translation import sequence_level
 
@@ -192,6 +193,25 @@ def test_wan2023_is_consistent_where_there_are_words(translation):
     expected = np.dot(weights, (sum(own), apart, sum(both)))
     assert apart > 0.01 and min(both) > 0.001
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_run_of_wan2023_leaves_a_translator_of_one_pass(translation, tmp_path):
+    path = tmp_path / "teacher.keras"
+    translation.teacher.save(path)
+    settings = translation.settings.replace(
+        teacher=str(path), teacher_options={}, epochs=1, seeds=1, any_teacher=True
+    )
+    record = run_recipe("wan2023", settings, tmp_path / "run")
+    assert list(record["figures"]) == ["teacher", "alone", "distilled", "wan2023"]
+    alone, own = (record["figures"][row][0] for row in ("alone", "wan2023"))
+    assert own["gain"] == own["bleu"] - alone["bleu"]
+    assert own["parameters"] == alone["parameters"] == translation.student.count_params()
+    student = keras.models.load_model(tmp_path / "run" / "student.keras")
+    assert set(student.input) == {"source", "target"} and len(student.outputs) == 1
+    info, test = translation.splits.info, translation.splits.test
+    found = translation.task.judge(student, test, info)()
+    assert {name: own[name] for name in found} == pytest.approx(found, rel=1e-5)
+    assert "| wan2023 " in (tmp_path / "run" / "table.md").read_text()
 
 
 def test_an_unknown_word_is_one_wrong_word(translation):

@@ -37,9 +37,9 @@ class Wan2023(TranslationSettings):
 
     label_weight: AtLeast0 = 1.0
     """Weight of the smoothed labels."""
-    encoder_weight: AtLeast0 = 0.5
+    encoder_weight: AtLeast0 = 0.1
     """Weight of the encoder's consistency."""
-    decoder_weight: AtLeast0 = 1.0
+    decoder_weight: AtLeast0 = 0.1
     """Weight of the decoder's consistency."""
     neighbors: Annotated[int, Field(ge=0)] = 8
     """Nearest features that smooth a label; 0 leaves it as it is."""
@@ -92,7 +92,7 @@ def plain(settings, teacher, student):
 
 
 def ablations(settings):
-    """Without each of the parts, and the labels alone in two passes."""
+    """Without each of the parts."""
     return {
         "without encoder consistency": settings.replace(encoder_weight=0.0),
         "without decoder consistency": settings.replace(decoder_weight=0.0),

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from tfkd.settings.base import AtLeast0, Count, options
+from tfkd.settings.base import Above0, AtLeast0, Count, options
 from tfkd.settings.recipe import RecipeSettings
 
 
@@ -55,7 +55,9 @@ class TranslationSettings(RecipeSettings):
     monolingual: AtLeast0 = 0.25
     """Sentences without a translation, as a share of the pairs: source sentences that limit leaves
     out, or those of the pairs once more."""
-    epochs: Count = 6
+    epochs: Count = 8
     """Epochs of each student."""
-    teacher_epochs: Count = 6
+    teacher_epochs: Count = 8
     """Epochs of a teacher that is trained."""
+    learning_rate: Above0 = 0.006
+    """First learning rate; it falls to 0 along a cosine."""

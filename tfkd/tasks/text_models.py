@@ -106,7 +106,8 @@ class TranslationJudge:
             x, labels = text.pair_tokens(info, sources, targets)
             return negative_log_likelihood(model(x, training=False), labels)
 
-        self._loss = tf.function(loss, autograph=False, reduce_retracing=True)
+        signature = [tf.TensorSpec((None,), tf.string)] * 2
+        self._loss = tf.function(loss, input_signature=signature, autograph=False)
 
     def __call__(self):
         found = [line for sources, _ in self._batches for line in self._translate(sources).numpy()]

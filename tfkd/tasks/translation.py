@@ -3,7 +3,7 @@
 from tfkd.evaluation.tables import Measure
 from tfkd.tasks.base import Task
 
-BATCH = 64
+BATCH = 128  # sentences that are translated at once
 
 
 class Translation(Task):
