@@ -55,9 +55,9 @@ class TranslationSettings(RecipeSettings):
     monolingual: AtLeast0 = 0.25
     """Sentences without a translation, as a share of the pairs: source sentences that limit leaves
     out, or those of the pairs once more."""
-    epochs: Count = 8
+    epochs: Count = 6
     """Epochs of each student."""
-    teacher_epochs: Count = 8
+    teacher_epochs: Count = 6
     """Epochs of a teacher that is trained."""
     learning_rate: Above0 = 0.006
     """First learning rate; it falls to 0 along a cosine."""
