@@ -51,7 +51,7 @@ def tfkd(*arguments):
         ),
         (["distill", "--student-option", "width"], 2, "NAME=VALUE"),
         (["distill", "--cluster", "node1:2222,node2:2222"], 2, "Give --index, from 0"),
-        (["distill", "--student", "alexnt"], 2, "Did you mean 'alexnet'"),
+        (["distill", "--student", "alexnt"], 2, 'Did you mean "alexnet"'),
         (["distill", "--config", "/no/settings.toml"], 1, 'No settings file "/no/settings.toml"'),
         (["distill", "--teacher", "/no/teacher.keras"], 1, 'No teacher file "/no/teacher.keras"'),
         (["distill", "--resume", "--out", "/no/run"], 1, "No run to resume"),

@@ -211,7 +211,7 @@ def test_what_cannot_get_exits_is_refused(make, options, error, message):
         (("soft", ["output"]), "two exits or more"),
         (("hard", "exit_1"), "two exits or more"),
         (("soft", ["exit_1", "exit_1"]), "more than once"),
-        (("soft", ["exit_1", "exit1"]), "Did you mean 'exit_1'"),
+        (("soft", ["exit_1", "exit1"]), 'Did you mean "exit_1"'),
     ],
 )
 def test_votes_that_mean_nothing_are_refused(arguments, message):

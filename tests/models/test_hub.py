@@ -213,11 +213,11 @@ def test_what_no_preset_is_said_to_be(preset, monkeypatch):
     def build(name, **options):
         return tfkd.models.build(name, (32, 32, 3), 3, **options)
 
-    with pytest.raises(ValueError, match="Did you mean 'vit_base_patch16_224_imagenet'"):
+    with pytest.raises(ValueError, match='Did you mean "vit_base_patch16_224_imagenet"'):
         build("hub:vit_base_patch16_224_imagenett")
     with pytest.raises(ValueError, match="weights is 'imagenet'. Expected None"):
         build(f"hub:{preset[0]}", weights="imagenet")
-    with pytest.raises(TypeError, match="has no option 'weigths'. Did you mean 'weights'"):
+    with pytest.raises(TypeError, match="has no option 'weigths'. Did you mean \"weights\""):
         build(f"hub:{preset[0]}", weigths="preset")
 
     def offline(preset, **given):

@@ -150,8 +150,8 @@ def test_names_and_their_check_do_not_import_tensorflow():
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        (("mobilenetv2", (32, 32, 3), 5), {}, ValueError, r"Did you mean 'MobileNetV2'"),
-        (("resnett", (32, 32, 3), 5), {}, ValueError, r"Did you mean 'resnet'"),
+        (("mobilenetv2", (32, 32, 3), 5), {}, ValueError, 'Did you mean "MobileNetV2"'),
+        (("resnett", (32, 32, 3), 5), {}, ValueError, 'Did you mean "resnet"'),
         (("zzz", (32, 32, 3), 5), {}, ValueError, r"Known models: modified_alexnet, .*VGG16"),
         (("resnet", (32, 32), 5), {}, ValueError, r"2 dimensions\. Expected \(height, width"),
         (("resnet", (None, 32, 32, 3), 5), {}, ValueError, r"Leave the batch dimension out"),
@@ -166,7 +166,7 @@ def test_names_and_their_check_do_not_import_tensorflow():
             ("resnet", (32, 32, 3), 5),
             {"dept": 20},
             TypeError,
-            r"mean 'depth'.* depth, width, batch",
+            r'mean "depth".* depth, width, batch',
         ),
         (
             ("VGG16", (32, 32, 3), 5),

@@ -471,7 +471,7 @@ def test_avazov2024_reports_both_heads():
         ("feng2021", {"reduction": 0}, "reduction is 0"),
         ("ye2024", {"branches": 0}, "branches is 0"),
         ("tu2022", {"teacher": ("resnet", "alexnet")}, "one teacher, which learns, .* names 2"),
-        ("ye2024", {"student": "alexnt"}, "Did you mean 'alexnet'"),
+        ("ye2024", {"student": "alexnt"}, 'Did you mean "alexnet"'),
     ],
 )
 def test_settings_that_cannot_be_right(name, settings, message):

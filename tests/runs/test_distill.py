@@ -163,7 +163,7 @@ def test_an_unfit_model_file_is_refused_before_anything_is_written(tmp_path, rol
     [
         ({"data": "digitz"}, "digitz"),
         ({"data_dir": "/no/such/place"}, "No directory"),
-        ({"student_options": {"widht": 1}}, "student: .*Did you mean 'width'"),
+        ({"student_options": {"widht": 1}}, 'student: .*Did you mean "width"'),
         ({"student_options": {"width": -1}}, "student: width is -1"),
         ({"teacher_options": {"depth": 9}}, "teacher: depth is 9"),
         ({"hints": ("stage3_uot:stage4_out",)}, 'Did you mean "stage3_out"'),

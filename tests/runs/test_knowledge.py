@@ -26,7 +26,7 @@ OTHER = {"stage2_out": [2, 2, 8]}
 EXAMPLES = 100
 
 
-def task(needs, epochs=6, augment="shift", key=0, views=None, sources=None, cache_gb=None):
+def lesson(needs, epochs=6, augment="shift", key=0, views=None, sources=None, cache_gb=None):
     return SimpleNamespace(
         key=key,
         wanted_views=1 if augment == "none" else views or epochs,
@@ -47,14 +47,14 @@ ROOM = (1e12, "1 TB")
 
 
 def test_rows_share_the_smallest_number_of_stores():
-    plans = knowledge.plan(task([OUTPUT, HINTS, OUTPUT, HINTS]), ROOM)
+    plans = knowledge.plan(lesson([OUTPUT, HINTS, OUTPUT, HINTS]), ROOM)
     assert [own.tensors for own in plans] == [HINTS]
-    plans = knowledge.plan(task([OUTPUT, OTHER, HINTS]), ROOM)
+    plans = knowledge.plan(lesson([OUTPUT, OTHER, HINTS]), ROOM)
     assert [own.tensors for own in plans] == [HINTS, OTHER]
     assert [knowledge.store_for(own, plans) for own in (OUTPUT, HINTS, OTHER)] == [0, 0, 1]
-    assert knowledge.plan(task([]), ROOM) == []
+    assert knowledge.plan(lesson([]), ROOM) == []
     # What one source says is no store of another's.
-    plans = knowledge.plan(task([OUTPUT, HINTS, OUTPUT], sources={2: "all views"}), ROOM)
+    plans = knowledge.plan(lesson([OUTPUT, HINTS, OUTPUT], sources={2: "all views"}), ROOM)
     assert [(own.source, own.tensors) for own in plans] == [("", HINTS), ("all views", OUTPUT)]
     assert knowledge.store_for(OUTPUT, plans, "all views") == 1
 
@@ -68,7 +68,7 @@ def test_beside_a_gpu_answers_larger_than_the_image_are_not_stored(monkeypatch):
         ([HINTS], None, False),
         ([HINTS], 1.0, True),
     ):
-        (own,) = knowledge.plan(task(needs, cache_gb=cache_gb), ROOM)
+        (own,) = knowledge.plan(lesson(needs, cache_gb=cache_gb), ROOM)
         assert (own.stored, own.views, own.why.startswith("a GPU")) == (stored, 6, not stored)
 
 
@@ -81,18 +81,18 @@ def test_as_many_views_as_fit_in_full_precision_where_all_do():
         (6 * half - 1, 5, "float16"),
         (half, 1, "float16"),
     ):
-        (own,) = knowledge.plan(task([HINTS]), (room, "the room"))
+        (own,) = knowledge.plan(lesson([HINTS]), (room, "the room"))
         assert (own.stored, own.views, own.dtype) == (True, views, dtype)
         assert own.bytes == views * (full if dtype == "float32" else half) <= room
     assert own.why == "1 of 6 views fit the room"
-    (own,) = knowledge.plan(task([HINTS]), (half - 1, "the room"))
+    (own,) = knowledge.plan(lesson([HINTS]), (half - 1, "the room"))
     assert (own.stored, own.views, own.bytes) == (False, 6, 0)
     assert own.why.startswith("one view needs ") and own.why.endswith("but there is the room")
-    (own,) = knowledge.plan(task([HINTS], views=2), ROOM)
+    (own,) = knowledge.plan(lesson([HINTS], views=2), ROOM)
     assert (own.views, own.why) == (2, "--views 2")
-    (own,) = knowledge.plan(task([{"stage1_out": [1000, 1000]}]), ROOM)  # 400 MB a view
+    (own,) = knowledge.plan(lesson([{"stage1_out": [1000, 1000]}]), ROOM)  # 400 MB a view
     assert (own.views, own.dtype) == (6, "float16")
-    (own,) = knowledge.plan(task([HINTS], augment="none"), (full, "the room"))
+    (own,) = knowledge.plan(lesson([HINTS], augment="none"), (full, "the room"))
     assert (own.views, own.dtype, own.why) == (1, "float32", "images are not augmented")
 
 
@@ -100,12 +100,12 @@ def test_a_store_that_is_there_takes_no_room():
     """Of several the one in full precision; where one is missing, all are planned anew."""
     there = {"a-1": "float32", "a-2": "float16"}
     plans = knowledge.plan(
-        task([OUTPUT, OTHER]), (0, "nothing"), kept=lambda tensors, source: there
+        lesson([OUTPUT, OTHER]), (0, "nothing"), kept=lambda tensors, source: there
     )
     assert [(own.store, own.dtype, own.views) for own in plans] == [("a-1", "float32", 6)] * 2
-    assert knowledge.plan(task([OUTPUT, OTHER]), ROOM, before=plans) == plans
+    assert knowledge.plan(lesson([OUTPUT, OTHER]), ROOM, before=plans) == plans
     some = knowledge.plan(
-        task([OUTPUT, OTHER]),
+        lesson([OUTPUT, OTHER]),
         ROOM,
         kept=lambda tensors, source: there if "output" in tensors else {},
     )
@@ -116,9 +116,9 @@ def test_a_store_that_is_there_takes_no_room():
 def test_what_was_decided_when_the_run_began_stays(views):
     """However much room there is when it goes on."""
     room = (views * bytes_of(HINTS, 2), "little")
-    before = knowledge.plan(task([HINTS]), room)
-    assert knowledge.plan(task([HINTS]), ROOM, before) == before
-    (own,) = knowledge.plan(task([OUTPUT, HINTS], key=1), ROOM, before)  # another task
+    before = knowledge.plan(lesson([HINTS]), room)
+    assert knowledge.plan(lesson([HINTS]), ROOM, before) == before
+    (own,) = knowledge.plan(lesson([OUTPUT, HINTS], key=1), ROOM, before)  # another lesson
     assert own.views == 6
 
 
@@ -183,4 +183,4 @@ def test_stored_and_live_teachers_teach_the_same(finished, small, kept, tmp_path
 
 def test_plans_are_checked_when_they_are_read():
     with pytest.raises(ValueError):
-        Knowledge(task=0, tensors={}, stored=True, views="3", bytes=0, dtype="float32", why="")
+        Knowledge(lesson=0, tensors={}, stored=True, views="3", bytes=0, dtype="float32", why="")

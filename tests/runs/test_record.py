@@ -33,6 +33,13 @@ def test_a_damaged_record_is_named(tmp_path, text):
         read(tmp_path, text)
 
 
+def test_a_record_in_which_lessons_were_called_tasks_is_read(content, tmp_path):
+    expected = read(tmp_path, content).knowledge
+    for own in content["knowledge"]:
+        own["task"] = own.pop("lesson")
+    assert expected and read(tmp_path, content).knowledge == expected
+
+
 def test_a_run_of_another_version_is_named_and_not_misread(content, tmp_path):
     old = {"tfkd": "0.1.0", "settings": {}, "figures": {"teacher": []}, "kept_seed": 0}
     with pytest.raises(ValueError, match=r"is of format 1 \(tfkd 0.1.0\); this version reads"):

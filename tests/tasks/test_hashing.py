@@ -132,7 +132,7 @@ def test_he2024_is_the_students_contrast_and_that_with_the_teachers_codes(splits
         ({"label_smoothing": 0.1}, "label_smoothing would change nothing"),
         ({"bits": 0}, "bits is 0"),
         ({"mask": "decides"}, "Did you mean"),
-        ({"teacher": "resent"}, "Did you mean 'resnet'"),
+        ({"teacher": "resent"}, 'Did you mean "resnet"'),
     ],
     ids=lambda own: "-".join(own) if isinstance(own, dict) else "",
 )

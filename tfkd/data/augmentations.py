@@ -5,7 +5,6 @@ belongs to exactly the image that the student sees (Beyer et al. 2022, "Knowledg
 good teacher is patient and consistent").
 """
 
-import difflib
 import functools
 
 import tensorflow as tf
@@ -13,6 +12,7 @@ import tensorflow as tf
 from tfkd.data.contrastive_views import contrastive
 from tfkd.data.operations import happens, in_sequence
 from tfkd.data.seeds import plain, random_integers
+from tfkd.near_names import meant
 
 _AUGMENTED, _OTHER_SEEDS = 48, (49, 50)  # draws of a seed
 
@@ -167,7 +167,6 @@ def augmentation(name, **options):
     """
     known = {**_AUGMENTATIONS, "two_views": two_views}
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f' Did you mean "{near[0]}"?' if near else ""
-        raise ValueError(f'No augmentation "{name}".{hint} There are: {", ".join(_AUGMENTATIONS)}.')
+        hint = meant(name, known, most=1)
+        raise ValueError(f'No augmentation "{name}". {hint}There are: {", ".join(_AUGMENTATIONS)}.')
     return functools.partial(known[name], **options) if options else known[name]

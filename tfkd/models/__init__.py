@@ -15,12 +15,12 @@ This module imports no TensorFlow until a model is built, so that a command line
 names at once.
 """
 
-import difflib
 import importlib
 import inspect
 from typing import TYPE_CHECKING
 
 from tfkd import _extras, _lazy
+from tfkd.near_names import meant
 
 if TYPE_CHECKING:
     from tfkd.models import detectors
@@ -170,9 +170,7 @@ def check_name(name):
     if str(name).startswith(HUB):
         _extras.needs_extra("hub", f'The model "{name}"')
         return
-    lowered = {known.lower(): known for known in names()}
-    near = difflib.get_close_matches(str(name).lower(), lowered, n=3)
-    hint = f"Did you mean {' or '.join(repr(lowered[match]) for match in near)}? " if near else ""
+    hint = meant(name, names(), most=3)
     raise ValueError(
         f"Unknown model {name!r}. {hint}Known models: {', '.join(names())}; and of KerasHub "
         f"{HUB}PRESET."
@@ -279,8 +277,7 @@ def _checked_classes(num_classes):
 def _check_options(name, options, known):
     for option in options:
         if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
+            hint = meant(option, known, most=1)
             raise TypeError(
                 f"Model {name!r} has no option {option!r}. {hint}Its options: {', '.join(known)}."
             )

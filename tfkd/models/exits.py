@@ -9,7 +9,6 @@ The other functions take any model whose outputs are a dict, exits or branches: 
 `trunk`, `single_exit`, `vote`.
 """
 
-import difflib
 import math
 import re
 
@@ -17,6 +16,7 @@ import keras
 from keras import layers, ops
 
 from tfkd.models import blocks, forks
+from tfkd.near_names import meant
 
 MOST_FEATURES = 128
 
@@ -250,8 +250,7 @@ def _ballot(probabilities):
 def _check_name(model, name):
     known = exit_names(model)
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=2)
-        hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
+        hint = meant(name, known)
         raise ValueError(
             f'Model "{model.name}" has no output {name!r}. {hint}It has: {", ".join(known)}.'
         )

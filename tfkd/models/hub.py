@@ -11,12 +11,12 @@ also where the weights stay random. A folder written by `task.save_to_preset` ne
 Presets of other people (hf://, kaggle://) are loaded with KerasHub's own `from_preset`.
 """
 
-import difflib
 import os
 
 import keras
 import keras_hub
 
+from tfkd.near_names import meant
 from tfkd.preprocessors import with_preprocessor
 
 
@@ -67,8 +67,7 @@ def _check(preset, weights):
     known = keras_hub.models.ImageClassifier.presets
     if preset in known or os.path.isdir(preset):
         return
-    near = difflib.get_close_matches(preset, known, n=3)
-    hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
+    hint = meant(preset, known, most=3)
     raise ValueError(
         f"Unknown preset {preset!r}, which is no folder either. {hint}KerasHub's image classifiers "
         f"are: {', '.join(sorted(known))}."

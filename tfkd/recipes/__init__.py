@@ -12,8 +12,9 @@
 before something is built or run.
 """
 
-import difflib
 import importlib
+
+from tfkd.near_names import meant
 
 __all__ = ["get", "names"]
 
@@ -52,7 +53,6 @@ def get(name):
         ValueError: there is none; near matches are named.
     """
     if name not in _NAMES:
-        near = difflib.get_close_matches(str(name), _NAMES, n=1, cutoff=0.4)
-        hint = f'Did you mean "{near[0]}"? ' if near else ""
+        hint = meant(name, _NAMES, most=1, cutoff=0.4)
         raise ValueError(f"No recipe {name!r}. {hint}There are: {', '.join(_NAMES)}.")
     return importlib.import_module(f"tfkd.recipes.{name}").RECIPE

@@ -5,7 +5,6 @@ command line shows as its help. pydantic checks values, wherever they come from;
 the flags from the same fields.
 """
 
-import difflib
 import os
 import re
 import shlex
@@ -26,6 +25,7 @@ from pydantic import (
 )
 
 from tfkd.models import HUB
+from tfkd.near_names import meant
 
 Above0 = Annotated[float, Field(gt=0)]
 AtLeast0 = Annotated[float, Field(ge=0)]
@@ -249,10 +249,8 @@ def _explained(item, kind):
 
 def near(name, known):
     """Sentences on what was perhaps meant and what there is."""
-    matches = difflib.get_close_matches(str(name), list(known), n=2)
-    meant = " or ".join(f'"{match}"' for match in matches)
-    hint = f"Did you mean {meant}? " if matches else ""
-    return f"{hint}There are: {', '.join(known)}."
+    known = list(known)
+    return f"{meant(name, known)}There are: {', '.join(known)}."
 
 
 def parse_options(texts, flag):

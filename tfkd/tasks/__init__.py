@@ -5,8 +5,9 @@
 ['accuracy', 'cross_entropy']
 """
 
-import difflib
 import importlib
+
+from tfkd.near_names import meant
 
 __all__ = ["get", "names"]
 
@@ -33,8 +34,7 @@ def get(name):
         ValueError: there is none; near matches are named.
     """
     if name not in _HOMES:
-        near = difflib.get_close_matches(str(name), _HOMES, n=1, cutoff=0.4)
-        hint = f'Did you mean "{near[0]}"? ' if near else ""
+        hint = meant(name, _HOMES, most=1, cutoff=0.4)
         raise ValueError(f"No task {name!r}. {hint}There are: {', '.join(_HOMES)}.")
     module, _, kind = _HOMES[name].partition(":")
     return getattr(importlib.import_module(module), kind)()

@@ -3,8 +3,9 @@
 Nothing here imports TensorFlow before something is loaded or built.
 """
 
-import difflib
 from typing import ClassVar
+
+from tfkd.near_names import meant
 
 
 class Task:
@@ -35,8 +36,7 @@ class Task:
     def check_name(self, name):
         """Raises ValueError, with near matches, unless `build` knows a model's name."""
         if name not in self.names:
-            near = difflib.get_close_matches(str(name), self.names, n=1)
-            hint = f'Did you mean "{near[0]}"? ' if near else ""
+            hint = meant(name, self.names, most=1)
             raise ValueError(
                 f'Unknown model "{name}" for {self.name}. {hint}There are: {", ".join(self.names)}.'
             )

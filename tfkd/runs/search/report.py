@@ -218,7 +218,7 @@ def write(directory, setup, rows):
     Returns:
         `Found`.
     """
-    settings, info = setup.settings, setup.task.info
+    settings, info = setup.settings, setup.lesson.info
     front, adds = front_of(rows, settings, info), {}
     if settings.student_choices:
         students = _students(rows, settings, info)
