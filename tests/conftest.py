@@ -1,11 +1,38 @@
 """What every test starts from: a silent TensorFlow, fixed seeds, float32."""
 
+import gc
 import os
 
 import pytest
 
 # Read by TensorFlow's C++ side at its import, which comes later: with the test modules.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def seldom_collected():
+    """Keep the garbage collector from walking TensorFlow and Keras again and again.
+
+    Each traced graph makes it run several times over all that was imported, which never goes away:
+    a seventh of the time of tests that train. What tests leave is still collected.
+    """
+    import keras  # noqa: F401  Here and not above: collecting the tests does not need it.
+
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 10)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def collected(seldom_collected):
+    """After each file collect what it left, and walk what stays no more.
+
+    KerasTuner and runs collect before each training: seconds each once hundreds of files have
+    left their caches in this process.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -418,13 +419,5 @@ print("equal")
 """
 
 
-def test_mirrored_replicas_equal_the_keras_layer():
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    ran = subprocess.run(
-        [sys.executable, "-c", MIRRORED],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=environment,
-    )
-    assert ran.stdout.endswith("equal\n"), ran.stderr[-3000:]
+def test_mirrored_replicas_equal_the_keras_layer(tmp_path):
+    assert forked.output_of(MIRRORED, tmp_path).endswith("equal\n")

@@ -134,10 +134,17 @@ def test_names_and_heads_are_one():
 # Losses.
 
 
-def distilled(teacher, student, loss=None, labels_loss=None, **options):
+def distilled(teacher, student, loss=None, labels_loss=None, run_eagerly=True, **options):
     made = tfkd.Distiller(teacher, student, loss or LogitsDistillation(2.0), **options)
-    made.compile("sgd", labels_loss or keras.losses.SparseCategoricalCrossentropy(True))
+    # Eagerly: values alone are asked for, and a step takes less time than its trace.
+    loss = labels_loss or keras.losses.SparseCategoricalCrossentropy(True)
+    made.compile("sgd", loss, run_eagerly=run_eagerly)
     return made
+
+
+def answers(model, x):
+    """NumPy arrays, in float64."""
+    return keras.tree.map_structure(lambda y: np.asarray(y, "float64"), model(x))
 
 
 def data(classes=CLASSES, form="sparse"):
@@ -162,7 +169,7 @@ def test_a_binary_loss_makes_labels_independent():
     x, y = data(form="labels")
     made = distilled(teacher, student, labels_loss=keras.losses.BinaryCrossentropy(True))
     found = made.evaluate(x, y, verbose=0, return_dict=True)["logits_distillation"]
-    t, s = (m.predict(x, verbose=0).astype("float64") / 2 for m in (teacher, student))
+    t, s = (answers(m, x) / 2 for m in (teacher, student))
     p, q = 1 / (1 + np.exp(-t)), 1 / (1 + np.exp(-s))
     wanted = 4 * (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).sum(-1).mean()
     assert found == pytest.approx(wanted, rel=1e-4)
@@ -187,7 +194,7 @@ def test_a_single_number_is_no_log_odds_unless_something_says_so(loss):
 def test_a_head_that_nobody_knows_is_asked_for_before_anything_moves(side, make):
     normed = lambda z: layers.BatchNormalization()(z)  # noqa: E731
     models = {"teacher": ending(normed), "student": ending(normed), side: ending(make)}
-    made = distilled(**models)
+    made = distilled(**models, run_eagerly=False)  # moved is what a compiled step moves
     kept = [*made.variables]
     before = [v.numpy() for v in kept]
     with pytest.raises(ValueError, match=f"Distiller.*{side}_head=.*probabilities"):
@@ -208,7 +215,7 @@ def test_stored_probabilities_are_not_taken_for_logits():
         made.fit(batches, verbose=0)
     made = distilled(None, student, teacher_head="probabilities")
     found = made.evaluate(batches, verbose=0, return_dict=True)["logits_distillation"]
-    p, q = np.log(stored["output"]) / 2, student.predict(x, verbose=0).astype("float64") / 2
+    p, q = np.log(stored["output"]) / 2, answers(student, x) / 2
     p, q = (z - np.log(np.exp(z).sum(-1, keepdims=True)) for z in (p, q))
     assert found == pytest.approx(4 * (np.exp(p) * (p - q)).sum(-1).mean(), rel=1e-4)
 
@@ -219,7 +226,7 @@ def test_cosine_of_probabilities_follows_the_heads():
     loss = CosineDistillation("probabilities")
     made = distilled(teacher, student, loss, keras.losses.BinaryCrossentropy())
     found = made.evaluate(x, y, verbose=0, return_dict=True)["cosine_distillation"]
-    t, s = (m.predict(x, verbose=0).astype("float64") for m in (teacher, student))
+    t, s = (answers(m, x) for m in (teacher, student))
     cosine = (t * s).sum(-1) / np.linalg.norm(t, axis=-1) / np.linalg.norm(s, axis=-1)
     assert found == pytest.approx(1 - cosine.mean(), rel=1e-4)
 
@@ -237,11 +244,11 @@ def test_metrics_by_name_see_probabilities_where_the_student_ends_in_log_odds(me
     student, x = ending(lambda z: z, 1), data()[0]
     y = np.arange(8)[:, None] % 2
     made = distilled(ending(lambda z: z, 1), student, labels_loss="binary_crossentropy")
-    made.compile("sgd", "binary_crossentropy", metrics=[metric])
+    made.compile("sgd", "binary_crossentropy", metrics=[metric], run_eagerly=True)
     logs = made.evaluate(x, y, verbose=0, return_dict=True)
     (found,) = (v for k, v in logs.items() if k not in LOSS_NAMES)
     reference = keras.metrics.get(metric)
-    probabilities = 1 / (1 + np.exp(-student.predict(x, verbose=0)))
+    probabilities = 1 / (1 + np.exp(-answers(student, x)))
     if isinstance(reference, keras.metrics.Metric):
         reference.update_state(y, probabilities)
         wanted = float(reference.result())
@@ -266,7 +273,7 @@ def test_a_crossentropy_is_one_of_logits_in_every_form_but_as_an_object(form):
     student, (x, y) = ending(lambda z: z), data()
     made = distilled(ending(lambda z: z), student, labels_loss=given)
     found = made.evaluate(x, y, verbose=0, return_dict=True)["student_loss"]
-    logits = student.predict(x, verbose=0)
+    logits = answers(student, x)
     as_logits = -log_softmax(logits)[np.arange(8), y].mean()
     if form == "object":  # what the user made is Keras's own
         assert found == pytest.approx(float(given(y, logits)), rel=1e-4)
@@ -283,10 +290,11 @@ def test_outputs_of_different_heads_are_each_read_as_what_they_are():
     loss = LogitsDistillation(2.0, loss={"a": "kl_divergence", "b": "kl_divergence"})
     made = tfkd.Distiller(twin, student, loss)
     name = "sparse_categorical_crossentropy"
-    made.compile("sgd", {"a": name, "b": name}, metrics={"a": [name], "b": [name]})
+    given = {"loss": {"a": name, "b": name}, "metrics": {"a": [name], "b": [name]}}
+    made.compile("sgd", **given, run_eagerly=True)
     x, y = data()
     logs = made.evaluate(x, {"a": y, "b": y}, verbose=0, return_dict=True)
-    found = student.predict(x, verbose=0)
+    found = answers(student, x)
     wanted = {
         "a": -log_softmax(found["a"])[np.arange(8), y].mean(),
         "b": -np.log(found["b"][np.arange(8), y].astype("float64")).mean(),
@@ -352,7 +360,7 @@ def test_loss_and_metric_equal_numpy_whatever_follows_the_activation(activation,
     except ValueError as refused:
         assert "head" in str(refused) or "activation" in str(refused), refused
         return
-    outputs = [m.predict(x, verbose=0).astype("float64") for m in (teacher, student)]
+    outputs = [answers(m, x) for m in (teacher, student)]
     if activation == "linear":
         t, s = (z / 2 for z in outputs)
         cross = -log_softmax(outputs[1])[np.arange(8), y].mean()

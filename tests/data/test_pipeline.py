@@ -1,8 +1,6 @@
 """Batches: what is in them, in which order, the same twice and in another process."""
 
-import subprocess
-import sys
-
+import forked
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -95,15 +93,13 @@ def test_order_does_not_depend_on_the_global_seed(source):
     np.testing.assert_array_equal(*orders)
 
 
-def test_order_is_the_same_in_another_process():
+def test_order_is_the_same_in_another_process(tmp_path):
     script = (
         "from tfkd.data import index_batches\n"
         "d = index_batches(20, 20, shuffle=True, seed=3)\n"
         "print([next(iter(d))[0].numpy().tolist() for _ in range(2)])"
     )
-    output = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    ).stdout
+    output = forked.output_of(script, tmp_path)
     here = index_batches(20, 20, shuffle=True, seed=3)
     assert output.strip() == str([next(iter(here))[0].numpy().tolist() for _ in range(2)])
 

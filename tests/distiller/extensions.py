@@ -262,9 +262,11 @@ STORABLE = [name for name in SYSTEMS if name != "learning"]
 ON_REPLICAS = {**SYSTEMS, "dynamic": dynamic}
 
 
-def compiled(made):
+def compiled(made, **options):
     made.compile(
-        keras.optimizers.SGD(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        keras.optimizers.SGD(0.05),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **options,
     )
     return made
 

@@ -45,14 +45,16 @@ def hint(**options):
     return FeatureDistillation("mse", "stage2_out", "stage2_out", **options)
 
 
-def distiller(teacher=None, student=None, losses=None, optimizer="sgd", **options):
+def distiller(
+    teacher=None, student=None, losses=None, optimizer="sgd", run_eagerly=False, **options
+):
     made = tfkd.Distiller(
         teacher or network(6, "teacher"),
         student or network(3, "student"),
         losses or [LogitsDistillation(2.0), hint()],
         **options,
     )
-    made.compile(optimizer, cross_entropy(), metrics=["accuracy"])
+    made.compile(optimizer, cross_entropy(), metrics=["accuracy"], run_eagerly=run_eagerly)
     return made
 
 

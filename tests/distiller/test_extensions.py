@@ -1,11 +1,9 @@
 """Losses that learn, sources of every kind, inputs of their own: worked extensions."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import extensions
+import forked
 import keras
 import numpy as np
 import pytest
@@ -55,7 +53,7 @@ def test_live_equals_cached(name, tmp_path):
     trained = []
     for cached in (False, True):
         keras.utils.set_random_seed(3)
-        made = compiled(SYSTEMS[name]())
+        made = compiled(SYSTEMS[name](), run_eagerly=True)
         data = extensions.batches(name)
         if cached:
             examples = extensions.examples(name)
@@ -72,12 +70,12 @@ def test_a_source_that_does_not_learn_is_a_fixed_teacher_to_the_last_bit():
     trained = []
     for make in (lambda: extensions.learning(0.0), fixed):
         keras.utils.set_random_seed(3)
-        made = compiled(make())
+        made = compiled(make(), run_eagerly=True)
         logs = made.fit(extensions.batches("learning"), epochs=3, verbose=0).history
         trained.append((weights(made.student), logs["distillation_loss"]))
     assert apart(trained[0][0], trained[1][0]) == 0
     assert trained[0][1] == trained[1][1]
-    learnt = compiled(extensions.learning(0.1))
+    learnt = compiled(extensions.learning(0.1), run_eagerly=True)
     before = weights(learnt.source.model)
     logs = learnt.fit(extensions.batches("learning"), epochs=3, verbose=0).history
     assert apart(before, weights(learnt.source.model)) > 0
@@ -131,32 +129,22 @@ def test_what_a_loss_remembers_is_of_the_examples_it_has_seen():
 
 
 def test_two_replicas_train_each_of_them_as_one_device_does(tmp_path):
-    script = tmp_path / "replicas.py"
-    script.write_text(_REPLICAS)
-    done = subprocess.run(
-        [sys.executable, str(script), str(Path(extensions.__file__).parent)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(forked.output_of(_REPLICAS, tmp_path).splitlines()[-1])
     assert sorted(found) == sorted(extensions.ON_REPLICAS)
     assert max(found.values()) < 1e-5, found
 
 
 _REPLICAS = """
-import contextlib, json, sys
+import contextlib, json
 import numpy as np, tensorflow as tf, keras
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-sys.path.insert(0, sys.argv[1])
 import extensions
 
 def train(name, strategy):
     keras.utils.set_random_seed(0)
     with strategy.scope() if strategy else contextlib.nullcontext():
-        made = extensions.compiled(extensions.ON_REPLICAS[name]())
+        made = extensions.compiled(extensions.ON_REPLICAS[name](), run_eagerly=not strategy)
     made.fit(extensions.batches(name), epochs=2, verbose=0)
     learns = made.source.variables  # of a teacher of tfkd's own that learns
     return [w.numpy() for w in (*made.student.weights, *made.adapters.trainable_variables, *learns)]

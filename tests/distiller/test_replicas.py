@@ -1,21 +1,14 @@
 """Two replicas train as one device does: C9."""
 
 import json
-import subprocess
-import sys
 
+import forked
 import pytest
 
 
 def test_two_replicas_equal_one_device(tmp_path):
     """In a process of its own, as the number of logical devices is fixed at TensorFlow's start."""
-    script = tmp_path / "replicas.py"
-    script.write_text(_REPLICAS)
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(forked.output_of(_REPLICAS, tmp_path).splitlines()[-1])
     assert found["replicas"] == 2
     assert found["weights"] < 1e-6
     for name, value in found["one"].items():

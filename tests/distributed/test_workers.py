@@ -1,18 +1,13 @@
 """Two processes train as one does."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
+import forked
 import keras
 import numpy as np
 import pytest
 import variants
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -24,19 +19,20 @@ def directory(tmp_path_factory):
     cluster = {"worker": [f"127.0.0.1:{own.getsockname()[1]}" for own in bound]}
     for own in bound:
         own.close()
-    workers, logs = [], [open(directory / f"{index}.log", "w") for index in range(2)]
-    for index, log in enumerate(logs):
+    workers = []
+    for index in range(2):
         config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
-        command = [sys.executable, variants.__file__, str(directory), str(index)]
-        environment = {**os.environ, "TF_CONFIG": config, "PYTHONPATH": str(ROOT)}
-        workers.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
-    try:
-        codes = [worker.wait(timeout=600) for worker in workers]
-    finally:
-        for worker, log in zip(workers, logs, strict=True):
-            worker.kill()
-            log.close()
-    assert codes == [0, 0], (directory / "0.log").read_text()[-3000:]
+        said = directory / f"{index}.log"
+        workers.append(
+            forked.started(variants.work, str(directory), index, said=said, TF_CONFIG=config)
+        )
+    for worker in workers:
+        worker.join(600)
+    for worker in workers:
+        worker.kill()  # where it has not ended
+        worker.join()
+    codes = [worker.exitcode for worker in workers]
+    assert codes == [0, 0], (directory / "0.log.err").read_text()[-3000:]
     return directory
 
 

@@ -1,11 +1,7 @@
-"""Small trainings that workers and one process can both run: `python variants.py DIRECTORY INDEX`.
-
-Run as a worker it has a TF_CONFIG, and writes `worker INDEX.npz` and `.json` into the directory.
-"""
+"""Small trainings that workers and one process can both run."""
 
 import contextlib
 import json
-import sys
 
 import keras
 import numpy as np
@@ -107,7 +103,10 @@ def build_cache(directory):
 
 
 def work(directory, index):
-    """What a worker does and finds."""
+    """What a worker does and finds.
+
+    It has a TF_CONFIG, and writes `worker INDEX.npz` and `.json` into the directory.
+    """
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     arrays, said = {}, {"over workers": _keras.over_workers(strategy)}
     written = [
@@ -205,6 +204,3 @@ REFUSALS = (
     averaging,
 )
 REFUSED = {own.__name__: own for own in REFUSALS}
-
-if __name__ == "__main__":
-    work(sys.argv[1], int(sys.argv[2]))

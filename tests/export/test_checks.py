@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd.export import checks
+from tfkd.export import checks, loading
 from tfkd.export.errors import ExportCheckError
 from tfkd.export.saved_model import save_functions, signature_functions
 from tfkd.export.student import examine
 from tfkd.heads import Head
 from tfkd.runtime import warmup
+from tfkd.runtime.worker import Worker
 
 
 @pytest.fixture
@@ -143,9 +144,9 @@ def test_a_savedmodel_that_only_python_can_run_is_found(student, once, tmp_path)
     with pytest.raises(ExportCheckError):
         checks.compare_saved_model(tmp_path, served, functions)
     with pytest.raises(ExportCheckError, match="Could not find variable"):
-        with checks._loaded(tmp_path) as worker:
+        with Worker(tmp_path) as worker:
             name = next(iter(worker.signatures["serving_default"]["inputs"]))
-            checks._attempt("a run", worker.run, "serving_default", {name: batch})
+            loading.attempt("a run", worker.run, "serving_default", {name: batch})
 
 
 def test_a_bad_warmup_record_fails_the_version(written):

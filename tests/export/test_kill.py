@@ -1,27 +1,16 @@
-import multiprocessing
 import os
 import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
+import forked
 
 from tfkd.export.checks import check_saved_model, checksums
 from tfkd.export.saved_model import export_saved_model
 
 
-@pytest.fixture(scope="module")
-def exporter():
-    """Makes processes that export once; forked from one that has imported TensorFlow already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tfkd.export.saved_model", "tfkd.export.checks"])
-    return lambda *arguments: context.Process(target=export_saved_model, args=arguments)
-
-
-def test_a_reader_never_sees_a_version_that_fails_however_the_exporter_is_killed(
-    student, exporter, tmp_path
-):
+def test_a_reader_never_sees_a_version_that_fails_however_the_exporter_is_killed(student, tmp_path):
     """The reader lists the directory every 50 ms as TensorFlow Serving does and loads and runs
     whatever it sees at once. `benchmarks/serving.py` does the same for longer."""
     base, seen, stop = tmp_path / "student", {}, threading.Event()
@@ -37,8 +26,7 @@ def test_a_reader_never_sees_a_version_that_fails_however_the_exporter_is_killed
             look()
 
     def export(seconds=None):
-        process, start = exporter(student, base), time.monotonic()
-        process.start()
+        process, start = forked.started(export_saved_model, student, base), time.monotonic()
         process.join(seconds)
         process.kill()
         process.join()

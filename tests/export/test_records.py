@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from tfkd.export import checks, records
+from tfkd.export import checks, loading, records
 from tfkd.export.errors import ExportCheckError
 
 CHECKSUM = "0" * 64
@@ -87,4 +87,4 @@ def test_a_damaged_archive_is_named(tmp_path):
 def test_a_whole_manifest_is_read(version, tmp_path):
     copy = shutil.copytree(version, tmp_path / "1")
     found = records.manifest(copy / "assets.extra" / "manifest.json")
-    assert found.files == checks.checksums(copy)
+    assert found.files == loading.checksums(copy)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd.export import checks
+from tfkd.export import checks, loading
 from tfkd.export.errors import ExportCheckError
 from tfkd.export.saved_model import encode_png, export_saved_model
 from tfkd.runtime import warmup
@@ -48,7 +48,7 @@ def test_the_version_holds_its_documents(version, student, labels):
     assert manifest["head"] == "logits" and "assumed" in manifest["head_assumed"]
     assert manifest["checks"]["batch_sizes"] == [1, 7, 64]
     assert max(manifest["checks"]["largest_difference"].values()) <= 1e-5
-    assert set(manifest["files"]) == set(checks.checksums(version))
+    assert set(manifest["files"]) == set(loading.checksums(version))
     card = (extra / "model_card.md").read_text()
     assert "it was assumed that they do" in card
     assert "cat, dog, fish" in card and "`serve_bytes`: `image_bytes` string[-1]" in card

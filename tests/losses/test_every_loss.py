@@ -1,11 +1,9 @@
 """What is true of every loss in `tfkd.losses`, class by class."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import every_loss
+import forked
 import keras
 import numpy as np
 import pytest
@@ -216,16 +214,7 @@ def test_mixed_precision_changes_no_value_by_more_than_its_rounding(trained):
 
 def test_two_replicas_have_the_values_of_their_own_batches(tmp_path):
     """Equal to one device but for what is of the whole batch: that is the mean of both halves'."""
-    script = tmp_path / "replicas.py"
-    script.write_text(_REPLICAS)
-    done = subprocess.run(
-        [sys.executable, str(script), str(Path(every_loss.__file__).parent)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(forked.output_of(_REPLICAS, tmp_path).splitlines()[-1])
     for name in set(NAMES) - {"ContrastiveDistillation"}:  # each replica draws its own negatives
         # The temperature of annealed targets is that of the whole batch, whoever holds its rows.
         halves = name in OF_BATCH and name != "AnnealedDistillation"
@@ -237,11 +226,10 @@ def test_two_replicas_have_the_values_of_their_own_batches(tmp_path):
 
 
 _REPLICAS = """
-import json, sys
+import json
 import numpy as np, tensorflow as tf, keras
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-sys.path.insert(0, sys.argv[1])
 import every_loss
 
 def values(made, rows, training):

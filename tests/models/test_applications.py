@@ -86,13 +86,13 @@ def test_input_of_the_backbone_is_what_keras_would_feed_it():
 
 def test_batch_norm_momentum_is_ours_unless_left_alone():
     def momenta(**options):
-        model = models.build("MobileNetV2", (32, 32, 3), 5, alpha=0.35, **options)
+        model = models.build("MobileNet", (32, 32, 3), 5, alpha=0.25, **options)
         norms = keras.layers.BatchNormalization
         layers = model.get_layer("backbone").layers
         return {layer.momentum for layer in layers if isinstance(layer, norms)}
 
     assert momenta() == {0.9}
-    assert momenta(batch_norm_momentum=None) == {0.999}
+    assert momenta(batch_norm_momentum=None) == {0.99}
 
 
 def test_tap_names_do_not_depend_on_what_was_built_before():
@@ -115,23 +115,23 @@ def test_missing_network_is_said_at_once(monkeypatch, tmp_path):
 
 
 def test_weights_file_is_read_or_refused(tmp_path):
-    source = keras.applications.MobileNetV2(
-        include_top=False, weights=None, alpha=0.35, input_shape=(32, 32, 3)
+    source = keras.applications.MobileNet(
+        include_top=False, weights=None, alpha=0.25, input_shape=(32, 32, 3)
     )
     path = tmp_path / "mobilenet.weights.h5"
     source.save_weights(path)
-    model = models.build("MobileNetV2", (32, 32, 3), 5, weights=path, alpha=0.35)
+    model = models.build("MobileNet", (32, 32, 3), 5, weights=path, alpha=0.25)
     restored = model.get_layer("backbone").get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(source.get_weights(), restored, strict=True))
-    with pytest.raises(ValueError, match=r"does not fit MobileNetV2 .*include_top=False"):
-        models.build("MobileNetV2", (32, 32, 3), 5, weights=path)
+    with pytest.raises(ValueError, match=r"does not fit MobileNet .*include_top=False"):
+        models.build("MobileNet", (32, 32, 3), 5, weights=path)
     with pytest.raises(ValueError, match=r"which is no file\. Expected None"):
-        models.build("MobileNetV2", (32, 32, 3), 5, weights=tmp_path / "nowhere.h5")
+        models.build("MobileNet", (32, 32, 3), 5, weights=tmp_path / "nowhere.h5")
 
 
 def test_a_network_may_look_at_smaller_images():
-    model = models.build("MobileNetV2", (64, 64, 3), 4, alpha=0.35, image_size=32)
+    model = models.build("MobileNet", (64, 64, 3), 4, alpha=0.25, image_size=32)
     assert model.input_shape == (None, 64, 64, 3)
     assert model.get_layer("backbone").input_shape == (None, 32, 32, 3)
     with pytest.raises(ValueError, match="image_size is 4. Expected a whole number of pixels"):
-        models.build("MobileNetV2", (64, 64, 3), 4, image_size=4)
+        models.build("MobileNet", (64, 64, 3), 4, image_size=4)

@@ -14,7 +14,12 @@ from tfkd.models import blocks
 
 FAMILIES = ("modified_alexnet", "alexnet", "resnet")
 STAGES = {"modified_alexnet": 4, "alexnet": 4, "resnet": 3}
-NARROW = 0.125  # widths do not matter here, seconds do
+SMALL = {"width": 0.125}  # widths and depths do not matter here, seconds do
+
+
+def built(name, shape, classes, **options):
+    depth = {"depth": 8} if name == "resnet" else {}
+    return models.build(name, shape, classes, **SMALL, **depth, **options)
 
 
 def pixels(shape, count=4, seed=0):
@@ -24,7 +29,7 @@ def pixels(shape, count=4, seed=0):
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3), (64, 64, 3), (224, 224, 3)])
 def test_families_keep_a_map_of_four_pixels_or_more_at_every_size(name, shape):
-    model = models.build(name, shape, 7, width=NARROW)
+    model = built(name, shape, 7)
     assert model.name == name
     assert model.input.name == "image" and model.input.shape == (None, *shape)
     assert model.layers[-1].name == "logits" and model.output.shape == (None, 7)
@@ -37,7 +42,7 @@ def test_families_keep_a_map_of_four_pixels_or_more_at_every_size(name, shape):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_non_square_images_and_a_binary_head(name):
-    model = models.build(name, (24, 40, 4), 1, width=NARROW)
+    model = built(name, (24, 40, 4), 1)
     assert model(pixels((24, 40, 4))).shape == (4, 1)
 
 
@@ -46,19 +51,19 @@ def test_non_square_images_and_a_binary_head(name):
     [*((name, {}) for name in FAMILIES), ("modified_alexnet", {"head": "fc"})],
 )
 def test_saved_file_loads_without_tfkd_to_the_same_logits(name, options, tmp_path):
-    model = models.build(name, (8, 8, 1), 5, width=NARROW, **options)
+    model = built(name, (8, 8, 1), 5, **options)
     images = pixels((8, 8, 1))
-    before = model.predict(images, verbose=0)
+    before = model(images)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", custom_objects={})
-    np.testing.assert_array_equal(loaded.predict(images, verbose=0), before)
+    np.testing.assert_array_equal(loaded(images), before)
     assert all(type(layer).__module__.startswith("keras.") for layer in loaded.layers)
     assert models.stages(loaded) == models.stages(model)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_gradients_reach_every_trainable_weight(name):
-    model = models.build(name, (16, 16, 3), 5, width=NARROW)
+    model = built(name, (16, 16, 3), 5)
     with tf.GradientTape() as tape:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(
             np.arange(4), model(pixels((16, 16, 3)), training=True)
@@ -76,7 +81,7 @@ def test_gradients_reach_every_trainable_weight(name):
 def test_the_seed_alone_decides_the_weights(name):
     def weights(seed):
         keras.utils.set_random_seed(seed)
-        return models.build(name, (8, 8, 1), 3, width=NARROW).get_weights()
+        return built(name, (8, 8, 1), 3).get_weights()
 
     first, again, other = weights(1), weights(1), weights(2)
     assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
@@ -85,7 +90,7 @@ def test_the_seed_alone_decides_the_weights(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_pixels_of_any_dtype_give_the_same_logits(name):
-    model = models.build(name, (8, 8, 3), 3, width=NARROW)
+    model = built(name, (8, 8, 3), 3)
     images = pixels((8, 8, 3))
     as_float = model(images.astype("float32"))
     np.testing.assert_array_equal(model(images), as_float)
@@ -96,7 +101,7 @@ def test_pixels_of_any_dtype_give_the_same_logits(name):
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_keeps_pixels_and_logits_in_float32(name, policy):
     keras.config.set_dtype_policy(policy)
-    model = models.build(name, (8, 8, 3), 3, width=NARROW)
+    model = built(name, (8, 8, 3), 3)
     assert model.get_layer("normalise").compute_dtype == "float32"
     assert model.get_layer("stage2_out").compute_dtype == policy.removeprefix("mixed_")
     assert model(pixels((8, 8, 3))).dtype == "float32"
@@ -104,7 +109,7 @@ def test_mixed_precision_keeps_pixels_and_logits_in_float32(name, policy):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_no_convolution_before_batch_norm_has_a_bias(name):
-    model = models.build(name, (32, 32, 3), 3)
+    model = built(name, (32, 32, 3), 3)
     convolutions = [layer for layer in model.layers if "Conv2D" in type(layer).__name__]
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert len(convolutions) == len(norms)

@@ -37,6 +37,7 @@ def compared(photos, finished, tmp_path_factory):
         setting=("hints=none",),
         train_teacher=True,
         any_teacher=True,
+        augment="none",
         limit=60,
         epochs=1,
         teacher_epochs=1,

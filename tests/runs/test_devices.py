@@ -1,10 +1,9 @@
 """Where a run trains: what is refused, even batches, two devices as one, and the loss's scale."""
 
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -96,13 +95,7 @@ def test_a_checkpoint_holds_the_scale_of_the_loss(tmp_path):
 
 def test_two_devices_train_as_one(tmp_path):
     """In a process of its own, as the number of logical devices is fixed at TensorFlow's start."""
-    script = tmp_path / "mirrored.py"
-    script.write_text(_MIRRORED)
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(forked.output_of(_MIRRORED, tmp_path).splitlines()[-1])
     assert found["replicas"] == [1, 2]
     assert found["start"] == 0  # the same first weights
     assert found["moved"] > 0.01 and found["apart"] < 1e-5
@@ -111,7 +104,7 @@ def test_two_devices_train_as_one(tmp_path):
 
 
 _MIRRORED = """
-import json, sys
+import json
 from types import SimpleNamespace
 import numpy as np, tensorflow as tf, keras
 cpu = tf.config.list_physical_devices("CPU")[0]

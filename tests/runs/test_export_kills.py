@@ -3,20 +3,17 @@
 TFKD_KILLS=10 makes it do so many.
 """
 
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 
+import forked
 import keras
 import numpy as np
 
 from tfkd.export import open_exported
 
-SECONDS = 12  # about what an export takes; the later half of it writes
+SECONDS = 7  # about what an export takes; the later half of it writes
 
 
 def test_killed_at_random_moments_an_export_ends_as_an_undisturbed_one(finished, kills, tmp_path):
@@ -24,26 +21,27 @@ def test_killed_at_random_moments_an_export_ends_as_an_undisturbed_one(finished,
     system, run = tmp_path / "system", tmp_path / "killed"
     system.mkdir()
     shutil.copytree(finished[0], run)
-    command = [sys.executable, "-m", "tfkd", "export", str(run), "--quantization", "float32"]
 
     def start():
-        environment = {**os.environ, "TMPDIR": str(system)}
-        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        words = ("export", run, "--quantization", "float32")
+        return forked.command(words, TMPDIR=str(system))
 
     seconds, moments = SECONDS, random.Random(0)
     for _ in range(kills):
         process, begun = start(), time.monotonic()
-        try:
-            process.wait(moments.uniform(0.4, 1.0) * seconds)
+        process.join(moments.uniform(0.4, 1.0) * seconds)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        else:
             seconds = time.monotonic() - begun
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
         versions = run / "export/saved_model"
         for version in versions.glob("[0-9]*") if versions.exists() else ():
             assert (version / "saved_model.pb").exists()
             assert (version / "variables/variables.index").exists()
-    assert start().wait() == 0
+    process = start()
+    process.join()
+    assert process.exitcode == 0
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1)).astype("float32")
     expected = keras.models.load_model(run / "student.keras").predict(images, verbose=0)
     newest = max((run / "export/saved_model").glob("[0-9]*"), key=lambda version: int(version.name))

@@ -2,11 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
+import time
 import urllib.request
 from types import SimpleNamespace
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -114,7 +114,7 @@ def test_a_run_that_ends_in_an_export_holds_it_and_is_written_last(ended):
         "TFLite int8": "student_int8.tflite",
     }
     assert Image.open(out / "export.png").format == "PNG"
-    settings = DistillSettings.from_toml(ended.out / "run.toml")
+    settings = DistillSettings.from_toml(ended.out / "run.toml", trust=True)
     assert settings.exports == ("saved_model", "int8")
     manifest = json.loads((out / "saved_model/1/assets.extra/manifest.json").read_text())
     assert manifest["run"]["data"] == ended.record["data"]
@@ -268,19 +268,24 @@ def test_runs_are_served_under_their_names(ended, tmp_path):
         bases([ended.out, tmp_path / "small"])
 
 
-def test_serve_prints_its_address_and_what_it_is_and_answers_there(ended):
-    command = [sys.executable, "-m", "tfkd", "serve", ended.out, "--port", "0", "--grpc-port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert "development stand-in for TensorFlow Serving" in process.stdout.readline()
-            url = process.stdout.readline().split()[-1]
-            assert url.startswith("http://127.0.0.1:") and url.endswith("/v1/models/small")
-            body = json.dumps({"instances": [np.zeros((8, 8, 1)).tolist()]}).encode()
-            with urllib.request.urlopen(f"{url}:predict", body, timeout=20) as response:
-                (answer,) = json.load(response)["predictions"]
-        finally:
-            process.terminate()
-    assert process.returncode == 0
+def test_serve_prints_its_address_and_what_it_is_and_answers_there(ended, tmp_path):
+    said = tmp_path / "said.txt"
+    words = ("serve", ended.out, "--port", "0", "--grpc-port", "0")
+    process, lines = forked.command(words, said=said), []
+    try:
+        while len(lines) < 3 and process.is_alive():
+            time.sleep(0.05)
+            lines = said.read_text().splitlines() if said.exists() else []
+        assert "development stand-in for TensorFlow Serving" in lines[0]
+        url = lines[1].split()[-1]
+        assert url.startswith("http://127.0.0.1:") and url.endswith("/v1/models/small")
+        body = json.dumps({"instances": [np.zeros((8, 8, 1)).tolist()]}).encode()
+        with urllib.request.urlopen(f"{url}:predict", body, timeout=20) as response:
+            (answer,) = json.load(response)["predictions"]
+    finally:
+        process.terminate()
+        process.join()
+    assert process.exitcode == 0
     with open_exported(ended.out / "export" / "saved_model") as exported:
         expected = exported.logits(np.zeros((1, 8, 8, 1)))[0]
     np.testing.assert_allclose(answer["logits"], expected, atol=1e-5)

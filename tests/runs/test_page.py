@@ -74,7 +74,7 @@ def test_its_figures_are_those_of_the_record(finished, shown):
     assert line[4] == "cannot be told from one seed"
     assert f"distilled minus alone: {gain:+.2f} points of accuracy on 359 test images" in shown.text
     settings = dict(shown.table("Settings of the run")[1:])
-    assert settings["epochs"] == "3" and settings["teacher_options"] == "depth=8, width=0.25"
+    assert settings["epochs"] == "3" and settings["teacher_options"] == "units=16"
     assert dict(shown.table("What it was made with")[1:])["keras"] == keras.__version__
     assert record["command"] in shown.text
     assert all(text in shown.text for text in record["findings"])

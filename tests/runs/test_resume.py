@@ -6,10 +6,9 @@ TFKD_KILLS=20 makes the test of random kills do so many.
 import json
 import random
 import shutil
-import signal
-import subprocess
-import sys
+from pathlib import Path
 
+import forked
 import pytest
 from small_runs import exact, read_record
 
@@ -107,44 +106,38 @@ def test_a_run_is_only_resumed_with_what_it_was_begun_with(small, tmp_path, stop
         distill(small, out, resume=True)
 
 
-def killed_again_and_again(command, out, seconds, kills, moments):
+def killed_again_and_again(words, out, seconds, kills, moments):
     """Runs a command, resumed after each kill, until it has been killed so often and then ends.
 
     Args:
-        command: list of words; --resume is added.
+        words: of `tfkd`; --resume is added.
         out: its run directory.
         seconds: that an undisturbed run takes.
         kills: how many.
         moments: random.Random.
     """
-    done = 0
+    done, said = 0, out.with_suffix(".txt")
     while True:
         begun = (out / "run.toml").exists() or (out / ".work").exists()
-        process = subprocess.Popen(
-            [*command, *(["--resume"] if begun else [])],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        try:
-            wait = moments.uniform(0.0, seconds) if done < kills else 600
-            _, said = process.communicate(timeout=wait)
-            assert process.returncode == 0, said.decode()
+        process = forked.command([*words, *(["--resume"] if begun else [])], said=said)
+        process.join(moments.uniform(0.0, seconds) if done < kills else 600)
+        if not process.is_alive():
+            assert process.exitcode == 0, Path(f"{said}.err").read_text()
             return done
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            done += 1
+        process.kill()
+        process.join()
+        done += 1
 
 
 def test_killed_at_random_moments_distill_ends_in_the_same_figures(finished, tmp_path, kills):
     undisturbed, record = finished
-    seconds, moments = record["seconds"] + 15, random.Random(kills)
-    command = [sys.executable, "-m", "tfkd", "distill", "--config", str(undisturbed / "run.toml")]
+    seconds, moments = record["seconds"] + 4, random.Random(kills)
+    command = ["distill", "--config", undisturbed / "run.toml", "--trust"]
     done = 0
     while done < kills:
         out = tmp_path / f"killed{done}"
         left = min(kills - done, 4)
-        done += killed_again_and_again([*command, "--out", str(out)], out, seconds, left, moments)
+        done += killed_again_and_again([*command, "--out", out], out, seconds, left, moments)
         record = read_record(out)
         assert exact(record) == exact(finished[1])
         for name in ("history.csv", "seeds/begun.json"):
@@ -171,11 +164,11 @@ def test_killed_at_random_moments_a_recipe_ends_in_the_same_figures(finished, tm
     config = tmp_path / "settings.toml"
     config.write_text(settings.to_toml())
     undisturbed = run_recipe("xu2022", settings, tmp_path / "undisturbed")
-    command = [sys.executable, "-m", "tfkd", "recipes", "run", "xu2022", "--config", str(config)]
+    command = ["recipes", "run", "xu2022", "--config", config]
     done, moments = 0, random.Random(kills)
     while done < kills // 2:
         out = tmp_path / f"killed{done}"
-        words, seconds = [*command, "--out", str(out)], undisturbed["seconds"] + 15
+        words, seconds = [*command, "--out", out], undisturbed["seconds"] + 4
         done += killed_again_and_again(words, out, seconds, min(kills // 2 - done, 3), moments)
         assert exact(read_record(out)) == exact(undisturbed)
         first = tmp_path / "undisturbed/history.csv"

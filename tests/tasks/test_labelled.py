@@ -185,6 +185,10 @@ def test_a_run(tmp_path):
     own.build("student", settings, splits.info).save(tmp_path / "teacher.keras")
     settings = settings.replace(teacher=str(tmp_path / "teacher.keras"))
     record = distill(settings, tmp_path / "run")
+    assert [row["knowledge"] for row in record["rows"]] == ["labels", "stored"]
+    (kept,) = record["knowledge"]
+    assert (kept["tensors"], kept["views"]) == ({"output": [32, 32, 4]}, 1)
+    assert kept["bytes"] == 24 * (32 * 32 * 4 * 4 + 8)
     student = keras.models.load_model(tmp_path / "run" / "student.keras")
     (found,) = record["figures"]["distilled"]
     images, masks = arrays(splits.test)

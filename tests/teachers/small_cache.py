@@ -30,12 +30,12 @@ def hint():
     return FeatureDistillation("mse", "stage1_out", "stage1_out")
 
 
-def distiller(teacher="make", losses=None, classes=CLASSES):
+def distiller(teacher="make", losses=None, classes=CLASSES, run_eagerly=False):
     teacher = network(6, classes=classes) if isinstance(teacher, str) else teacher
     losses = losses or [LogitsDistillation(2.0), hint()]
     made = tfkd.Distiller(teacher, network(3, classes=classes), losses)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    made.compile(keras.optimizers.SGD(0.1), loss)
+    made.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=run_eagerly)
     return made
 
 

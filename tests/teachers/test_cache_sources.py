@@ -1,12 +1,14 @@
 """What the teacher cache stores of sources, Python functions, views and inputs of every kind."""
 
+import functools
 import json
 
 import keras
 import numpy as np
 import pytest
+import small_cache
 import tensorflow as tf
-from small_cache import CLASSES, CROP_FLIP, dataset, distiller, examples, network
+from small_cache import CLASSES, CROP_FLIP, dataset, examples, network
 
 import tfkd
 from tfkd import data
@@ -16,6 +18,8 @@ from tfkd.teachers import CallableTeacher, Source
 from tfkd.teachers.cache import TeacherCache
 
 layers = keras.layers
+# Eagerly: values alone are asked for, and a step takes less time than its trace.
+distiller = functools.partial(small_cache.distiller, run_eagerly=True)
 
 
 def stored(cache, count=40, **options):
@@ -133,7 +137,8 @@ def test_sources_that_cannot_be_stored(tmp_path, teachers, kind, message):
 def test_what_metrics_read_is_stored_too(tmp_path):
     made = distiller(losses=[FeatureDistillation("mse", "stage1_out", "stage1_out")])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    made.compile("sgd", loss, teacher_metrics=[tfkd.metrics.TeacherAgreement()])
+    agreement = tfkd.metrics.TeacherAgreement()
+    made.compile("sgd", loss, teacher_metrics=[agreement], run_eagerly=True)
     cache = TeacherCache.build(tmp_path, made, dataset(), batch_size=16)
     assert sorted(cache.knowledge_shapes) == ["output", "stage1_out"]
     read = made.evaluate(cache.dataset(dataset(), 40), verbose=0, return_dict=True)
@@ -313,7 +318,7 @@ def test_probabilities_are_stored_as_their_logits(tmp_path, activation, labels):
         values = []
         for reading in (made, again):
             reading.student_loss_weight = 0.0
-            reading.compile("sgd")
+            reading.compile("sgd", run_eagerly=True)
             logs = reading.evaluate(cache.dataset(dataset(), 40), verbose=0, return_dict=True)
             values.append(logs["distillation_loss"])
         assert values[0] == pytest.approx(values[1], rel=1e-6) and values[0] > 0
@@ -352,7 +357,7 @@ def test_independent_labels_are_never_stored_as_top_k(tmp_path, side):
         teacher = CallableTeacher(lambda x: model(x).numpy(), head="independent_logits")
     made = tfkd.Distiller(teacher, network(3, classes=20), LogitsDistillation())
     loss = keras.losses.BinaryCrossentropy(from_logits=True) if side == "student" else None
-    made.compile("sgd", loss)
+    made.compile("sgd", loss, run_eagerly=True)
     with pytest.raises(ValueError, match="top_k stores .* independent labels"):
         TeacherCache.build(tmp_path / "cache", made, dataset(), top_k=5)
     assert not (tmp_path / "cache").exists()
@@ -445,7 +450,7 @@ def separate(teacher=None):
     losses = [LogitsDistillation(2.0)]
     made = tfkd.Distiller(teacher or network(6), half_student(), losses, separate_inputs=True)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    made.compile(keras.optimizers.SGD(0.1), loss)
+    made.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=True)
     return made
 
 
@@ -535,7 +540,7 @@ def test_examples_without_labels(tmp_path):
         x, y, _, knowledge = next(iter(cache.dataset(unbatched, 10, views_per_step=together)))
         assert y is None and len(x) == 10 * together
         np.testing.assert_allclose(knowledge["output"], made.teacher(x), atol=2e-5)
-    made.compile("sgd")
+    made.compile("sgd", run_eagerly=True)
     logs = made.evaluate(cache.dataset(unbatched, 40), verbose=0, return_dict=True)
     seen = CROP_FLIP(images, data.view_seed(tf.range(40), 0))
     expected = kl(made.teacher(seen).numpy(), made.student(seen).numpy(), 2.0)

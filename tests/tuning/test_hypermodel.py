@@ -398,8 +398,9 @@ def test_a_race_goes_on_as_if_a_training_had_not_been_cut(hypermodel, tuner, exa
         for own in row["seeds"]
     }
     assert trials["0000", 5]["epochs"] == trials["0000", 6]["epochs"] == 6
+    undisturbed = {seed: hypermodel(metrics=["accuracy"], seed=seed) for seed in (5, 6)}
     for (name, seed), own in trials.items():
-        alone = hypermodel(metrics=["accuracy"], seed=seed)
+        alone = undisturbed[seed]
         space = raced.oracle.get_trial(name).hyperparameters.copy()
         space.values = race.own_values(space.values)
         built = alone.build(space)

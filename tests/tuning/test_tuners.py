@@ -33,7 +33,7 @@ def oracle(name, directory, **settings):
     for hyperparameter, values in SPACE.items():
         space.Choice(hyperparameter, values, default=values[0])
     if name == "bayesian":
-        settings.setdefault("num_initial_points", 4)
+        settings.setdefault("num_initial_points", 5)
     if name == "hyperband":
         settings |= {"max_epochs": 4, "factor": 2}
     objective = keras_tuner.Objective("val_accuracy", "max")
@@ -435,19 +435,21 @@ def test_a_tuner_continues_its_own_directory(hypermodel, tuner, search, traces):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("damage", [truncated, emptied, removed, binary])
-def test_a_damaged_checkpoint_is_trained_again_to_the_same_bytes(
-    damage, hypermodel, tuner, search, tmp_path
+def test_damaged_checkpoints_are_trained_again_to_the_same_bytes(
+    hypermodel, tuner, search, tmp_path
 ):
-    found = search(tuner(hypermodel(), max_trials=2), epochs=1)
-    path = tmp_path / "search/trial_0000/checkpoint.npz"
-    before = path.read_bytes()
-    damage(path)
-    again = tuner(hypermodel(), max_trials=2)
-    assert [str(path) in note for note in again.oracle.notes] == [True]
+    search(tuner(hypermodel(), max_trials=5), epochs=1)
+    paths = [tmp_path / f"search/trial_{number:04d}/checkpoint.npz" for number in range(5)]
+    before = [path.read_bytes() for path in paths]
+    for path, damage in zip(paths[:4], (truncated, emptied, removed, binary), strict=True):
+        damage(path)
+    again = tuner(hypermodel(), max_trials=5)
+    assert len(again.oracle.notes) == 4
+    for path, note in zip(paths[:4], sorted(again.oracle.notes), strict=True):
+        assert str(path) in note
     search(again, epochs=1)
-    assert path.read_bytes() == before
-    assert len(tuning.trials(found.project_dir)) == 2
+    assert [path.read_bytes() for path in paths] == before
+    assert len(tuning.trials(again.project_dir)) == 5
 
 
 def test_a_checkpoint_of_another_model_or_with_code_in_it_is_refused(
@@ -468,8 +470,8 @@ def test_a_checkpoint_of_another_model_or_with_code_in_it_is_refused(
 def test_a_full_disk_ends_the_search_and_blames_no_trial(
     hypermodel, tuner, search, tmp_path, monkeypatch
 ):
-    made = tuner(hypermodel(), max_trials=2)
-    whole = files(search(made, epochs=1) and tmp_path / "search")
+    whole = files(search(tuner(hypermodel(), max_trials=2), epochs=1) and tmp_path / "search")
+    tried = hypermodel()
     shutil.rmtree(tmp_path / "search")
 
     @contextlib.contextmanager
@@ -480,13 +482,13 @@ def test_a_full_disk_ends_the_search_and_blames_no_trial(
     for module in ("checkpoints", "results", "oracles"):
         with monkeypatch.context() as patched, pytest.raises(Exception) as raised:
             patched.setattr(f"tfkd.tuning.{module}.written", full)
-            search(tuner(hypermodel(), max_trials=2), epochs=1)
+            search(tuner(tried, max_trials=2), epochs=1)
         error = raised.value
         error = error.__cause__ if isinstance(error, keras_tuner.errors.FatalError) else error
         assert isinstance(error, OSError) and error.errno == errno.ENOSPC
         assert not any("partial" in name for name in files(tmp_path))
         assert all(row["status"] == "RUNNING" for row in tuning.trials(tmp_path / "search"))
-    search(tuner(hypermodel(), max_trials=2), epochs=1)
+    search(tuner(tried, max_trials=2), epochs=1)
     again = files(tmp_path / "search")
     assert again.keys() == whole.keys()
     assert all(again[name] == whole[name] for name in whole if "executions" not in name)

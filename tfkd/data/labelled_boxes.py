@@ -4,6 +4,7 @@ Labels are padded rows, see `tfkd.boxes`.
 """
 
 import dataclasses
+import functools
 import math
 import os
 
@@ -13,9 +14,9 @@ import tensorflow as tf
 from tfkd import boxes
 from tfkd._extras import needs_extra
 from tfkd.data import drawn
-from tfkd.data.pipeline import Source, batches_of, from_source
+from tfkd.data.pipeline import Source, from_source
 from tfkd.data.resizing import resize
-from tfkd.data.seeds import random_integers, view_seed
+from tfkd.data.seeds import random_integers
 from tfkd.data.splits import SPLIT_NAMES, DataInfo, Splits, fingerprint, roles
 
 CELLS, SHAPES, SHAPES_OVER = "cells", "rotated_shapes", "rotated_shapes/rsscn7"
@@ -156,35 +157,43 @@ def pad(labels, count):
     return padded
 
 
-def batches(dataset, batch_size, *, flip, seed=0):
-    """Shuffled training batches (images uint8, labels), each epoch in an order of its own.
+def mirror(images, seeds):
+    """Every second image mirrored left to right, an augmentation like those of `tfkd.data`.
 
     Args:
-        dataset: of `load`.
-        batch_size: images a batch.
-        flip: whether every second image, by seed and epoch, is mirrored left to right.
-        seed: Python integer.
+        images: (batch, height, width, channels).
+        seeds: int64 (batch, 2).
+    """
+    return tf.where(_are_mirrored(seeds)[:, None, None, None], images[:, :, ::-1], images)
+
+
+def mirroring(width):
+    """`mirror`, with what becomes of labels as `labels`: boxes move along, padding stays.
+
+    Args:
+        width: of the images, in pixels.
     """
 
-    def made(indices, epochs, images, labels):
-        if not flip:
-            return images, labels
-        mirror = random_integers(view_seed(indices, epochs, seed), FLIP_DRAW, 2) > 0
-        images = tf.where(mirror[:, None, None, None], images[:, :, ::-1], images)
-        mirrored = mirror[:, None, None] & (labels[..., boxes.CLASS :] >= 0)
-        width = float(images.shape[2])
+    def labels_of(labels, seeds):
+        mirrored = _are_mirrored(seeds)[:, None, None] & (labels[..., boxes.CLASS :] >= 0)
         other = tf.stack(
             [
-                width - labels[..., 0],
+                float(width) - labels[..., 0],
                 *(labels[..., column] for column in (1, 2, 3)),
                 tf.math.floormod(-labels[..., 4], math.pi),
                 labels[..., 5],
             ],
             axis=-1,
         )
-        return images, tf.where(mirrored, other, labels)
+        return tf.where(mirrored, other, labels)
 
-    return batches_of(dataset, batch_size, made, shuffle=True, seed=seed)
+    augment = functools.partial(mirror)
+    augment.labels = labels_of
+    return augment
+
+
+def _are_mirrored(seeds):
+    return random_integers(seeds, FLIP_DRAW, 2) > 0
 
 
 def _dataset(images, labels):

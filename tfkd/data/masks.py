@@ -1,5 +1,6 @@
 """Images with a class for each pixel: built in, a folder of images and masks, or a TFDS set."""
 
+import functools
 import io
 from pathlib import Path
 
@@ -14,6 +15,19 @@ from tfkd.data.splits import SPLIT_NAMES
 
 SHAPES, IMAGES, MASKS = "shapes", "images", "masks"
 MOST_CLASSES = 64  # different values beyond which an image is no mask
+
+
+def moving(augment):
+    """An augmentation of images, with what becomes of their masks as `labels`: they move along.
+
+    Args:
+        augment: as `tfkd.data.augmentation` gives it, of those that only move pixels; or None.
+    """
+    if augment is None:
+        return None
+    moved = functools.partial(augment)
+    moved.labels = lambda masks, seeds: augment(masks[..., None], seeds)[..., 0]
+    return moved
 
 
 def load(name, data_dir=None, *, image_size=None, resize=STRETCH, **division):

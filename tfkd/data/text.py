@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfkd._extras import needs_extra
 from tfkd.data import small_grammar, vocabulary
-from tfkd.data.pipeline import Source, from_arrays, from_source
+from tfkd.data.pipeline import Source, from_arrays, from_source, source_of
 from tfkd.data.splits import DataInfo, Splits, divide, fingerprint, roles, subset
 from tfkd.data.vocabulary import END, START, Vocabulary
 
@@ -175,6 +175,44 @@ def pair_tokens(info, sources, targets):
     return x, tf.cast(framed[:, 1:], tf.int64)
 
 
+def token_pairs(dataset, info):
+    """Pairs of sentences as `pair_tokens` makes them, unbatched, all padded to the longest.
+
+    Args:
+        dataset: unbatched, of (source string, target string).
+        info: `TextInfo` of pairs.
+
+    Returns:
+        Unbatched `tf.data.Dataset` of ({"source": int32 (lengths[0],), "target": int32
+        (lengths[1],)}, next tokens int64 (lengths[1],)).
+    """
+    source = source_of(dataset)
+
+    def gather(indices):
+        x, y = pair_tokens(info, *source.gather(indices))
+        sides = {"source": info.lengths[0], "target": info.lengths[1]}
+        return {name: _filled(x[name], sides[name]) for name in sides}, _filled(y, sides["target"])
+
+    return from_source(Source(source.size, gather))
+
+
+def without_padding(x, y, *others):
+    """A batch of `token_pairs` as long as the longest of its sentences.
+
+    Args:
+        x, y: as of `pair_tokens`, padded further.
+        others: sample weights and stored answers, {"output": (batch, positions, ...)} and the
+            examples' numbers; or nothing.
+    """
+    sources = tf.reduce_max(tf.math.count_nonzero(x["source"], axis=1))
+    targets = tf.maximum(tf.reduce_max(tf.math.count_nonzero(y, axis=1)), 1)
+    x = {"source": x["source"][:, :sources], "target": x["target"][:, :targets]}
+    if not others:
+        return x, y[:, :targets]
+    weights, said = others
+    return x, y[:, :targets], weights, {**said, "output": said["output"][:, :targets]}
+
+
 def lines_of(dataset):
     """(sources, targets) of an unbatched dataset of pairs, lists of str."""
     pairs = list(dataset.batch(4096).as_numpy_iterator())
@@ -195,6 +233,11 @@ def with_targets(splits, targets):
         )
     new = [text if was else "" for text, was in zip(targets, old, strict=True)]
     return splits._replace(train=_of_strings(sources, new))
+
+
+def _filled(tokens, length):
+    missing = length - tf.shape(tokens)[1]
+    return tf.ensure_shape(tf.pad(tokens, [[0, 0], [0, missing]]), (None, length))
 
 
 def _framed(words, before=None, after=None):

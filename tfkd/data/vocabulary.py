@@ -115,15 +115,3 @@ def split(kind, texts):
         return tf.strings.unicode_split(texts, "UTF-8", errors="replace")
     lowered = tf.strings.lower(texts, encoding="utf-8")
     return tf.strings.split(tf.strings.regex_replace(lowered, _SIGN, r" \1 "))
-
-
-def padded(ragged, length):
-    """Dense int32 (batch, length) of ragged tokens, padded with 0; the rest of longer rows is cut.
-
-    Args:
-        ragged: `tf.RaggedTensor` (batch, tokens).
-        length: a number.
-    """
-    dense = ragged[:, :length].to_tensor(PADDING)
-    missing = length - tf.shape(dense)[1]
-    return tf.ensure_shape(tf.pad(dense, [[0, 0], [0, missing]]), (None, length))

@@ -1,17 +1,15 @@
 """Does a SavedModel do in TensorFlow's C++ loader what the student does in Keras?"""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from tfkd.export import accuracy, codes, records
+from tfkd.export import accuracy, codes, loading, records
 from tfkd.export.errors import ExportCheckError
 from tfkd.export.served_head import contradiction
 from tfkd.export.student import THRESHOLD
 from tfkd.runtime import loader, warmup
-from tfkd.runtime.worker import Worker, WorkerDied
 
 BATCH_SIZES = (1, 7, 64)
 TOLERANCE = 1e-5  # of the largest output, or of 1 if that is larger
@@ -34,7 +32,7 @@ def check_saved_model(path):
     if not path.is_dir():
         raise FileNotFoundError(f"There is no directory {path}.")
     recorded = records.manifest(path / "assets.extra" / "manifest.json").files
-    found = checksums(path)
+    found = loading.checksums(path)
     for name in sorted(set(recorded) | set(found)):
         if recorded.get(name) != found.get(name):
             state = (
@@ -43,9 +41,8 @@ def check_saved_model(path):
             raise ExportCheckError(
                 f"{path / name} is {state} since the export. Copy or export it anew."
             )
-    with _loaded(path) as worker:
-        _check_structure(worker)
-        count = _attempt("a warm-up record", warmup.replay, worker.run, path)
+    with loading.loaded(path) as worker:
+        count = loading.attempt("a warm-up record", warmup.replay, worker.run, path)
     return {"files": len(found), "warmup_records": count}
 
 
@@ -66,10 +63,9 @@ def compare_saved_model(path, served, functions, examples=None):
     Raises:
         ExportCheckError: says what differed.
     """
-    variables = _check_variables(path, served.model)
-    differences, figures = {}, {}
-    with _loaded(path) as worker:
-        _check_structure(worker, functions)
+
+    def compare(worker):
+        differences, figures = {}, {}
         for signature in functions:
             differences[signature] = max(
                 _compare(
@@ -84,24 +80,13 @@ def compare_saved_model(path, served, functions, examples=None):
             _check_refusal(worker)
         if examples is not None and examples.labels is not None and served.names_classes:
             figures = _accuracy(worker, served, examples)
-        count = _attempt("a warm-up record", warmup.replay, worker.run, path)
-    return {
-        "batch_sizes": list(BATCH_SIZES),
-        "largest_difference": differences,
-        "warmup_records": count,
-        "variables": variables,
-        **figures,
-    }
+        return {
+            "batch_sizes": list(BATCH_SIZES),
+            "largest_difference": differences,
+            **figures,
+        }
 
-
-def checksums(directory):
-    """{relative path: SHA-256} of every file of a version, its manifest excepted."""
-    directory = Path(directory)
-    return {
-        file.relative_to(directory).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(directory.rglob("*"))
-        if file.is_file() and file.name != "manifest.json"
-    }
+    return loading.checked(path, served.model, functions, compare)
 
 
 def reference(signature, served, feeds):
@@ -146,89 +131,14 @@ def probabilities(own, served, kind=None):
     return np.concatenate([1 - wide, wide], axis=-1) if served.task == "binary" else wide
 
 
-def _loaded(path):
-    return _attempt(f"loading {path}", Worker, path)
-
-
-def _attempt(what, function, *arguments):
-    try:
-        return function(*arguments)
-    except (loader.LoaderError, WorkerDied, TimeoutError, ValueError) as error:
-        raise ExportCheckError(f"TensorFlow's C++ loader failed at {what}: {error}") from error
-
-
 def _accuracy(worker, served, examples):
     expected = reference("serving_default", served, examples.feeds)["probabilities"]
     parts = []
     for start in range(0, len(examples), _LABELLED_BATCH):
         feeds = {n: array[start : start + _LABELLED_BATCH] for n, array in examples.feeds.items()}
-        parts.append(_attempt("labelled examples", worker.run, "serving_default", feeds))
+        parts.append(loading.attempt("labelled examples", worker.run, "serving_default", feeds))
     found = np.concatenate([part["probabilities"] for part in parts])
     return accuracy.compare(expected, found, examples.labels, served, LARGEST_DROP)
-
-
-def _check_structure(worker, functions=None):
-    signatures = {n: s for n, s in worker.signatures.items() if n != "__saved_model_init_op"}
-    if worker.compiled_functions:
-        raise ExportCheckError(
-            f"The functions {worker.compiled_functions} demand XLA, which TF Serving has switched "
-            "off on CPU."
-        )
-    if "serving_default" not in signatures:
-        raise ExportCheckError(
-            f'There is no signature "serving_default", only {sorted(signatures)}.'
-        )
-    for name, signature in signatures.items():
-        if signature["method_name"] != loader.PREDICT_METHOD:
-            raise ExportCheckError(
-                f'Signature "{name}" has the method name {signature["method_name"]!r}.'
-            )
-        for kind in ("inputs", "outputs"):
-            for key, (_, shape) in signature[kind].items():
-                if not shape or shape[0] != -1:
-                    raise ExportCheckError(
-                        f'"{key}" of signature "{name}" has no free batch dimension: {shape}.'
-                    )
-    for name, function in (functions or {}).items():
-        expected = {key: _plain(t) for key, t in function.structured_outputs.items()}
-        found = signatures.get(name, {}).get("outputs")
-        if found != expected:
-            raise ExportCheckError(f'Signature "{name}" gives {found}; expected {expected}.')
-        taken = function.structured_input_signature[1]
-        if signatures[name]["inputs"] != {key: _plain(spec) for key, spec in taken.items()}:
-            raise ExportCheckError(
-                f'Signature "{name}" takes {signatures[name]["inputs"]}; expected {taken}.'
-            )
-
-
-def _plain(tensor):
-    return tensor.dtype.as_datatype_enum, tuple(-1 if d is None else d for d in tensor.shape)
-
-
-def _check_variables(path, model):
-    """Every stored tensor must be one of the student's; a teacher, an adapter or an exit would show
-    here."""
-    try:
-        reader = tf.train.load_checkpoint(str(Path(path) / "variables" / "variables"))
-        names = [
-            n for n in reader.get_variable_to_shape_map() if n != "_CHECKPOINTABLE_OBJECT_GRAPH"
-        ]
-        stored = {name: np.asarray(reader.get_tensor(name)) for name in names}
-    except Exception as error:  # OpError, ValueError, IndexError: whatever is broken
-        raise ExportCheckError(f"The stored variables cannot be read: {error}") from error
-    reachable = tf.train.TrackableView(model).descendants()
-    variables = [*model.variables, *(v for v in reachable if isinstance(v, tf.Variable))]
-    own = {_fingerprint(np.asarray(variable)) for variable in variables}
-    for name, value in stored.items():
-        if _fingerprint(value) not in own:
-            raise ExportCheckError(
-                f"The SavedModel stores {name}, shape {value.shape}, that is not the student's."
-            )
-    return len(stored)
-
-
-def _fingerprint(array):
-    return array.shape, array.dtype.str, hashlib.sha256(np.ascontiguousarray(array)).digest()
 
 
 def _compare(worker, signature, served, feeds):
@@ -241,7 +151,7 @@ def _compare(worker, signature, served, feeds):
     expected = reference(signature, served, feeds)
     size = len(next(iter(feeds.values())))
     where = f'signature "{signature}" at batch size {size}'
-    found = _attempt(where, worker.run, signature, sent)
+    found = loading.attempt(where, worker.run, signature, sent)
     largest = 0.0
     for name, value in expected.items():
         if found[name].shape != value.shape:

@@ -1,5 +1,6 @@
 """The documents of a version, in `assets.extra/`: labels.json, model_card.md, manifest.json."""
 
+import dataclasses
 import datetime
 import json
 from pathlib import Path
@@ -8,7 +9,10 @@ import keras
 import tensorflow as tf
 
 from tfkd.data.resizing import MEANINGS
-from tfkd.export import checks
+from tfkd.export import loading
+
+PIXELS = "raw pixels, 0..255"
+UNCHECKED = "Nothing: the export was asked to leave its checks out."
 
 _CARD = """# {name}
 
@@ -22,7 +26,7 @@ Exported by tfkd: {parameters:,} parameters.
 
 ## What it answers
 
-{head}
+{answers}
 
 {labels}
 
@@ -54,31 +58,80 @@ _TASKS = {
 }
 
 
-def write(directory, served, functions, manifest=None, report=None):
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What the documents of a version say of its model.
+
+    Attributes:
+        inputs: what to send, in words.
+        answers: what comes back, in words.
+        checked: what the check found, in words; by default that there was none.
+        labels: names of the classes, labels or numbers, in the order of the outputs.
+        facts: {name: value} that stand in the manifest beside what every model has.
+    """
+
+    inputs: str
+    answers: str
+    checked: str = UNCHECKED
+    labels: tuple = ()
+    facts: dict = dataclasses.field(default_factory=dict)
+
+
+def write(directory, model, functions, card, manifest=None, report=None):
     """Writes the three documents.
 
     The manifest comes last: it holds the checksum of every other file. What is given of the run as
     "calibration", a sentence, stands in the card.
+
+    Args:
+        directory: of the version.
+        model: the `keras.Model`.
+        functions: {signature: concrete function}.
+        card: `Card`.
+        manifest: dict of facts about the run.
+        report: dict of what the check found; None where there was none.
     """
     folder = Path(directory) / "assets.extra"
     folder.mkdir(exist_ok=True)
-    _write_json(folder / "labels.json", list(served.labels))
-    card = _card(served, functions, report, (manifest or {}).get("calibration"))
-    (folder / "model_card.md").write_text(card, encoding="utf-8")
+    _write_json(folder / "labels.json", list(card.labels))
+    said = _CARD.format(
+        name=model.name,
+        parameters=model.count_params(),
+        signatures=_signatures(functions),
+        inputs=card.inputs,
+        answers="\n\n".join(filter(None, [card.answers, (manifest or {}).get("calibration")])),
+        labels=f"Names: {', '.join(card.labels) or 'none were given'}.",
+        checked=card.checked,
+    )
+    (folder / "model_card.md").write_text(said, encoding="utf-8")
     _write_json(
         folder / "manifest.json",
         {
-            "name": served.model.name,
+            "name": model.name,
             "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "parameters": served.model.count_params(),
-            "head": served.head.name,
-            "head_assumed": served.assumed,
-            "resize": served.resize,
+            "parameters": model.count_params(),
+            **card.facts,
             "signatures": {name: _describe(function) for name, function in functions.items()},
             "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
             "checks": report,
             "run": manifest,
-            "files": checks.checksums(directory),
+            "files": loading.checksums(directory),
+        },
+    )
+
+
+def of_student(served, functions, report):
+    """The `Card` of a `tfkd.export.student.Served`."""
+    head = f'{_TASKS[served.task].format(count=len(served.labels))} Head: "{served.head.name}".'
+    return Card(
+        inputs=_inputs(served, functions),
+        answers="\n\n".join(filter(None, [head, served.assumed])),
+        checked=UNCHECKED if report is None else _checked(report),
+        labels=served.labels,
+        facts={
+            "head": served.head.name,
+            "head_assumed": served.assumed,
+            "resize": served.resize,
         },
     )
 
@@ -100,7 +153,7 @@ def _describe(function):
     }
 
 
-def _card(served, functions, report, calibration):
+def _signatures(functions):
     lines = []
     for name, function in functions.items():
         described = _describe(function)
@@ -108,16 +161,7 @@ def _card(served, functions, report, calibration):
             ", ".join(f"`{k}` {v}" for k, v in described[s].items()) for s in ("inputs", "outputs")
         )
         lines.append(f"- `{name}`: {takes} → {gives}")
-    head = f'{_TASKS[served.task].format(count=len(served.labels))} Head: "{served.head.name}".'
-    return _CARD.format(
-        name=served.model.name,
-        parameters=served.model.count_params(),
-        signatures="\n".join(lines),
-        inputs=_inputs(served, functions),
-        head="\n\n".join(filter(None, [head, served.assumed, calibration])),
-        labels=f"Names: {', '.join(served.labels) or 'none were given'}.",
-        checked=_checked(report),
-    )
+    return "\n".join(lines)
 
 
 def _inputs(served, functions):
@@ -127,13 +171,16 @@ def _inputs(served, functions):
         )
     if served.image_shape is None:
         return "The inputs are those of the Keras model, as in training."
-    values = "raw pixels, 0..255" if served.takes_pixels else "scaled before they are sent"
-    return _IMAGES.format(name=served.model.name, values=values)
+    values = PIXELS if served.takes_pixels else "scaled before they are sent"
+    return images(served.model.name, values)
+
+
+def images(name, values):
+    """How images are sent to a model, in words; `values` says what their values are."""
+    return _IMAGES.format(name=name, values=values)
 
 
 def _checked(report):
-    if report is None:
-        return "Nothing: the export was asked to leave its checks out."
     worst = max(report["largest_difference"].values())
     said = (
         "Loaded in a fresh process by TensorFlow's C++ loader; every signature compared with the "

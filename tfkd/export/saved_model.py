@@ -84,23 +84,63 @@ def export_saved_model(
         DiskFullError: there is no space left for it. In each case nothing is published.
     """
     served = examine(student, labels, output, features, image_dtype, head, resize)
-    sizes = _checked_batch_sizes(warmup_batch_sizes)
+    sizes = checked_batch_sizes(warmup_batch_sizes)
     given = suitability.examples(examples, served)
-    with on_disk(directory, space(served)), new_version(directory, version, keep) as new:
-        functions = signature_functions(served, maximum_pixels)
-        save_functions(functions, new.directory, served.model)
-        requests = warmup_requests(served, functions, sizes)
-        warmup.write(new.directory, student.name, requests)
-        report = None
-        if check:
-            report = checks.compare_saved_model(new.directory, served, functions, given)
-        model_card.write(new.directory, served, functions, manifest, report)
+    functions = signature_functions(served, maximum_pixels)
+
+    def compare(path):
+        return checks.compare_saved_model(path, served, functions, given)
+
+    return publish(
+        *(served.model, directory, functions, warmup_requests(served, functions, sizes)),
+        lambda report: model_card.of_student(served, functions, report),
+        compare if check else None,
+        manifest=manifest,
+        version=version,
+        keep=keep,
+    )
+
+
+def publish(
+    model,
+    directory,
+    functions,
+    requests,
+    card,
+    compare,
+    *,
+    manifest=None,
+    version=None,
+    keep=None,
+    tables=(),
+):
+    """Writes a version with its warm-up records and documents, checks it, publishes it by a rename.
+
+    Args:
+        model: the `keras.Model`.
+        directory: base directory of the versions.
+        functions: {signature: concrete function}.
+        requests: [(signature, {input: array})] of the warm-up records.
+        card: function (what the check found, or None) -> `tfkd.export.model_card.Card`.
+        compare: function (version directory) -> dict of what the check found, which raises
+            `ExportCheckError`; None leaves the check out.
+        manifest, version, keep: as of `export_saved_model`.
+        tables: lookup tables beside those of the model.
+
+    Returns:
+        `pathlib.Path` of the version.
+    """
+    with on_disk(directory, space(model)), new_version(directory, version, keep) as new:
+        save_functions(functions, new.directory, model, tables)
+        warmup.write(new.directory, model.name, requests)
+        report = None if compare is None else compare(new.directory)
+        model_card.write(new.directory, model, functions, card(report), manifest, report)
     return new.path
 
 
-def space(served):
-    """Bytes that an export of a student takes at least: its weights."""
-    return sum(np.asarray(weight).nbytes for weight in served.model.get_weights())
+def space(model):
+    """Bytes that an export of a model takes at least: its weights."""
+    return sum(np.asarray(weight).nbytes for weight in model.get_weights())
 
 
 def signature_functions(served, maximum_pixels=MAXIMUM_PIXELS):
@@ -173,7 +213,8 @@ def save_functions(functions, directory, model, tables=()):
     tf.saved_model.save(module, str(directory), signatures=functions)
 
 
-def _checked_batch_sizes(sizes):
+def checked_batch_sizes(sizes):
+    """Batch sizes of warm-up records as a tuple; ValueError unless they are whole numbers."""
     sizes = tuple(sizes)
     if not all(type(size) is int and size >= 1 for size in sizes):
         raise ValueError(

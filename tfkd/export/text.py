@@ -1,26 +1,42 @@
 """A model of text as a SavedModel: text in, text out, by TensorFlow's own operations alone."""
 
-import datetime
-import json
-
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tfkd.data import text as texts
 from tfkd.data import vocabulary as tokens
-from tfkd.export import checks
-from tfkd.export.errors import ExportCheckError, on_disk
-from tfkd.export.saved_model import concrete, save_functions
+from tfkd.export import loading, model_card
+from tfkd.export.errors import ExportCheckError
+from tfkd.export.saved_model import checked_batch_sizes, concrete, publish
 from tfkd.models import generation
 from tfkd.models.text import ENCODER
-from tfkd.runtime.versions import new_version
-from tfkd.runtime.worker import Worker
 
 TOLERANCE = 1e-5  # of the largest logit, or of 1 if that is larger
 
 
-def export_text(model, directory, info, *, steps=None, version=None, keep=None, check=True):
+_INPUTS = """Texts are strings in UTF-8; {kinds} are cut and looked up inside. Over REST:
+
+    POST /v1/models/{name}:predict
+    {{"instances": [{{"text": "…"}}]}}"""
+_CHECKED = """\
+Loaded in a fresh process by TensorFlow's C++ loader and compared with the Keras model: the answers
+to {texts} texts are those that it gives token by token, and the logits differ by at most
+{largest_difference:.2g}. {warmup_records} warm-up records replayed. {variables} variables, all of
+them the model's."""
+
+
+def export_text(
+    model,
+    directory,
+    info,
+    *,
+    steps=None,
+    version=None,
+    keep=None,
+    warmup_batch_sizes=(1, 8),
+    manifest=None,
+    check=True,
+):
     """Writes `directory/<version>/` of a language model or a translator, and checks it.
 
     Signatures, each with a free batch dimension; words are cut, looked up and joined inside:
@@ -44,7 +60,7 @@ def export_text(model, directory, info, *, steps=None, version=None, keep=None, 
         info: `tfkd.data.text.TextInfo` of the data that it was trained on, with its vocabularies.
         steps: of a language model, how many tokens a continuation has; half of its length unless
             told.
-        version, keep: as of `export_saved_model`.
+        version, keep, warmup_batch_sizes, manifest: as of `export_saved_model`.
         check: False leaves the check out.
 
     Returns:
@@ -60,13 +76,36 @@ def export_text(model, directory, info, *, steps=None, version=None, keep=None, 
         "serving_default": concrete(served.answer, {"text": _strings("text")}),
         "logits": concrete(served.logits, {name: _strings(name) for name in served.inputs}),
     }
-    size = sum(np.asarray(weight).nbytes for weight in model.get_weights())
-    with on_disk(directory, size), new_version(directory, version, keep) as new:
-        tables = [table for own in info.vocabularies for table in own.tables]
-        save_functions(functions, new.directory, model, tables)
-        report = _compare(new.directory, served) if check else None
-        _describe(new.directory, model, report)
-    return new.path
+    feeds = {
+        name: np.array([t.encode() for t in lines], object)
+        for name, lines in served.examples().items()
+    }
+    requests = [
+        (signature, {name: np.resize(feeds[name], size) for name in names})
+        for size in checked_batch_sizes(warmup_batch_sizes)
+        for signature, names in (("serving_default", ("text",)), ("logits", served.inputs))
+    ]
+
+    def compared(path):
+        return loading.checked(path, model, functions, lambda worker: _compare(worker, served))
+
+    def card(report):
+        return model_card.Card(
+            inputs=_INPUTS.format(
+                name=model.name, kinds=" and ".join({own.kind: 0 for own in info.vocabularies})
+            ),
+            answers=served.described,
+            checked=model_card.UNCHECKED if report is None else _CHECKED.format(**report),
+            facts={"lengths": list(info.lengths), "steps": served.steps},
+        )
+
+    return publish(
+        *(model, directory, functions, requests, card, compared if check else None),
+        manifest=manifest,
+        version=version,
+        keep=keep,
+        tables=[table for own in info.vocabularies for table in own.tables],
+    )
 
 
 def _strings(name):
@@ -82,7 +121,17 @@ class _Translator:
         if steps is not None:
             raise ValueError("steps is of a language model: a translation ends by itself.")
         self.model, self.info, self.length = model, info, info.lengths[1]
-        self._known = info.vocabularies[1]
+        self.steps, self._known = None, info.vocabularies[1]
+
+    @property
+    def described(self):
+        """What comes back, in words, for the model card."""
+        return (
+            f"`serving_default`: the translation of each text, of at most {self.length} tokens, "
+            "each of them the likeliest. `logits`: of a text and its translation so far, the "
+            "logits of the token after each of the latter's, the start included. Token 0 is "
+            "padding, 1 what is not in the vocabulary, 2 the start and 3 the end of a sentence."
+        )
 
     def answer(self, feeds):
         source = texts.source_tokens(self.info, feeds["text"])
@@ -125,6 +174,15 @@ class _Language:
             )
         self.model = model
 
+    @property
+    def described(self):
+        return (
+            f"`serving_default`: {self.steps} tokens that continue each text, each of them the "
+            f"likeliest; of a text the last {self.length - self.steps} tokens are read. `logits`: "
+            "of the token after each of a text's. Token 0 is padding, 1 what is not in the "
+            "vocabulary."
+        )
+
     def answer(self, feeds):
         given = self._tokens(feeds["text"])
         found = generation.continued(self.model, given, self.steps, self.length)
@@ -165,15 +223,15 @@ def _examples(known, length, between):
     return [short, "", long, f"{short[::-1]}{between}\u2603"]
 
 
-def _compare(path, served):
+def _compare(worker, served):
     """What the check found: {"largest_difference": of the logits, "texts": how many}."""
     given = served.examples()
     feeds = {name: np.array([t.encode() for t in lines], object) for name, lines in given.items()}
     wanted = [served.by_keras(line) for line in given["text"]]
     own = served.logits({name: tf.constant(lines) for name, lines in given.items()})["logits"]
-    with Worker(path) as worker:
-        found = worker.run("logits", feeds)["logits"]
-        answers = worker.run("serving_default", {"text": feeds["text"]})["text"]
+    found = loading.attempt("logits", worker.run, "logits", feeds)["logits"]
+    asked = ("serving_default", {"text": feeds["text"]})
+    answers = loading.attempt("texts", worker.run, *asked)["text"]
     apart = float(np.abs(found - own.numpy()).max())
     if found.shape != own.shape or not apart <= TOLERANCE * max(1.0, np.abs(own).max()):
         raise ExportCheckError(
@@ -187,18 +245,3 @@ def _compare(path, served):
                 f"{answer.decode()[:200]!r}, the Keras model {expected.decode()[:200]!r}."
             )
     return {"largest_difference": apart, "texts": len(wanted)}
-
-
-def _describe(directory, model, report):
-    """Writes `assets.extra/manifest.json`, with the checksum of every other file."""
-    folder = directory / "assets.extra"
-    folder.mkdir(exist_ok=True)
-    about = {
-        "name": model.name,
-        "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "parameters": model.count_params(),
-        "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
-        "checks": report,
-        "files": checks.checksums(directory),
-    }
-    (folder / "manifest.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

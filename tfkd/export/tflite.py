@@ -83,7 +83,7 @@ def export_tflite(
     images = calibrations.checked(calibration, served) if quantization == "int8" else None
     if images is not None:
         suitability.require_alike(images, given)
-    with on_disk(path, space(served)), written(path) as hidden:
+    with on_disk(path, space(served.model)), written(path) as hidden:
         content = convert(served, quantization, images, io_dtype, hidden.with_suffix(".parts"))
         hidden.write_bytes(content)
         _add_metadata(hidden, served, quantization, io_dtype)

@@ -14,21 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
-import numpy as np
 from rich import box
 from rich.table import Table
 
 import tfkd
 from tfkd import evaluation, tasks, terminal
 from tfkd.data import batches
-from tfkd.export import (
-    calibrated,
-    export_saved_model,
-    export_tflite,
-    measure,
-    open_exported,
-)
-from tfkd.export.calibration import choose
+from tfkd.export import calibrated, measure
 from tfkd.export.errors import ExportWarning
 from tfkd.files import full_disk_named, locked, write_json
 from tfkd.runs.directory import EXPORT, EXPORT_PICTURE, EXPORT_RECORD, SAVED_MODEL, WORK
@@ -41,8 +33,6 @@ from tfkd.runtime.versions import new_version
 from tfkd.tasks.classification import EVALUATION_BATCH
 from tfkd.tasks.logits import Logits
 
-CALIBRATION_SEED = 0
-CHECK_IMAGES = 256
 # What of run.json travels with a SavedModel.
 MANIFEST = ("tfkd", "finished", "versions", "settings", "data", "teachers", "kept_seed", "summary")
 
@@ -59,7 +49,8 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
     """Exports a run's student.
 
     Calibration images come from the run's training split, those to check with from validation, the
-    figures from test.
+    figures from test. What no student of the run's task has is left out, and the record's notes say
+    why; where it was asked for by name, it is refused.
 
     Args:
         directory: `RunDirectory` with the models.
@@ -81,7 +72,7 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
     if out.exists() and not out.is_dir():
         raise FileExistsError(f'"{out}" is a file; expected a directory for the exports.')
     own, task = record.row(row), tasks.get(record.task)
-    _check_task(task, options)
+    quantizations, notes = _left_out(task, options)
     with terminal.step("Reading the data"):
         splits = load_run_data(directory, record, data, data_dir)[own.data]
     student, _ = student_of(directory, record, row)
@@ -94,12 +85,13 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
         shutil.rmtree(stage, ignore_errors=True)
         try:
             manifest = {name: record.content()[name] for name in MANIFEST}
-            notes = []
             if calibration is not None:
                 manifest["calibration"] = calibration
                 notes.append(calibration)
-                terminal.say(calibration)
-            staged = _write(student, splits, options, stage, manifest, check, notes, task)
+            for note in notes:
+                terminal.say(note)
+            exports = task.exports(student, splits, check)
+            staged = _write(exports, options, quantizations, stage, manifest, check, notes)
             measured = None
             if task.classifies:
                 teacher = load_model(teacher_path(directory, record, own))
@@ -114,17 +106,28 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
     return Exported(content, measured, out)
 
 
-def _check_task(task, options):
-    """Raises ValueError where what a run learns is not exported, or not as it is asked for."""
-    if task.head is None:
-        raise ValueError(
-            f"tfkd export does not know what a student of {task.name} is served as. In a program: "
-            "keras.saving.load_model of the run's student.keras, and its own export."
-        )
+def _left_out(task, options):
+    """(quantizations to write, notes about those that no student of a task has).
+
+    Raises:
+        ValueError: what was asked for by name cannot be written; or nothing would be.
+    """
     if options.calibrate and not task.classifies:
         raise ValueError(
             f"calibrate divides logits of one class of many, but the run learns {task.name}."
         )
+    missing = task.not_exported
+    if "tflite" in missing:
+        kept, why = (), {"TFLite": missing["tflite"]}
+    else:
+        kept = tuple(name for name in options.quantizations if name not in missing)
+        why = {
+            f"TFLite {name}": missing[name] for name in options.quantizations if name not in kept
+        }
+    notes = [f"No {what}: {reason}." for what, reason in why.items() if options.quantizations]
+    if notes and (options.quantization or not (kept or "saved_model" in options.format)):
+        raise ValueError(" ".join(notes))
+    return kept, notes
 
 
 def _measured(student, staged, splits, teacher, stage, check):
@@ -168,35 +171,6 @@ def show(exported, steps=False):
     terminal.say(f"Written to {exported.path}, with {EXPORT_RECORD} and {EXPORT_PICTURE}.")
 
 
-def evaluate_exported(path, directory, record, splits):
-    """See `tfkd.runs.evaluate_run`; `path` is an export of the run in `directory`."""
-    path = Path(path).expanduser()
-    test = batches(splits.test, EVALUATION_BATCH)
-    images = next(iter(test))[0][:64]
-    student, student_file = student_of(directory, record)
-    files = {"teacher": teacher_path(directory, record, record.row()), "student": student_file}
-    models = {"teacher": load_model(files["teacher"]), "student": student}
-    with terminal.step("Measuring teacher and student"):
-        predicted = {
-            name: evaluation.predict(Logits(model, images), test) for name, model in models.items()
-        }
-    try:
-        with terminal.step("Measuring the export"), silenced(), open_exported(path) as exported:
-            labels, size = exported.labels, exported.bytes
-            predicted[path.name] = exported.predict(test)
-    except (ValueError, LookupError, RuntimeError) as error:
-        raise ValueError(f'"{path}" cannot be run: {error}') from error
-    _check_labels(path, labels, splits.info)
-    rows = {}
-    for name, (logits, classes) in predicted.items():
-        taught = None if name == "teacher" else predicted["teacher"][0]
-        rows[name] = evaluation.quality(logits, classes, taught)
-        rows[name]["file_bytes"] = os.path.getsize(files[name]) if name in models else size
-    title = f"{splits.info.name}: {splits.info.sizes['test']} test images"
-    terminal.console().print(evaluation.table(rows, title=title))
-    return rows
-
-
 def _calibrated(student, splits):
     """(the student at the temperature that calibrates it on validation, a sentence about it)."""
     validation = batches(splits.validation, EVALUATION_BATCH)
@@ -221,36 +195,19 @@ def _calibrated(student, splits):
     return calibrated(student, temperature), sentence
 
 
-def _write(student, splits, options, stage, manifest, check, notes, task):
+def _write(exports, options, quantizations, stage, manifest, check, notes):
     """Writes and checks everything below `stage`; {row name: path}. `notes` gets what was odd."""
-    common = {
-        "labels": splits.info.label_names if task.head.labels else None,
-        "check": check,
-        "head": task.head,
-        "resize": splits.info.resize,
-    }
-    if check:
-        pairs = list(splits.validation.take(CHECK_IMAGES).as_numpy_iterator())
-        images, labels = (np.stack(parts) for parts in zip(*pairs, strict=True))
-        common["examples"] = (images, labels) if task.classifies else images
     written = {}
     if "saved_model" in options.format:
         with _told("SavedModel", check, notes), silenced():
-            written["SavedModel"] = export_saved_model(
-                student, stage / SAVED_MODEL, manifest=manifest, **common
-            )
-    for name in options.quantizations:
-        calibration = None
-        if name == "int8":
-            calibration = choose(splits.train, options.calibration_images, CALIBRATION_SEED)
+            written["SavedModel"] = exports.saved_model(stage / SAVED_MODEL, manifest)
+    for name in quantizations:
         with _told(f"TFLite {name}", check, notes), silenced():
-            written[f"TFLite {name}"] = export_tflite(
-                student,
-                stage / f"student_{name}.tflite",
-                quantization=name,
-                calibration=calibration,
-                **common,
-            )
+            file = stage / f"student_{name}.tflite"
+            written[f"TFLite {name}"] = exports.tflite(file, name, options.calibration_images)
+    for note in exports.notes:
+        terminal.say(note)
+    notes += exports.notes
     return written
 
 
@@ -351,11 +308,3 @@ def _of_shape(teacher, image_shape):
         return teacher
     image = keras.Input(image_shape, name="image")
     return keras.Model(image, teacher(image), name=teacher.name)
-
-
-def _check_labels(path, labels, info):
-    if labels is not None and tuple(labels) != tuple(info.label_names):
-        raise ValueError(
-            f'"{path}" tells {list(labels)[:5]}… apart ({len(labels)} classes), but the data of '
-            f'its run, "{info.name}", has the classes {list(info.label_names)[:5]}…'
-        )

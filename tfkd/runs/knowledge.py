@@ -28,18 +28,20 @@ FINGERPRINT = 8  # bytes of each stored record
 BYTES = {"float16": 2, "float32": 4}
 
 
-def tensors_of(distiller, image_shape, augment=None):
+def tensors_of(distiller, dataset, augment=None):
     """{name: shape without the batch} of what a distiller's losses read of its teacher.
 
     Args:
         distiller: `tfkd.Distiller`.
-        image_shape: of the data's images.
+        dataset: unbatched, of (x, y): the teacher is asked about zeros of the first one's shape.
         augment: what makes an input for each of images, where the distiller has separate ones.
     """
-    x = np.zeros((1, *image_shape), "uint8")
+    x, y = tf.nest.map_structure(
+        lambda spec: np.zeros((1, *spec.shape), spec.dtype.as_numpy_dtype), dataset.element_spec
+    )
     if distiller.separate_inputs:
         x = own_inputs(augment(x, tf.zeros((1, 2), tf.int64)))[0]
-    answers = distiller.knowledge(x, np.zeros(1, "int32"))
+    answers = distiller.knowledge(x, y)
     return {name: list(tensor.shape[1:]) for name, tensor in sorted(answers.items())}
 
 
@@ -94,9 +96,14 @@ def plan(lesson, room, before=(), kept=None):
     why = f"{views} of {wanted} views fit {room[1]}"
     if views == wanted:
         why = "a view for every epoch" if wanted == lesson.settings.epochs else f"--views {wanted}"
-        why = why if lesson.augmented else "images are not augmented"
+        why = why if lesson.augmented else f"{lesson.task.things} are not augmented"
     if not views:
-        why = f"one view needs {readable(sum(sizes))}, but there is {room[1]}"
+        count, things = lesson.sizes["train"], lesson.task.things
+        each = sum(sizes) / count
+        why = (
+            f"one view needs {readable(sum(sizes))}, {readable(each)} for each of {count:,} "
+            f"{things}, but there is {room[1]}, enough for {int(room[0] // each):,}"
+        )
     if lesson.settings.cache_gb is None and not worth_reading(largest, lesson.info.image_shape):
         why = "a GPU answers sooner than so much is read; --cache-gb stores it all the same"
         views = 0
@@ -209,13 +216,16 @@ def build(own, folder, asking, lesson, settings):
     if own.store:
         return TeacherCache(path, asking)
     role = BOTH if asking.separate_inputs else STUDENT
-    augment = augmentation_of(lesson.settings, role)
+    augment = augmentation_of(lesson.settings, role, lesson.info)
+    # What is dense fills the memory in batches that are larger than those of training.
+    sizes = {} if lesson.task.classifies else {"batch_size": lesson.settings.batch_size}
     with full_disk_named(path):
         try:
             return TeacherCache.build(
-                *(path, asking, lesson.train, augment, own.views),
+                *(path, asking, lesson.examples, augment, own.views),
                 seed=settings.seed,
                 dtype=own.dtype,
+                **sizes,
             )
         except ValueError as error:
             raise ValueError(

@@ -37,13 +37,18 @@ class Lesson:
         self.sizes, self.fingerprint = splits.info.sizes, splits.info.fingerprint
         self.rows, self.needs, self.sources, self.live, self.plans = [], {}, {}, set(), []
         self.findings = []
-        self.class_weights, self.classifies = None, tasks.get(settings.learns).classifies
+        self.class_weights, self.task = None, tasks.get(settings.learns)
         if settings.class_weight == "balanced":
             self.class_weights = balanced_weights(_labels(self.train), self.info.num_classes)
 
     @property
     def augmented(self):
-        return self.classifies and augmentation_of(self.settings) is not None
+        return self.task.replays and augmentation_of(self.settings, info=self.info) is not None
+
+    @property
+    def examples(self):
+        """The training split as a teacher is asked about it."""
+        return self.task.examples(self.train, self.info)
 
     @property
     def wanted_views(self):
@@ -74,11 +79,11 @@ class Lesson:
             own = system.source is not None and not system.source_name
             if system.asks_teacher and own:
                 self.live.add(row.name)
-            elif system.asks_teacher and not self.classifies:
+            elif system.asks_teacher and not self.task.storable(distiller.matching.read_of_teacher):
                 self.live.add(row.name)
             elif system.asks_teacher:
-                augment = augmentation_of(self.settings, BOTH)
-                self.needs[row.name] = tensors_of(distiller, self.info.image_shape, augment)
+                augment = augmentation_of(self.settings, BOTH, self.info)
+                self.needs[row.name] = tensors_of(distiller, self.examples, augment)
                 self.sources[row.name] = system.source_name
 
 

@@ -2,10 +2,14 @@
 
 import os
 import statistics
+from pathlib import Path
 
 from tfkd import data, evaluation, tasks, terminal
+from tfkd.export import open_exported
+from tfkd.runs.finished import student_of
 from tfkd.runs.models import load_model
 from tfkd.runs.rows import deployed
+from tfkd.runs.tensorflow_output import silenced
 from tfkd.runs.wording import FEW
 from tfkd.tasks.classification import EVALUATION_BATCH
 from tfkd.tasks.logits import Logits
@@ -123,6 +127,43 @@ def _judged(task, directory, record, splits, advance):
                         measured["gain"] = task.gain(value, first[row.baseline, seed])
                     figures.setdefault(line, []).append(measured)
     return figures
+
+
+def evaluate_exported(path, directory, record, splits):
+    """See `tfkd.runs.evaluate_run`; `path` is an export of the run in `directory`."""
+    path = Path(path).expanduser()
+    test = data.batches(splits.test, EVALUATION_BATCH)
+    images = next(iter(test))[0][:64]
+    student, student_file = student_of(directory, record)
+    files = {"teacher": teacher_path(directory, record, record.row()), "student": student_file}
+    models = {"teacher": load_model(files["teacher"]), "student": student}
+    with terminal.step("Measuring teacher and student"):
+        predicted = {
+            name: evaluation.predict(Logits(model, images), test) for name, model in models.items()
+        }
+    try:
+        with terminal.step("Measuring the export"), silenced(), open_exported(path) as exported:
+            labels, size = exported.labels, exported.bytes
+            predicted[path.name] = exported.predict(test)
+    except (ValueError, LookupError, RuntimeError) as error:
+        raise ValueError(f'"{path}" cannot be run: {error}') from error
+    _check_labels(path, labels, splits.info)
+    rows = {}
+    for name, (logits, classes) in predicted.items():
+        taught = None if name == "teacher" else predicted["teacher"][0]
+        rows[name] = evaluation.quality(logits, classes, taught)
+        rows[name]["file_bytes"] = os.path.getsize(files[name]) if name in models else size
+    title = f"{splits.info.name}: {splits.info.sizes['test']} test images"
+    terminal.console().print(evaluation.table(rows, title=title))
+    return rows
+
+
+def _check_labels(path, labels, info):
+    if labels is not None and tuple(labels) != tuple(info.label_names):
+        raise ValueError(
+            f'"{path}" tells {list(labels)[:5]}… apart ({len(labels)} classes), but the data of '
+            f'its run, "{info.name}", has the classes {list(info.label_names)[:5]}…'
+        )
 
 
 def _figures(model, scored, training, path):

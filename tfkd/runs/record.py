@@ -262,8 +262,7 @@ class Record(Part):
         if not tasks.get(self.task).classifies:
             raise ValueError(
                 f"{command} is of runs that learn classes of images; this one learns {self.task}. "
-                "In a program: keras.saving.load_model of its student.keras, and "
-                "tfkd.export.export_saved_model, whose head= says what the numbers mean."
+                "In a program: keras.saving.load_model of its student.keras."
             )
 
     def row(self, name=None):

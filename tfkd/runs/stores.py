@@ -33,7 +33,7 @@ def build(settings, folder):
         teacher = Teacher(training, "teacher", splits)
         lesson = Lesson(0, 0, 0, 1.0, splits, teacher, training)
         asking = _asking(teacher.given, splits.info, settings.layer)
-        tensors = knowledge.tensors_of(asking, splits.info.image_shape)
+        tensors = knowledge.tensors_of(asking, splits.train)
     for finding in teacher.findings:
         terminal.say(f"Note: {finding}")
     dtype = settings.dtype or knowledge.dtype_for(tensors, settings.views, lesson.sizes["train"])

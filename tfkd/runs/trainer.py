@@ -88,7 +88,8 @@ class Trainer:
             source = system.source or lesson.teacher.source(teacher)
             model = system.model(None, stored.heads) if stored else system.model(source)
             if stored:
-                model.build_from_config({"knowledge_shapes": stored.knowledge_shapes})
+                shapes = self.task.trimmed_shapes(stored.knowledge_shapes)
+                model.build_from_config({"knowledge_shapes": shapes})
         start = fingerprints.of_weights(model)
         role = BOTH if system.separate_inputs else STUDENT
         batches = functools.partial(

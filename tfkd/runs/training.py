@@ -60,13 +60,18 @@ class Epochs(keras.callbacks.Callback):
 STUDENT, TEACHER, BOTH = "student", "teacher", "both"
 
 
-def augmentation_of(settings, role=STUDENT):
-    """The augmentation of images, None for none.
+def augmentation_of(settings, role=STUDENT, info=None):
+    """The augmentation of examples, None for none.
 
     Args:
         settings: `TrainingSettings`.
-        role: who sees them: a student, a teacher in training, or both, with an input each.
+        role: who sees them: a student, a teacher in training, or both, with an input each; it
+            matters for images of classes.
+        info: of the data; needed of other tasks than classification.
     """
+    task = tasks.get(settings.learns)
+    if not task.classifies:
+        return task.augmentation(settings, info)
     own = {
         STUDENT: settings.augmentation,
         TEACHER: settings.teacher_augmentation,
@@ -99,7 +104,8 @@ def examples(dataset, settings, seed, views, stored=None, role=STUDENT, info=Non
     """
     task = tasks.get(settings.learns)
     if not task.classifies:
-        batches = task.batches(dataset, settings, seed, info)
+        replayed = {"views": views, "stored": stored} if task.replays else {}
+        batches = task.batches(dataset, settings, seed, info, **replayed)
         return batches if context is None else _share_of(batches, context)
     augment = augmentation_of(settings, role)
     own = {"seed": seed} | ({} if context is None else {"input_context": context})

@@ -56,7 +56,7 @@ DEFAULTS = {
 # Settings that other tasks have no use for, and augmentations that keep a mask on its image.
 OF_CLASSES = (
     *("label_smoothing", "class_weight", "teacher_free", "recipe", "calibrate", "export"),
-    *("views", "cache", "cache_gb", "skip_damaged"),
+    "skip_damaged",
 )
 WITH_MASKS = ("none", "shift", "flip")
 

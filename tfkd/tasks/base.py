@@ -19,8 +19,12 @@ class Task:
         lower_is_better: whether less of the first figure is better.
         unit: of a gain in words, such as "points of accuracy".
         names: of the models that `build` knows.
-        classifies: whether a model says logits of classes for an image: then its answers may be
-            stored and augmented in views, and it is calibrated, compared and exported as one.
+        classifies: whether a model says logits of classes for an image: then it is calibrated,
+            compared and exported as one.
+        replays: whether a training example is a function of its number and its view alone, see
+            `batches`: then a teacher's answers to it are stored.
+        not_exported: {"tflite" or a quantization of it: why `tfkd export` writes none of its
+            students}.
         stores: whether its images may come from a store (--store).
     """
 
@@ -31,7 +35,9 @@ class Task:
     unit: ClassVar[str] = ""
     names: ClassVar[tuple] = ()
     classifies: ClassVar[bool] = False
+    replays: ClassVar[bool] = False
     stores: ClassVar[bool] = False
+    not_exported: ClassVar[dict] = {}
 
     def check_name(self, name):
         """Raises ValueError, with near matches, unless `build` knows a model's name."""
@@ -72,18 +78,65 @@ class Task:
     def check(self, role, model, name, info):
         """Raises ValueError unless a model fits the data."""
 
-    def batches(self, dataset, settings, seed, info):
+    def batches(self, dataset, settings, seed, info, views=None, stored=None):
         """Training batches of (x, y) or (x, y, sample_weight), of known cardinality.
 
-        Each iteration is the next epoch; order and augmentation follow from (seed, epoch) alone.
+        Each iteration is the next epoch, whose order follows from (seed, epoch). A task that does
+        not replay has batches of its own, without the last two arguments. Of others example i is in
+        epoch e its view e % views, which follows from (settings.seed, i, view), whoever trains.
 
         Args:
             dataset: the unbatched training split.
-            settings: with `batch_size` and `augment`.
+            settings: with `batch_size`, `augmentation` and `seed`.
             seed: of the order.
             info: what `load` says of the data.
+            views: versions of each example; by default another one in every epoch.
+            stored: `tfkd.TeacherCache` of these versions of `examples`: then batches hold sample
+                weights of 1 and what the teacher said.
         """
-        raise NotImplementedError
+        from tfkd.data import view_seed
+        from tfkd.data.pipeline import augmented_labels, batches_of
+
+        dataset, augment = self.examples(dataset, info), self.augmentation(settings, info)
+        if stored is not None:
+            made = stored.dataset(dataset, settings.batch_size, seed=seed, augment=augment)
+            return self.trimmed(made)
+
+        def viewed(indices, epochs, x, y):
+            if augment is None:
+                return x, y
+            seeds = view_seed(indices, epochs % (views or 2**31), settings.seed)
+            return augment(x, seeds), augmented_labels(augment, y, seeds)
+
+        made = batches_of(dataset, settings.batch_size, viewed, shuffle=True, seed=seed)
+        return self.trimmed(made)
+
+    def examples(self, dataset, info):
+        """The unbatched training split as `batches` takes it, every example of one shape."""
+        return dataset
+
+    def augmentation(self, settings, info):
+        """What makes a view of an example: None, or a function as `tfkd.data.augmentation` gives.
+
+        Where labels follow what becomes of x, it has an attribute `labels`, a function (labels,
+        seeds) -> labels.
+        """
+        from tfkd import data
+
+        name, options = settings.augmentation
+        return data.augmentation(name, **options)
+
+    def storable(self, names):
+        """Whether a teacher's answers of these names, such as "output", are stored."""
+        return self.replays
+
+    def trimmed(self, batches):
+        """Batches of `examples` without what is padding in all of their rows."""
+        return batches
+
+    def trimmed_shapes(self, shapes):
+        """{name: shape} of stored answers as they stand in the trimmed batches."""
+        return shapes
 
     def loss(self, info, settings, judge):
         """The loss on the labels, as `compile` takes it.
@@ -109,12 +162,29 @@ class Task:
         """
         raise NotImplementedError
 
+    def exports(self, student, splits, check=True):
+        """How a student is exported: `tfkd.tasks.exports.Exports`, by the task's `head`.
+
+        Args:
+            student: `keras.Model`.
+            splits: `tfkd.data.Splits` that it was trained on.
+            check: False leaves the checks out.
+
+        Raises:
+            ValueError: the task has no head.
+        """
+        from tfkd.tasks.exports import HeadExports
+
+        if self.head is None:
+            raise ValueError(
+                f"tfkd export does not know what a student of {self.name} is served as. In a "
+                "program: keras.saving.load_model of the run's student.keras, and its own export."
+            )
+        return HeadExports(student, splits, check, self.head, self.classifies)
+
     @property
     def head(self):
-        """`tfkd.heads.Head` by which `tfkd export` serves a model's numbers; None if it does not.
-
-        A classifier has that of one class of many.
-        """
+        """`tfkd.heads.Head` that says what a model's numbers mean, or None."""
         return None
 
     @property

@@ -20,6 +20,7 @@ class Classification(Task):
     figures = {name: MEASURES[name] for name in ("accuracy", "cross_entropy")}
     unit = "points of accuracy"
     classifies = True
+    replays = True
     stores = True
 
     def check_name(self, name):

@@ -21,8 +21,13 @@ class Detection(Task):
         "map50": Measure("mAP@50 (%)", 100, 1, True),
         "map": Measure("mAP (%)", 100, 1, True),
     }
+    replays = True
     unit = "points of mAP@50"
     names = NAMES
+    not_exported: ClassVar = {
+        "int8": "a detector gives one table of pixels and logits, for which the 256 steps of int8 "
+        "are too coarse"
+    }
 
     def load(self, settings, limit=None):
         needs_extra("tasks", "The judgement of detectors")
@@ -62,12 +67,10 @@ class Detection(Task):
                 f'"{info.name}" are {info.image_shape}. Give image_size.'
             )
 
-    def batches(self, dataset, settings, seed, info):
+    def augmentation(self, settings, info):
         from tfkd.data import labelled_boxes
 
-        return labelled_boxes.batches(
-            dataset, settings.batch_size, flip=settings.augment == "flip", seed=seed
-        )
+        return labelled_boxes.mirroring(info.image_shape[1]) if settings.augment == "flip" else None
 
     def loss(self, info, settings, judge):
         from tfkd.losses import DetectionLoss
@@ -89,6 +92,11 @@ class Detection(Task):
             return mean_average_precision(truth, found, info.num_classes, info.rotated)
 
         return figures
+
+    def exports(self, student, splits, check=True):
+        from tfkd.tasks.exports import DetectorExports
+
+        return DetectorExports(student, splits, check)
 
 
 def answers(model):

@@ -1,4 +1,4 @@
-"""What tasks on images with labels of other shapes than a class share: batches, checks, judges."""
+"""What tasks on images with labels of other shapes than a class share: checks and judges."""
 
 import keras
 import numpy as np
@@ -6,7 +6,6 @@ import tensorflow as tf
 from sklearn.metrics import average_precision_score
 
 from tfkd import data
-from tfkd.data.pipeline import batches_of
 from tfkd.taps import heads_of
 from tfkd.tasks import fitting
 
@@ -24,29 +23,6 @@ def load(read, settings, limit=None):
         image_size=settings.image_size,
         resize=settings.resize,
     )
-
-
-def batches(dataset, settings, seed, masks=False):
-    """Training batches, augmented anew in each epoch.
-
-    Args:
-        dataset: unbatched, of (image, labels).
-        settings: with `batch_size` and `augmentation`.
-        seed: of order and augmentation.
-        masks: whether labels are masks (height, width), which move as their images do.
-    """
-    name, options = settings.augmentation
-    augment = data.augmentation(name, **options)
-
-    def made(indices, epochs, images, labels):
-        if augment is None:
-            return images, labels
-        seeds = data.view_seed(indices, epochs, seed)
-        if masks:
-            labels = augment(labels[..., None], seeds)[..., 0]
-        return augment(images, seeds), labels
-
-    return batches_of(dataset, settings.batch_size, made, shuffle=True, seed=seed)
 
 
 def check(role, model, name, info, shape, what, labels):

@@ -1,5 +1,7 @@
 """Language models: the next character of a text."""
 
+from typing import ClassVar
+
 from tfkd.evaluation.tables import Measure
 from tfkd.tasks.base import Task
 
@@ -21,8 +23,14 @@ class Language(Task):
         "rouge_l": Measure("ROUGE-L (%)", 100, 1, True),
     }
     lower_is_better = True
+    replays = True
     unit = "points of perplexity"
     names = ("decoder",)
+    not_exported: ClassVar = {
+        "int8": "a language model's int8 file answers otherwise than the student (measured: it "
+        "agrees on 53 % of the tokens that the student is sure of), for one range of 256 steps has "
+        "to hold attention's scores and their mask"
+    }
 
     def load(self, settings, limit=None):
         from tfkd import _extras
@@ -47,13 +55,8 @@ class Language(Task):
 
         text_models.check(role, model, name, info, takes={"tokens"})
 
-    def batches(self, dataset, settings, seed, info):
-        from tfkd.data.pipeline import batches_of
-
-        def made(indices, epochs, tokens, following):
-            return tokens, following
-
-        return batches_of(dataset, settings.batch_size, made, shuffle=True, seed=seed)
+    def augmentation(self, settings, info):
+        return None  # of images
 
     def loss(self, info, settings, judge):
         from tfkd.tasks import labels
@@ -64,3 +67,8 @@ class Language(Task):
         from tfkd.tasks import text_models
 
         return text_models.LanguageJudge(model, dataset.batch(BATCH), info, CONTINUED)
+
+    def exports(self, student, splits, check=True):
+        from tfkd.tasks.exports import TextExports
+
+        return TextExports(student, splits, check)

@@ -17,6 +17,7 @@ class MultiLabel(Task):
         "map": Measure("mAP of labels (%)", 100, 1, True),
         "micro_ap": Measure("AP over all labels (%)", 100, 1, True),
     }
+    replays = True
     unit = "points of mAP"
 
     @property
@@ -46,11 +47,6 @@ class MultiLabel(Task):
         from tfkd.tasks import labelled
 
         labelled.check(role, model, name, info, (info.num_classes,), "labels", "independent")
-
-    def batches(self, dataset, settings, seed, info):
-        from tfkd.tasks import labelled
-
-        return labelled.batches(dataset, settings, seed)
 
     def loss(self, info, settings, judge):
         import keras

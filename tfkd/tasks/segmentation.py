@@ -18,6 +18,7 @@ class Segmentation(Task):
         "iou": Measure("mean IoU (%)", 100, 1, True),
         "pixel_accuracy": Measure("pixel accuracy (%)", 100, 1, True),
     }
+    replays = True
     unit = "points of mean IoU"
     names = (MODEL,)
 
@@ -39,10 +40,10 @@ class Segmentation(Task):
         shape = (*info.image_shape[:2], info.num_classes)
         labelled.check(role, model, name, info, shape, "classes at each pixel", "one_of_many")
 
-    def batches(self, dataset, settings, seed, info):
-        from tfkd.tasks import labelled
+    def augmentation(self, settings, info):
+        from tfkd.data import masks
 
-        return labelled.batches(dataset, settings, seed, masks=True)
+        return masks.moving(super().augmentation(settings, info))
 
     def loss(self, info, settings, judge):
         import keras

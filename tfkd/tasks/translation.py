@@ -1,5 +1,7 @@
 """Translators: a sentence in one language to one in another."""
 
+from typing import ClassVar
+
 from tfkd.evaluation.tables import Measure
 from tfkd.tasks.base import Task
 
@@ -18,8 +20,13 @@ class Translation(Task):
         "bleu": Measure("BLEU", 1, 1, True),
         "perplexity": Measure("perplexity", 1, 2, True),
     }
+    replays = True
     unit = "points of BLEU"
     names = ("encoder_decoder",)
+    not_exported: ClassVar = {
+        "tflite": "a translator takes and gives text, and TFLite's built-in operations know no "
+        "strings and no lookup tables"
+    }
 
     def load(self, settings, limit=None):
         from tfkd import _extras
@@ -53,14 +60,25 @@ class Translation(Task):
 
         text_models.check(role, model, name, info, takes={"source", "target"})
 
-    def batches(self, dataset, settings, seed, info):
-        from tfkd.data.pipeline import batches_of
-        from tfkd.data.text import pair_tokens
+    def examples(self, dataset, info):
+        from tfkd.data import text
 
-        def made(indices, epochs, sources, targets):
-            return pair_tokens(info, sources, targets)
+        return text.token_pairs(dataset, info)
 
-        return batches_of(dataset, settings.batch_size, made, shuffle=True, seed=seed)
+    def augmentation(self, settings, info):
+        return None  # of images
+
+    def storable(self, names):
+        """The distribution of each next word alone: other tensors may have the source's length."""
+        return set(names) == {"output"}
+
+    def trimmed(self, batches):
+        from tfkd.data import text
+
+        return batches.map(text.without_padding).prefetch(2)
+
+    def trimmed_shapes(self, shapes):
+        return {name: (None, None, *shape[2:]) for name, shape in shapes.items()}
 
     def loss(self, info, settings, judge):
         from tfkd.tasks import labels
@@ -71,6 +89,11 @@ class Translation(Task):
         from tfkd.tasks import text_models
 
         return text_models.TranslationJudge(model, dataset.batch(BATCH), info, output)
+
+    def exports(self, student, splits, check=True):
+        from tfkd.tasks.exports import TextExports
+
+        return TextExports(student, splits, check)
 
 
 def sequence_level(splits, teacher, beams=4, batch_size=64):

@@ -43,7 +43,7 @@ def evaluate_run(path, data=(), data_dir=None):
         splits = load_run_data(directory, record, data, data_dir)
     if exported:
         record.require_classes("The measurement of an export")
-        from tfkd.runs.exporting import evaluate_exported
+        from tfkd.runs.measuring import evaluate_exported
 
         return evaluate_exported(path, directory, record, splits[0])
     figures = measure(directory, record, splits)

@@ -123,9 +123,9 @@ class TeacherCache:
             seed: Python integer, of the augmentation: view v of example i is augmented with
                 `tfkd.data.view_seed(i, v, seed)`.
             dtype: "float16" or "float32".
-            top_k: store only so many of the largest logits of each output with more classes (of
-                softmax heads: not for independent labels); the others share what probability is
-                left.
+            top_k: store only so many of the largest logits of each output with more classes, at
+                each of its positions (of softmax heads: not for independent labels); the others
+                share what probability is left.
             temperature: at which the probabilities of the top k are the teacher's own: give the
                 loss's.
             augment_name: what to call an augmentation that is no function at the top of a module.

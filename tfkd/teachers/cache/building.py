@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfkd import terminal, validation
 from tfkd.data.seeds import view_seed
-from tfkd.teachers.cache import asking, examples, identity, manifest, state
+from tfkd.teachers.cache import asking, disk, examples, identity, manifest, state
 from tfkd.teachers.cache.folders import folder_of
 from tfkd.teachers.cache.layout import Layout
 from tfkd.teachers.cache.records import Records
@@ -57,7 +57,9 @@ def build(directory, distiller, dataset, augment, views, batch_size, verbose, **
         wanted = json.loads(json.dumps(wanted))  # as it will be read: tuples are lists
         numbers = _share(len(wanted["shards"]), options["share"])
         if not folder.sizes():
-            folder.check_space(sum(manifest.shard_header(wanted, n)[1] for n in numbers))
+            size = Layout(wanted["knowledge"]).dtype.itemsize
+            records = sum(manifest.shard_header(wanted, n)[1] for n in numbers) // size
+            folder.check_space(records * size, lambda free: _what_fits(asked, records, free))
         stored, unfinished = state.begin(folder, wanted)
         if unfinished is None:
             _check_data(folder, stored, range(len(stored["shards"])), dataset)
@@ -111,6 +113,18 @@ def _shards(size, batch_size, shards):
         "shard_examples": shard_examples,
         "shards": [{"file": manifest.shard_name(n), "sha256": None} for n in range(count)],
     }
+
+
+def _what_fits(asked, records, free):
+    """What of the teacher's answers fits into so many bytes, in words."""
+    for kept in (None, *(2**power for power in range(10, -1, -1))):
+        try:
+            size = Layout(asked.tensors("float16", kept)).dtype.itemsize
+        except ValueError:  # the largest of what is no choice of one class
+            break
+        if records * size <= free:
+            return "float16" + f" and top_k={kept}" * bool(kept)
+    return f"at most {free // size:,} of {records:,} records would"
 
 
 def _sample(dataset):
@@ -198,7 +212,9 @@ class _Builder:
         """Builds shards: first those that are free, then those whose builder did not finish."""
         sizes = {number: self._size(number) for number in missing}
         views = self._manifest["views"]
+        records, size = sum(sizes.values()) * views, disk.readable(self._layout.dtype.itemsize)
         what = f"The teacher answers{f', {views} views of each' * (views > 1)}"
+        what += f" ({records:,} records of {size}, {disk.readable(self._bytes(missing))})"
         with terminal.advancing(what, sum(sizes.values()), self._verbose) as advance:
             busy = [number for number in missing if not self._built(number, advance)]
             for number in busy:

@@ -151,14 +151,20 @@ class LocalFolder:
                 return True
         return False
 
-    def check_space(self, needed):
-        """Raises OSError where fewer than `needed` bytes are free."""
+    def check_space(self, needed, fitting=None):
+        """Raises OSError where fewer than `needed` bytes are free.
+
+        Args:
+            needed: bytes.
+            fitting: function (free bytes) -> what would fit, in words.
+        """
         free = _free(self.path)
         if needed > free:
             raise NoRoom(
                 errno.ENOSPC,
                 f"The teacher cache needs {readable(needed)}, but there are {readable(free)} free. "
-                "Make room, or store less: fewer views, fewer or smaller taps, top_k, float16",
+                "Make room, or store less: fewer views, fewer or smaller taps, top_k, float16"
+                + (f"; of the same views would fit: {fitting(free)}" if fitting else ""),
                 str(self.path),
             )
 

@@ -106,7 +106,7 @@ class RemoteFolder:
     def in_use(self):
         return False
 
-    def check_space(self, needed):
+    def check_space(self, needed, fitting=None):
         pass
 
     def full_explained(self, progress=None):
