@@ -45,7 +45,7 @@ class Wan2023(TranslationSettings):
     """Weight of the smoothed labels."""
     encoder_weight: AtLeast0 = 0.1
     """Weight of the encoder's consistency."""
-    decoder_weight: AtLeast0 = 0.5
+    decoder_weight: AtLeast0 = 0.1
     """Weight of the decoder's consistency."""
     neighbors: Annotated[int, Field(ge=0)] = 8
     """Nearest features that smooth a label; 0 leaves it as it is."""
