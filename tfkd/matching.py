@@ -9,7 +9,7 @@ from tfkd.heads import Head
 from tfkd.taps import OUTPUT
 
 # What a loss may need beside its two tensors, by keyword.
-NEEDS = ("labels", "index", "heads", "training", "progress")
+NEEDS = ("labels", "index", "heads", "training", "progress", "counted")
 
 
 class Parts(keras.layers.Layer):
@@ -186,6 +186,7 @@ class Matching:
                 and (_heads(heads[loss.taught_by], taught), _heads(heads["student"], learnt)),
                 "training": training,
                 "progress": progress,
+                "counted": (),  # the loss's own, of weights and mask
             }
             weight = of_output(sample_weight, learnt, tensors)
             answers = [(teacher, weight)]

@@ -128,3 +128,23 @@ def test_a_tfds_set(tmp_path):
         found |= {image.tobytes(): own for image, own in zip(*arrays(part), strict=True)}
     for image, own in zip(IMAGES, NUMBERS, strict=True):
         np.testing.assert_array_equal(found[image.tobytes()], own)
+
+
+def test_pixels_of_no_class(tmp_path):
+    write(tmp_path / "train", range(4))
+    write(tmp_path / "test", [4, 5])
+    (finding,) = masks.load(str(tmp_path), validation_fraction=0.25).info.findings
+    assert "The value 255" in finding and "--ignore-class 255" in finding
+    splits = masks.load(str(tmp_path), validation_fraction=0.25, ignore_class=7)
+    info, (_, found) = splits.info, arrays(splits.test)
+    assert (info.label_names, info.num_classes, info.ignore_class) == (("0", "255"), 2, masks.VOID)
+    np.testing.assert_array_equal(found, np.choose(NUMBERS[4:], [0, masks.VOID, 1]))
+    share = 100 * (VALUES == 7).mean()
+    assert info.findings == (f"{share:.3g} % of the pixels of all masks are 7: no class.",)
+    assert info.fingerprint != masks.load(str(tmp_path), validation_fraction=0.25).info.fingerprint
+    names = masks.load("shapes", ignore_class=0).info.label_names
+    assert names == labelled_pictures.SHAPE_NAMES[1:]
+    Image.fromarray(0 * VALUES[0] + 7).save(tmp_path / "test/masks/4.png")
+    Image.fromarray(0 * VALUES[0] + 7).save(tmp_path / "test/masks/5.png")
+    with pytest.raises(ValueError, match="Every pixel of the test split .* is 7"):
+        masks.load(str(tmp_path), validation_fraction=0.25, ignore_class=7)

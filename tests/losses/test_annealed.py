@@ -1,6 +1,7 @@
 """`AnnealedDistillation` against float64 derivations, identities and edges."""
 
 import math
+import types
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.special import entr, expit, log_softmax, softmax
 
 import tfkd
-from tfkd import defaults
+from tfkd import _keras, defaults
 from tfkd.losses.annealed import HIGHEST, LOWEST, temperature_of
 
 random = np.random.default_rng(0)
@@ -110,3 +111,21 @@ def test_config_makes_the_same_loss():
     loss = tfkd.losses.AnnealedDistillation(0.7, 0.2, 1.1, "softmax", "a", "b", "own")
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert again.get_config() == loss.get_config()
+
+
+def test_what_counts_nowhere_has_no_say_in_the_temperature():
+    """By the weight 0, of an example or of a position, and by a mask."""
+    loss, more = tfkd.losses.AnnealedDistillation(), 9 * random.normal(size=(16, 7))
+    teacher, student = (np.stack([own, more]).astype("float32") for own in (TEACHER, STUDENT))
+    alone = loss(*map(tf.constant, (teacher[:1], student[:1])))
+    first = np.array([1.0, 0.0], "float32")
+    of_examples = loss(tf.constant(teacher), tf.constant(student), first)
+    np.testing.assert_allclose(2 * of_examples, alone, rtol=1e-5)
+    turned = [tf.constant(own.swapaxes(0, 1)) for own in (teacher, student)]
+    of_positions = loss(*turned, np.tile(first, (16, 1)))
+    np.testing.assert_allclose(2 * of_positions, alone, rtol=1e-5)
+    masked = _keras.with_mask(
+        turned[1], types.SimpleNamespace(_keras_mask=np.tile(first > 0, (16, 1)))
+    )
+    np.testing.assert_allclose(loss(turned[0], masked), alone, rtol=1e-5)
+    assert float(loss(*turned, np.zeros((16, 2), "float32"))) == 0

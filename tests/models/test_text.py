@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import tfkd
 from tfkd.models import generation, language_model, one_pass, translator, two_passes
+from tfkd.models.text import EMBEDDED
 
 SIZE, LENGTH, START, END = 11, 8, 2, 3
 
@@ -44,6 +45,18 @@ def bold(model):
 
 def tokens(*rows):
     return tf.constant(rows, tf.int32)
+
+
+def test_a_token_is_not_drowned_by_what_blocks_add_to_it(language, translating):
+    """Embeddings begin at a size of the order of the blocks' answers, each drawn by itself."""
+    for model in (language, translating.get_layer("encoder")):
+        drawn = [
+            layer.embeddings.numpy() / 3
+            for layer in model.layers
+            if isinstance(layer, keras.layers.Embedding)
+        ]
+        assert np.concatenate(drawn).std() == pytest.approx(EMBEDDED, rel=0.2)
+        assert len({own.ravel()[0] for own in drawn}) == 2
 
 
 def test_no_position_sees_what_comes_after_it(language):

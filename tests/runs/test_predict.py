@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfkd import data
+from tfkd import data, tasks
 from tfkd.export.saved_model import signature_functions
 from tfkd.export.student import examine
 from tfkd.runs import predict, predicting, report
@@ -73,7 +73,7 @@ def test_odd_aspects_are_one_tensor_in_training_prediction_and_serving(tmp_path)
     splits = data.load(tmp_path, image_size=(12, 16), resize="crop", cache_dir=tmp_path / "kept")
     record = report._data_record(splits.info)
     files = sorted(tmp_path.rglob("*.jpg"))
-    read, predicted = predicting._pixels(files, record.image_shape, record.resize, False)
+    read, predicted = predicting._examples(files, record, tasks.get("classification"), False)
     assert read == files
     trained = [image for part in splits[:3] for image, _ in part.as_numpy_iterator()]
     assert {image.tobytes() for image in trained} == {image.tobytes() for image in predicted}

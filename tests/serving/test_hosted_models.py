@@ -202,7 +202,7 @@ def test_the_poller_finds_versions_by_itself_and_no_request_is_lost(base, versio
     stop, numbers = threading.Event(), []
 
     def ask():
-        while not stop.is_set():
+        while not stop.wait(0.005):  # without a pause new versions would hardly be loaded
             with model.using() as chosen:
                 chosen.run("serving_default", BLACK)
                 numbers.append(chosen.number)

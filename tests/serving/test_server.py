@@ -438,7 +438,7 @@ def test_publishing_while_clients_ask_loses_no_request(student, version, images,
         root = f"http://127.0.0.1:{server.rest_port}/v1/models/student"
 
         def client():
-            while not stop.is_set():
+            while not stop.wait(0.005):  # without a pause the new version would hardly be loaded
                 with urllib.request.urlopen(f"{root}:predict", body, timeout=20) as response:
                     statuses.append(response.status)
 

@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 
+from tfkd import recipes
 from tfkd.settings import (
     CompareSettings,
     DistillSettings,
@@ -34,6 +35,17 @@ def test_flags_win_over_toml_key_by_key(tmp_path):
     assert settings.epochs == 7
     assert settings.student_options == {"width": 0.5, "head": "fc"}
     assert settings.learning_rate == 1.0 and isinstance(settings.learning_rate, float)
+
+
+def test_a_recipe_s_default_options_are_of_the_models_that_it_names():
+    """A file is built already, and a function has options of its own."""
+    settings = recipes.get("tatarnikova2025").settings
+    own = settings()
+    given = settings(student="/x/student.keras", teacher="models:big")
+    assert own.student_options and own.teacher_options
+    assert given.student_options == {} == given.teacher_options
+    assert settings(teacher="models:big", teacher_options={"a": 1}).teacher_options == {"a": 1}
+    assert settings(student="decoder").student_options == own.student_options
 
 
 @pytest.mark.parametrize(

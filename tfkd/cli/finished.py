@@ -48,19 +48,19 @@ Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 def predict(
     model: Annotated[str, Parameter(help="Run directory, or an export of a run.")],
-    images: Annotated[list[str], Parameter(help="Image files, or folders of them.")],
+    images: Annotated[list[str], Parameter(help="Files of images (or texts), or folders of them.")],
     /,
     *,
     row: RowName = None,
     top: Annotated[
-        int, Parameter(help="How many labels an image.", validator=validators.Number(gte=1))
+        int, Parameter(help="How many labels a file.", validator=validators.Number(gte=1))
     ] = 1,
     csv: Annotated[str | None, Parameter(help="Write this file instead of a table.")] = None,
     skip_damaged: Annotated[
         bool, Parameter(help="Leave out files that cannot be read, instead of stopping.")
     ] = False,
 ):
-    """Say what images show: labels with probabilities, by a run's student or an export.
+    """Say what images show, or texts are: labels with probabilities, by a run's student or export.
 
     For example:
 

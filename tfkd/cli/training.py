@@ -220,7 +220,7 @@ def _recipe_command(recipe):
 
     For example:
 
-        tfkd recipes run {recipe.name} --data digits --seeds 3 --ablate
+        tfkd recipes run {recipe.name} --seeds 3 --ablate
     """
     return run
 

@@ -30,7 +30,7 @@ def repeats(contents):
     return [positions for positions in found.values() if len(positions) > 1]
 
 
-def of_repeats(groups, roles, labels, names):
+def of_repeats(groups, roles, labels, names, thing="picture", things="images"):
     """Sentences about pictures that are there more than once.
 
     Args:
@@ -38,6 +38,7 @@ def of_repeats(groups, roles, labels, names):
         roles: list of "train", "validation" or "test", one an example.
         labels: list of int, one an example.
         names: function of a position to what an example is called.
+        thing, things: what one content, and what examples are called.
     """
     said = []
 
@@ -46,24 +47,24 @@ def of_repeats(groups, roles, labels, names):
         said.append(f"{text}: {what}, such as {pair}.")
 
     for role, why in (
-        ("test", "its accuracy is partly that of images learnt by heart"),
-        ("validation", "what validation chooses is chosen partly by images learnt by heart"),
+        ("test", f"its accuracy is partly that of {things} learnt by heart"),
+        ("validation", f"what validation chooses is chosen partly by {things} learnt by heart"),
     ):
         shared = [_pair(own, roles, role, "train") for own in groups]
         shared = [own for own in shared if own]
         if shared:
             count = sum(roles[position] == role for own in shared for position in own[2:])
-            what = f"{count} of its {roles.count(role)} images, {why}"
-            say(what, f"The {role} split shows pictures that are trained on", shared[0])
+            what = f"{count} of its {roles.count(role)} {things}, {why}"
+            say(what, f"The {role} split shows {thing}s that are trained on", shared[0])
     contradicting = [own for own in groups if len({labels[position] for position in own}) > 1]
     if contradicting:
         first = contradicting[0]
         other = next(p for p in first if labels[p] != labels[first[0]])
-        text = "The same picture stands in more than one class"
+        text = f"The same {thing} stands in more than one class"
         say(_times(len(contradicting)), text, [first[0], other])
     if groups:
         spare = sum(len(own) - 1 for own in groups)
-        say(_times(spare), "A picture is there again", groups[0])
+        say(_times(spare), f"A {thing} is there again", groups[0])
     return said
 
 
@@ -77,12 +78,13 @@ def _pair(group, roles, one, other):
     return [] if None in firsts else [*firsts, *group]
 
 
-def of_sizes(counts, class_names):
+def of_sizes(counts, class_names, thing="image"):
     """Sentences about classes too small for the splits.
 
     Args:
         counts: {role: int array (classes,)}, images of each class.
         class_names: list of str.
+        thing: what an example is called.
     """
     total, said = sum(counts.values()), []
     for role, own in counts.items():
@@ -94,5 +96,5 @@ def of_sizes(counts, class_names):
             )
             more = ", ..." * (len(lacking) > _NAMES_SHOWN)
             classes = "class" if len(lacking) == 1 else "classes"
-            said.append(f"No {role} image of {len(lacking)} {classes}: {some}{more}.")
+            said.append(f"No {role} {thing} of {len(lacking)} {classes}: {some}{more}.")
     return said

@@ -9,7 +9,7 @@ import re
 import warnings
 from typing import NamedTuple
 
-from tfkd.data.tree import SUFFIXES
+from tfkd.data.tree import IMAGES
 
 _ROLE_WORDS = {
     "train": ("train", "training"),
@@ -44,13 +44,14 @@ class Layout(NamedTuple):
     empty: tuple
 
 
-def read(tree, root, without_empty=False):
+def read(tree, root, without_empty=False, kind=IMAGES):
     """What the tree means.
 
     Args:
         tree: `Folder`, from `scan`.
         root: the folder's name, for messages.
         without_empty: leave out classes that have no image in any split; else they are refused.
+        kind: `tfkd.data.tree.Kind` of its examples.
 
     Returns:
         `Layout`.
@@ -64,13 +65,13 @@ def read(tree, root, without_empty=False):
         len(_classes(tree.folders[name])) > 1 for name in roles
     ):
         _refuse_lone_splits(tree, roles, root)
-        _refuse_hidden_splits(tree, root)
+        _refuse_hidden_splits(tree, root, kind)
         splits, where = {"train": tree}, {"train": tree.path}
     else:
-        splits = _splits(tree, roles, root)
+        splits = _splits(tree, roles, root, kind)
         where = {role: folder.path for role, folder in splits.items()}
     empty = _empty(splits) if without_empty else {}
-    class_names = _class_names(splits, root, empty)
+    class_names = _class_names(splits, root, kind, empty)
     found = {
         role: {name: folder.folders[name] for name in class_names}
         for role, folder in splits.items()
@@ -122,7 +123,7 @@ def _unwrapped(folder):
     return folder
 
 
-def _splits(tree, roles, root):
+def _splits(tree, roles, root, kind):
     """{role: Folder} of a folder that holds splits."""
     where = _at(root, tree)
     by_role = {}
@@ -161,9 +162,9 @@ def _splits(tree, roles, root):
             folder = _unwrapped(tree.folders[name])
             if not _classes(folder):
                 raise ValueError(
-                    f'The {role} split "{_at(root, folder)}" holds {folder.images} images, but no '
-                    "class folders: their labels are not known. Expected a folder for each class "
-                    "in it; if the images have no labels, move the folder elsewhere."
+                    f'The {role} split "{_at(root, folder)}" holds {folder.images} {kind.things}, '
+                    "but no class folders: their labels are not known. Expected a folder for each "
+                    f"class in it; if the {kind.things} have no labels, move the folder elsewhere."
                 )
             splits[role] = folder
     return splits
@@ -197,7 +198,7 @@ def _refuse_lone_splits(tree, roles, root):
         )
 
 
-def _refuse_hidden_splits(tree, root):
+def _refuse_hidden_splits(tree, root, kind):
     """Refuses folders that look like splits, folds or domains under names that are not known."""
     candidates = {
         name: set(_classes(folder))
@@ -217,7 +218,7 @@ def _refuse_hidden_splits(tree, root):
     why, else_ = "are named like folds", "rename them"
     if names_inside:
         why = f"hold folders of the same names ({listed(names_inside)})"
-        else_ = "put their images directly into them"
+        else_ = f"put their {kind.things} directly into them"
     raise ValueError(
         f'The folders {listed(seen)} in "{_at(root, tree)}" {why}: they look like splits rather '
         "than classes, but their names do not say which. Rename them to train, validation and "
@@ -239,14 +240,14 @@ def _empty(splits):
     }
 
 
-def _class_names(splits, root, left_out=()):
+def _class_names(splits, root, kind, left_out=()):
     """The classes of all splits, checked to be the same; some names are left out."""
     train = splits["train"]
     names = sorted(set(train.folders) - set(left_out))
     if len(names) < 2:
         raise ValueError(
             f'Expected a folder for each of two or more classes in "{_at(root, train)}"; found '
-            f"{names or 'none'}{_loose(train)}."
+            f"{names or 'none'}{_loose(train, kind)}."
         )
     for role, folder in splits.items():
         own = set(folder.folders) - set(left_out)
@@ -270,16 +271,20 @@ def _class_names(splits, root, left_out=()):
         if len(empty) > 1:
             folders = f"{len(empty)} class folders {listed(empty)} hold"
         raise ValueError(
-            f"The {folders} no images ({', '.join(sorted(SUFFIXES))}). Add some, or remove the "
-            "folder; a class that is empty in every split is left out with --skip-damaged "
-            "(skip_damaged=True in Python). `tfkd data FOLDER` names all that is amiss at once."
+            f"The {folders} no {kind.things} ({', '.join(sorted(kind.suffixes))}). Add some, or "
+            "remove the folder; a class that is empty in every split is left out with "
+            "--skip-damaged (skip_damaged=True in Python)."
+            + " `tfkd data FOLDER` names all that is amiss at once."
+            * (kind is IMAGES)
         )
     return tuple(names)
 
 
-def _loose(folder):
+def _loose(folder, kind):
     count = len(folder.files)
-    return f", and {count} images directly in it, whose labels are not known" if count else ""
+    return (
+        f", and {count} {kind.things} directly in it, whose labels are not known" if count else ""
+    )
 
 
 def _at(root, folder):

@@ -5,7 +5,7 @@ import warnings
 from collections import Counter
 
 from tfkd.data.layout import NAMES_SHOWN, listed
-from tfkd.data.tree import HIDDEN, NOTES, walk
+from tfkd.data.tree import HIDDEN, IMAGES, NOTES, walk
 
 # Read by every version of tfkd; a folder that holds others beside them gets larger.
 _LONG_READ = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
@@ -50,18 +50,21 @@ def loose(tree, layout):
     }
 
 
-def warn(tree, layout, root):
-    """Warns of images outside of class folders, and of files in them that are not read."""
+def warn(tree, layout, root, kind=IMAGES):
+    """Warns of images outside of class folders, and of files in them that are not read.
+
+    `kind` is the `tfkd.data.tree.Kind` of the folder's examples.
+    """
     formats, others = suffixes(layout), Counter()
     for folders in layout.splits.values():
         for folder in folders.values():
             for inner in walk(folder):
-                for kind, (count, _) in inner.left_out.items():
-                    if kind != HIDDEN and kind not in NOTES:
-                        others[kind] += count
+                for suffix, (count, _) in inner.left_out.items():
+                    if suffix != HIDDEN and suffix not in NOTES:
+                        others[suffix] += count
     said = []
     if layout.empty:
-        said.append(f"classes without any image are left out: {listed(layout.empty)}")
+        said.append(f"classes without any {kind.things} are left out: {listed(layout.empty)}")
     if others:
         kinds = ", ".join(
             f"{count} {suffix or 'without suffix'}" for suffix, count in others.items()
@@ -73,7 +76,7 @@ def warn(tree, layout, root):
             for path, count in list(outside.items())[:NAMES_SHOWN]
         )
         total = sum(outside.values())
-        said.append(f"{total} images outside of class folders are left out: {places}")
+        said.append(f"{total} {kind.things} outside of class folders are left out: {places}")
     new = {suffix: count for suffix, count in formats.items() if suffix not in _LONG_READ}
     if new and len(new) < len(formats):
         counts = ", ".join(f"{count} {suffix}" for suffix, count in formats.items())

@@ -1,5 +1,6 @@
 """Images with a class for each pixel: built in, a folder of images and masks, or a TFDS set."""
 
+import dataclasses
 import functools
 import io
 from pathlib import Path
@@ -11,10 +12,22 @@ from tfkd.data import labelled_pictures, loading, tree
 from tfkd.data.assembly import divided
 from tfkd.data.files import common_shape, read_images, require_room
 from tfkd.data.resizing import STRETCH, parse_size
-from tfkd.data.splits import SPLIT_NAMES
+from tfkd.data.splits import SPLIT_NAMES, DataInfo
 
 SHAPES, IMAGES, MASKS = "shapes", "images", "masks"
 MOST_CLASSES = 64  # different values beyond which an image is no mask
+VOID = 255  # in place of a class number, where a pixel has none
+
+
+@dataclasses.dataclass(frozen=True)
+class MasksInfo(DataInfo):
+    """What a data set of images with masks is.
+
+    Attributes:
+        ignore_class: the value of pixels that count nowhere; None where all pixels count.
+    """
+
+    ignore_class: int | None = None
 
 
 def moving(augment):
@@ -30,7 +43,7 @@ def moving(augment):
     return moved
 
 
-def load(name, data_dir=None, *, image_size=None, resize=STRETCH, **division):
+def load(name, data_dir=None, *, image_size=None, resize=STRETCH, ignore_class=None, **division):
     """Loads images with masks as train, validation and test.
 
     A folder holds "images" and "masks", files of the same names but for the suffix, perhaps below
@@ -43,11 +56,12 @@ def load(name, data_dir=None, *, image_size=None, resize=STRETCH, **division):
         data_dir: where TFDS data lies.
         image_size: stretch every image, and masks to the nearest pixel; needed where they differ.
         resize: "stretch" alone.
+        ignore_class: value of the masks' pixels that are of no class (often 255), None for none.
         **division: validation_fraction, seed, limit, as `tfkd.data.load` takes them.
 
     Returns:
         `tfkd.data.Splits`: unbatched datasets of (uint8 (H, W, C), uint8 (H, W)), whose values are
-        class numbers.
+        class numbers, or `VOID`; and `MasksInfo`.
 
     Raises:
         ValueError, FileNotFoundError: what cannot be read, and how to fix it.
@@ -62,7 +76,7 @@ def load(name, data_dir=None, *, image_size=None, resize=STRETCH, **division):
         arrays, names = labelled_pictures.shapes(), labelled_pictures.SHAPE_NAMES
         if size is not None:
             raise ValueError(f'"{SHAPES}" are drawn at 32 pixels a side; leave image_size out.')
-        return divided(name, arrays, None, names, **division)
+        return _divided(name, arrays, names, ignore_class, division)
     text, found = loading.find(name, data_dir)
     if found in loading.EMBEDDED:
         raise ValueError(
@@ -75,8 +89,44 @@ def load(name, data_dir=None, *, image_size=None, resize=STRETCH, **division):
         from tfkd.data import tfds_labels
 
         arrays = tfds_labels.masks(text, found, size)
-    arrays, names = _numbered(arrays, name)
-    return divided(name, arrays, None, names, **division)
+    return _divided(name, arrays, None, ignore_class, division)
+
+
+def _divided(name, arrays, names, ignore_class, division):
+    """The `Splits` of values as they are in the masks; `names` has one a value, or is None."""
+    arrays, values, void = _numbered(arrays, name, ignore_class)
+    names = tuple(str(own) if names is None else names[own] for own in values)
+    splits = divided(name, arrays, None, names, **division)
+    if ignore_class is None:
+        findings = _hint(values, name)
+    else:
+        _require_pixels(splits, name, ignore_class)
+        findings = (f"{100 * void:.3g} % of the pixels of all masks are {ignore_class}: no class.",)
+    known = {own.name: getattr(splits.info, own.name) for own in dataclasses.fields(DataInfo)}
+    known["findings"] = (*splits.info.findings, *findings)
+    ignored = None if ignore_class is None else VOID
+    return splits._replace(info=MasksInfo(**known, ignore_class=ignored))
+
+
+def _hint(values, name):
+    """A sentence where the largest value looks like that of pixels of no class."""
+    if len(values) < 3 or values[-1] != VOID or values[-2] == VOID - 1:
+        return ()
+    return (
+        f'The value {VOID} of the masks of "{name}" is taken for a class. If it stands for pixels '
+        f"of no class, give --ignore-class {VOID}: these count nowhere.",
+    )
+
+
+def _require_pixels(splits, name, ignore_class):
+    """Refuses a split without any pixel of a class: there is nothing to learn, or to judge by."""
+    for role, dataset in zip(("train", "validation", "test"), splits[:3], strict=True):
+        batches = dataset.batch(64).as_numpy_iterator()
+        if not any((masks != VOID).any() for _, masks in batches):
+            raise ValueError(
+                f'Every pixel of the {role} split of "{name}" is {ignore_class}, which '
+                "ignore_class says is no class. Give other masks, or another ignore_class."
+            )
 
 
 def _folder(root, size):
@@ -162,18 +212,27 @@ def read_mask(encoded, size, shape, what):
     return values
 
 
-def _numbered(arrays, name):
-    """(arrays with class numbers for values, the values as names)."""
-    there = np.zeros(256, bool)
+def _numbered(arrays, name, ignore_class):
+    """(arrays with class numbers, or `VOID`, for values; the values, list of int; share of void).
+
+    Raises:
+        ValueError: too few values of classes, or too many.
+    """
+    counts = np.zeros(256, np.int64)
     for _, masks in arrays.values():
-        there[np.unique(masks)] = True
-    values = np.flatnonzero(there)
+        counts += np.bincount(masks.ravel(), minlength=256)
+    void = 0.0
+    if ignore_class is not None:
+        void = counts[ignore_class] / counts.sum()
+        counts[ignore_class] = 0
+    values = np.flatnonzero(counts)
     if not 2 <= len(values) <= MOST_CLASSES:
+        but = "" if ignore_class is None else f" beside {ignore_class}"
         raise ValueError(
-            f'The masks of "{name}" have {len(values)} different values; expected 2 to '
+            f'The masks of "{name}" have {len(values)} different values{but}; expected 2 to '
             f"{MOST_CLASSES}, one a class. Masks must not be smoothed or compressed as JPEG."
         )
-    table = np.zeros(256, np.uint8)
+    table = np.full(256, VOID, np.uint8)
     table[values] = np.arange(len(values))
     numbered = {role: (images, table[masks]) for role, (images, masks) in arrays.items()}
-    return numbered, tuple(map(str, values.tolist()))
+    return numbered, values.tolist(), float(void)

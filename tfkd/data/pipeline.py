@@ -313,11 +313,12 @@ def for_fit(batches, validation):
 
 def check(dataset, batch_size, augment):
     check_pairs(dataset, batch_size, augment)
-    shape = getattr(dataset.element_spec[0], "shape", None)
-    if shape is None or shape.rank != 3:
+    spec = dataset.element_spec[0]
+    shape = getattr(spec, "shape", None)
+    if shape is None or shape.rank != (0 if spec.dtype == tf.string else 3):
         raise ValueError(
-            "Expected unbatched images of shape (height, width, channels); given "
-            f"{shape or dataset.element_spec[0]}. If it is batched, pass dataset.unbatch()."
+            "Expected unbatched images of shape (height, width, channels), or texts of shape (); "
+            f"given {spec if shape is None else shape}. If it is batched, pass dataset.unbatch()."
         )
 
 

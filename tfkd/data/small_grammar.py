@@ -14,18 +14,25 @@ stands in front of the object; the time stands behind the subject:
 (that is: teacher-the old yesterday river-near boat-a red past-see , and anna past-laugh .)
 
 Every sentence has one translation, which a model that has learnt the rules gives exactly.
+
+The same clauses make short texts of classes (`who_acted`): three persons do something, one of them
+in the past, and that one is the class. Words alone do not tell who it is, only their order does:
+
+    anna paints a lamp , and clara took the red boat , and today emil waits .           (clara)
 """
 
 import numpy as np
 
 NAME = "small_grammar"
 PAIRS = {"train": 2000, "validation": 150, "test": 300}
+WHO_ACTED = "who_acted"
+TEXTS = {"train": 2000, "validation": 500, "test": 1000}
 
 _PEOPLE = ("teacher", "doctor", "child", "sailor", "farmer", "king", "girl", "singer", "baker")
 _THINGS = ("boat", "house", "book", "tree", "bell", "ring", "horse", "lamp", "door", "letter")
 _PLACES = ("river", "hill", "market", "forest", "bridge", "garden")
 _ADJECTIVES = ("old", "young", "red", "small", "quiet", "bright", "strange")
-_NAMES = ("anna", "bruno", "clara", "david", "emil")
+NAMES = ("anna", "bruno", "clara", "david", "emil")
 _DO = ("sees", "finds", "takes", "paints", "sells", "loves")
 _DID = ("saw", "found", "took", "painted", "sold", "loved")
 _REST = ("sleeps", "laughs", "waits", "sings")
@@ -65,6 +72,27 @@ def pairs(count, seed):
     return [english for english, _ in made], [translation for _, translation in made]
 
 
+def who_acted(count, seed):
+    """`count` texts, and who acted in the past in each.
+
+    Args:
+        count: number of texts; some may be alike.
+        seed: which ones.
+
+    Returns:
+        (list of str, list of names).
+    """
+    random = np.random.RandomState(seed)
+    texts, actors = [], []
+    for _ in range(count):
+        persons = [NAMES[number] for number in random.permutation(len(NAMES))[:3]]
+        actor = random.randint(len(persons))
+        clauses = [_clause(random, n == actor, name)[0] for n, name in enumerate(persons)]
+        texts.append(" , and ".join(clauses) + " .")
+        actors.append(persons[actor])
+    return texts, actors
+
+
 def _sentence(random):
     first = _clause(random)
     if random.rand() < 0.3:
@@ -73,9 +101,9 @@ def _sentence(random):
     return f"{first[0]} .", f"{first[1]} ."
 
 
-def _clause(random):
-    past = random.rand() < 0.5
-    subject, translated = _subject(random)
+def _clause(random, past=None, person=None):
+    past = random.rand() < 0.5 if past is None else past
+    subject, translated = _subject(random) if person is None else (person, person)
     english, behind = [subject], [translated]
     if random.rand() < 0.4:
         time = _pick(random, _TIMES["past" if past else "present"])
@@ -98,7 +126,7 @@ def _clause(random):
 
 def _subject(random):
     if random.rand() < 0.4:
-        name = _pick(random, _NAMES)
+        name = _pick(random, NAMES)
         return name, name
     return _phrase(random, _PEOPLE)
 

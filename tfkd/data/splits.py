@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -34,7 +34,10 @@ class DataInfo:
             and indices where pixels are streamed).
         resize: the rule by which images of another size become such ones, see `load`.
         findings: what was seen of a folder's images, a sentence each.
+        things: what examples are called.
     """
+
+    things: ClassVar[str] = "images"
 
     name: str
     image_shape: tuple

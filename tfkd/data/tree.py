@@ -27,19 +27,29 @@ _HIDDEN = {
 HIDDEN = "hidden"
 
 
+class Kind(NamedTuple):
+    """What a folder is to hold: what examples are called, and the suffixes of their files."""
+
+    things: str
+    suffixes: frozenset | set
+
+
+IMAGES = Kind("images", SUFFIXES)
+
+
 class Folder(NamedTuple):
     """A folder and what it visibly holds.
 
     Attributes:
         path: from the root, with slashes; "" for the root itself.
         folders: {name: Folder}, sorted by name.
-        files: list of names with an image's suffix, in no order.
+        files: list of names with an example's suffix, in no order.
         sizes: list of their sizes in bytes, -1 for what is no file or a link to nowhere.
         times: list of their times of change in ns, -1 likewise.
         suffixes: Counter of suffixes of `files`.
         left_out: {suffix of other files, or `HIDDEN`: [number, path of the first from the root]};
             a hidden folder counts as one.
-        images: number of image files at any depth.
+        images: number of such files at any depth.
     """
 
     path: str
@@ -57,16 +67,20 @@ def hidden(name):
     return name[0] == "." or name[-1] == "~" or name[:2] == "~$" or name.lower() in _HIDDEN
 
 
-def scan(root):
+def scan(root, kind=IMAGES):
     """The tree of `root` as `Folder`: every visible folder and file, links followed.
+
+    Args:
+        root: the folder.
+        kind: `Kind` of its examples.
 
     Raises:
         ValueError: for a folder that may not be read, or that holds itself.
     """
-    return _scan(os.fspath(root), "", {})
+    return _scan(os.fspath(root), "", {}, kind)
 
 
-def _scan(directory, path, above):
+def _scan(directory, path, above, kind):
     folders, files, sizes, times, suffixes, left_out = {}, [], [], [], Counter(), {}
 
     def leave_out(kind, name):
@@ -91,7 +105,7 @@ def _scan(directory, path, above):
                     folders[name] = entry.path
                     continue
                 suffix = os.path.splitext(name)[1].lower()
-                if suffix in SUFFIXES:
+                if suffix in kind.suffixes:
                     size, changed = _size_and_time(entry)
                     files.append(name)
                     sizes.append(size)
@@ -106,7 +120,7 @@ def _scan(directory, path, above):
         ) from error
     above = {**above, identity: directory}
     inner = {
-        name: _scan(folders[name], f"{path}/{name}" if path else name, above)
+        name: _scan(folders[name], f"{path}/{name}" if path else name, above, kind)
         for name in sorted(folders)
     }
     images = len(files) + sum(folder.images for folder in inner.values())

@@ -34,8 +34,8 @@ def cost(model, image_shape=None):
     return {"parameters": model.count_params(), "file_bytes": _file_bytes(model), **speed}
 
 
-def latencies(models, image_shape=None):
-    """Time inference of a single image, for several models in turns.
+def latencies(models, image_shape=None, example=None):
+    """Time inference of a single image, or of another example, for several models in turns.
 
     Each model runs as a compiled `tf.function` on a batch of one, with as many threads as
     TensorFlow has. In turns, because a machine's speed drifts with what else it does: only then
@@ -45,6 +45,7 @@ def latencies(models, image_shape=None):
     Args:
         models: dict of name to `keras.Model`.
         image_shape: (height, width, channels), needed only where a model's input leaves it open.
+        example: what the models take, as a batch of one; unless told an image of random pixels.
 
     Returns:
         dict of name to dict: `latency_ms` (median) and `latency_p95_ms` (95th percentile) in
@@ -53,7 +54,7 @@ def latencies(models, image_shape=None):
     Raises:
         ValueError: a model's input shape is not known and `image_shape` is not given.
     """
-    runs = {name: _compiled_run(model, image_shape) for name, model in models.items()}
+    runs = {name: _compiled_run(model, image_shape, example) for name, model in models.items()}
     for run in runs.values():
         for _ in range(WARM_UP_RUNS):
             run()
@@ -76,7 +77,14 @@ def latencies(models, image_shape=None):
     }
 
 
-def _compiled_run(model, image_shape):
+def _compiled_run(model, image_shape, example):
+    image = _pixels(model, image_shape) if example is None else tf.constant(example)
+    call = tf.function(lambda image: model(image, training=False)).get_concrete_function(image)
+    # .numpy() waits for the result.
+    return lambda: tf.nest.map_structure(lambda output: output.numpy(), call(image))
+
+
+def _pixels(model, image_shape):
     if image_shape is None:
         image_shape = model.inputs[0].shape[1:] if getattr(model, "inputs", None) else (None,)
     if None in image_shape:
@@ -85,10 +93,7 @@ def _compiled_run(model, image_shape):
             "give image_shape=(height, width, channels)."
         )
     pixels = np.random.default_rng(0).integers(0, 256, (1, *image_shape), dtype=np.uint8)
-    image = tf.constant(pixels)
-    call = tf.function(lambda image: model(image, training=False)).get_concrete_function(image)
-    # .numpy() waits for the result.
-    return lambda: tf.nest.map_structure(lambda output: output.numpy(), call(image))
+    return tf.constant(pixels)
 
 
 def _file_bytes(model):

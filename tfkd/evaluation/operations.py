@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 
 from tfkd import _keras
+from tfkd.models.text_classifiers import from_tokens
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
@@ -16,16 +17,21 @@ def multiply_adds(model, image_shape=None):
     layers of one's own); a convolution of groups and a depthwise one count what they do. What is
     not counted (BatchNorm, activations, pooling) is a few percent of it.
 
+    Of a model of text what follows its `TextVectorization` is counted, for a text of full length.
+
     Args:
-        model: a built `keras.Model` of one image, with one output or several.
+        model: a built `keras.Model` of one image or text, with one output or several.
         image_shape: (height, width, channels), needed only where the model's input leaves it open.
 
     Returns:
         int, for a batch of one.
 
     Raises:
-        ValueError: the model's input shape is not known and `image_shape` is not given.
+        ValueError: the model's input shape is not known and `image_shape` is not given; texts
+            become no tokens of a fixed number.
     """
+    if getattr(model, "inputs", None) and model.inputs[0].dtype == "string":
+        model, _ = from_tokens(model)  # the rest has no products
     if image_shape is None:
         image_shape = model.inputs[0].shape[1:] if getattr(model, "inputs", None) else (None,)
     if None in image_shape:
@@ -34,7 +40,8 @@ def multiply_adds(model, image_shape=None):
             "give image_shape=(height, width, channels)."
         )
     run = tf.function(lambda image: model(image, training=False), autograph=False)
-    return _counted(run.get_concrete_function(tf.TensorSpec((1, *image_shape))).graph)
+    dtype = model.inputs[0].dtype if getattr(model, "inputs", None) else "float32"
+    return _counted(run.get_concrete_function(tf.TensorSpec((1, *image_shape), dtype)).graph)
 
 
 def _counted(graph):

@@ -130,6 +130,7 @@ def report(
     head=None,
     largest_drop=LARGEST_DROP,
     told=None,
+    opened_by=open_exported,
 ):
     """Measure a student, its exports and its teacher on the same images, in turns, on one thread.
 
@@ -145,6 +146,7 @@ def report(
         largest_drop: share by which an export may be less accurate than the Keras student; None for
             any. A loss of a point or more stands in the notes.
         told: function of a text, told what is done next, or None.
+        opened_by: function that opens an export, given its path.
 
     Returns:
         `Report`. A Keras model that another process cannot load (unregistered classes) is an error.
@@ -173,7 +175,7 @@ def report(
                 notes.append(f'No row "{LITE_TEACHER}": {reason}')
         opened[STUDENT] = stack.enter_context(_keras(student, beside))
         for name, path in exports.items():
-            opened[name] = stack.enter_context(open_exported(path))
+            opened[name] = stack.enter_context(opened_by(path))
         predictions = {}
         for name, model in opened.items():
             told(name)
@@ -228,7 +230,7 @@ def draw(result, path):
             )
     left.set_ylabel("top-1 accuracy (%)")
     left.set_xlabel("size (kB)")
-    right.set_xlabel("latency of one image on one thread (ms)")
+    right.set_xlabel("latency of one example on one thread (ms)")
     low, high = left.get_ylim()
     if high - low < SMALLEST_SPAN:
         middle = (low + high) / 2

@@ -33,6 +33,7 @@ def export_tflite(
     output=None,
     head=None,
     resize=STRETCH,
+    files=None,
     examples=None,
     check=True,
 ):
@@ -58,6 +59,7 @@ def export_tflite(
         head: what its numbers mean, as for `export_saved_model`.
         resize: the rule by which images of another size were resized in training, as for
             `export_saved_model`; `tfkd.json` says it to those who prepare the pixels.
+        files: {name: text} of further files that travel in the archive, such as a vocabulary.
         examples: real inputs to check with, best ones that were not trained on, as for
             `export_saved_model`; with labels the accuracy is compared too. Default: the calibration
             set, with a warning, for it cannot show that it is unlike the training data; made-up
@@ -86,7 +88,7 @@ def export_tflite(
     with on_disk(path, space(served.model)), written(path) as hidden:
         content = convert(served, quantization, images, io_dtype, hidden.with_suffix(".parts"))
         hidden.write_bytes(content)
-        _add_metadata(hidden, served, quantization, io_dtype)
+        _add_metadata(hidden, served, quantization, io_dtype, files or {})
         if check:
             given = given or _calibration_as_examples(images, served)
             tflite_checks.compare_tflite(hidden, served, quantization, io_dtype, given)
@@ -187,7 +189,7 @@ def _calibration_as_examples(images, served):
     return suitability.Examples({name: images[: suitability.MAXIMUM_EXAMPLES]})
 
 
-def _add_metadata(path, served, quantization, io_dtype):
+def _add_metadata(path, served, quantization, io_dtype, files):
     """Append a zip archive, as TFLite's own metadata tools do with associated files."""
     metadata = records.Metadata(
         name=served.model.name,
@@ -209,6 +211,8 @@ def _add_metadata(path, served, quantization, io_dtype):
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(METADATA_FILE, metadata.model_dump_json())
         archive.writestr(LABELS_FILE, "".join(f"{label}\n" for label in served.labels))
+        for name, text in files.items():
+            archive.writestr(name, text)
 
 
 def _check_types(quantization, io_dtype):

@@ -9,7 +9,7 @@ from keras import ops
 
 from tfkd import defaults
 from tfkd.coefficient import Coefficient
-from tfkd.losses.base import DistillationLoss
+from tfkd.losses.base import DistillationLoss, aligned
 from tfkd.losses.logits import form_of, known_logits, softened_bernoulli_kl, softened_kl
 
 LOWEST, HIGHEST = 0.02, 100.0  # temperatures that are looked for
@@ -28,15 +28,15 @@ def sigmoid_entropy(logits):
     return -positive - ops.sigmoid(-logits) * ops.log_sigmoid(-logits)
 
 
-def _of_all_replicas(logits):
-    """The whole batch's logits, where replicas of a strategy share it out."""
+def _of_all_replicas(tensor):
+    """The whole batch's tensor, where replicas of a strategy share it out."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
-        return logits
-    return context.all_gather(logits, axis=0)
+        return tensor
+    return context.all_gather(tensor, axis=0)
 
 
-def temperature_of(teacher_logits, softness, form="softmax"):
+def temperature_of(teacher_logits, softness, form="softmax", counted=()):
     """The temperature at which a batch's targets have a given mean entropy.
 
     Args:
@@ -45,6 +45,8 @@ def temperature_of(teacher_logits, softness, form="softmax"):
         softness: scalar between 0 and 1: mean entropy of the targets as a share of that of a
             uniform guess (log of the number of classes; log 2 for independent labels).
         form: "softmax" or "sigmoid".
+        counted: sample weights and masks, shape (batch, ...) each: the mean is over what has a
+            weight above 0 and no mask.
 
     Returns:
         Scalar between 0.02 and 100, without a gradient, found by bisection: entropy never falls
@@ -57,11 +59,22 @@ def temperature_of(teacher_logits, softness, form="softmax"):
     low = ops.convert_to_tensor(math.log(LOWEST), "float32")
     high = ops.convert_to_tensor(math.log(HIGHEST), "float32")
     logits = _of_all_replicas(ops.stop_gradient(teacher_logits))
+    counted = [_of_all_replicas(ops.cast(own, "float32")) for own in counted]
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        too_sharp = ops.mean(entropy(logits / ops.exp(middle))) < wanted
+        too_sharp = _mean(entropy(logits / ops.exp(middle)), counted) < wanted
         low, high = ops.where(too_sharp, middle, low), ops.where(too_sharp, high, middle)
     return ops.exp((low + high) / 2)
+
+
+def _mean(values, counted):
+    """The mean of values of which all that is counted is above 0; 0 where there is none."""
+    if not counted:
+        return ops.mean(values)
+    weights = ops.ones_like(values)
+    for own in counted:
+        weights *= ops.cast(aligned(own, values) > 0, "float32")
+    return ops.sum(values * weights) / ops.maximum(ops.sum(weights), 1.0)
 
 
 @keras.saving.register_keras_serializable(package="tfkd")
@@ -86,7 +99,8 @@ class AnnealedDistillation(DistillationLoss):
     ```
 
     The progress is `distiller.progress`, which `fit` moves from 0 to 1; in a loop of your own,
-    assign it. Sample weights and masks weigh the values, not the choice of T.
+    assign it. Sample weights weigh the values, not the choice of T; what has the weight 0, or is
+    masked, counts in neither.
 
     Args:
         softness: of the targets at the beginning of `fit`, above 0 and below 1.
@@ -103,7 +117,7 @@ class AnnealedDistillation(DistillationLoss):
         ValueError: numbers out of range; in a Distiller what `LogitsDistillation` raises.
     """
 
-    needs = ("heads", "progress")
+    needs = ("heads", "progress", "counted")
     settings = ("softness", "final_softness", "student_temperature", "activation")
     softness = Coefficient(positive=True, maximum=1.0)
     final_softness = Coefficient(positive=True, maximum=1.0)
@@ -128,7 +142,7 @@ class AnnealedDistillation(DistillationLoss):
         self.student_temperature = student_temperature
         self.activation = activation
 
-    def call(self, teacher, student, heads=None, progress=1.0):
+    def call(self, teacher, student, heads=None, progress=1.0, counted=()):
         form = self.activation or ("sigmoid" if student.shape[-1] == 1 else "softmax")
         if heads is not None:
             form = form_of(self, heads, student.shape[-1], self.activation)
@@ -136,7 +150,7 @@ class AnnealedDistillation(DistillationLoss):
         start, end = self.coefficient("softness"), self.coefficient("final_softness")
         softness = start + (end - start) * ops.cast(progress, "float32")
         own = self.coefficient("student_temperature")
-        teacher = teacher / temperature_of(teacher, softness, form)
+        teacher = teacher / temperature_of(teacher, softness, form, counted)
         divergence = softened_bernoulli_kl if form == "sigmoid" else softened_kl
         return ops.square(own) * divergence(teacher, student / own, 1.0)
 

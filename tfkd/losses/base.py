@@ -54,7 +54,9 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
         needs: names of what `call` gets by keyword: "labels" as the data gives them; "index", the
             numbers of the examples in the data, int64, shape (batch,); "heads", the pair of the
             teacher's and the student's `tfkd.heads.Head`; "training", whether the student trains;
-            "progress", the share of the training that is done, a scalar from 0 to 1.
+            "progress", the share of the training that is done, a scalar from 0 to 1; "counted",
+            the batch's sample weights and mask, those that there are, for what is taken over all
+            values at once: what has the weight 0 or is masked counts in no value.
         settings: names of the constructor's further arguments, which are attributes too: what
             `get_config` holds beside the names.
     """
@@ -170,6 +172,8 @@ class DistillationLoss(keras.losses.Loss, keras.distillation.DistillationLoss):
             for name in self.needs:
                 if needs.get(name) is None and name in _MISSING:
                     raise ValueError(f"{self.name} reads {_MISSING[name]}")
+            if "counted" in self.needs:
+                needs["counted"] = [own for own in (sample_weight, mask) if own is not None]
             values = self.call(teacher, student, **needs)
             if len(values.shape) == 0:
                 raise ValueError(

@@ -50,10 +50,10 @@ def language_model(
     """
     _check(size, length, width, depth, heads, dropout)
     given = keras.Input((None,), dtype="int32", name="tokens")
-    x = _embedded(given, size, length, width, dropout, tokens)
+    x = embedded(given, size, length, width, dropout, tokens)
     for _ in range(depth):
-        x = _attended(x, heads, dropout, causal=True)
-        x = _fed_forward(x, dropout)
+        x = attended(x, heads, dropout, causal=True)
+        x = fed_forward(x, dropout)
     return keras.Model(given, _logits(x, size), name=name)
 
 
@@ -88,19 +88,19 @@ def translator(
     for size, length in zip(sizes, lengths, strict=True):
         _check(size, length, width, depth, heads, dropout)
     source = keras.Input((None,), dtype="int32", name="source")
-    x = _embedded(source, sizes[0], lengths[0], width, dropout, tokens[0])
+    x = embedded(source, sizes[0], lengths[0], width, dropout, tokens[0])
     for _ in range(depth):
-        x = _fed_forward(_attended(x, heads, dropout), dropout)
+        x = fed_forward(attended(x, heads, dropout), dropout)
     encoder = keras.Model(source, layers.LayerNormalization(name="encoded")(x), name=ENCODER)
 
     encoded = keras.Input((None, width), name="encoded")
     target = keras.Input((None,), dtype="int32", name="target")
     seen = ops.expand_dims(ops.not_equal(source, PADDING), 1)
-    x = _embedded(target, sizes[1], lengths[1], width, dropout, tokens[1])
+    x = embedded(target, sizes[1], lengths[1], width, dropout, tokens[1])
     for _ in range(depth):
-        x = _attended(x, heads, dropout, causal=True)
-        x = _attended(x, heads, dropout, encoded=encoded, seen=seen)
-        x = _fed_forward(x, dropout)
+        x = attended(x, heads, dropout, causal=True)
+        x = attended(x, heads, dropout, encoded=encoded, seen=seen)
+        x = fed_forward(x, dropout)
     decoder = keras.Model([encoded, source, target], _logits(x, sizes[1]), name=DECODER)
 
     _, logits = _translated(encoder, decoder, source, target)
@@ -138,7 +138,8 @@ def _translated(encoder, decoder, source, target):
     return encoded, decoder([ops.copy(encoded), source, target])
 
 
-def _embedded(tokens, size, length, width, dropout, name):
+def embedded(tokens, size, length, width, dropout, name):
+    """Embeddings of tokens and of their positions, (batch, positions, width), padding masked."""
     known = ops.cast(ops.not_equal(tokens, PADDING), "int32")
     positions = ops.cumsum(known, axis=1) * known
     parts = [
@@ -154,7 +155,7 @@ def _embedding(size, width, name):
     return layers.Embedding(size, width, start, mask_zero=True, name=name)
 
 
-def _attended(x, heads, dropout, causal=False, encoded=None, seen=None):
+def attended(x, heads, dropout, causal=False, encoded=None, seen=None):
     """x plus what attention to itself, or to an encoder's features, adds."""
     normal = layers.LayerNormalization()(x)
     attention = layers.MultiHeadAttention(heads, x.shape[-1] // heads)
@@ -165,10 +166,11 @@ def _attended(x, heads, dropout, causal=False, encoded=None, seen=None):
     return layers.Add()([x, layers.Dropout(dropout)(added)])
 
 
-def _fed_forward(x, dropout):
+def fed_forward(x, dropout, name=None):
+    """x plus what two layers of each position's own add; `name` is that of the sum."""
     width = x.shape[-1]
     added = layers.Dense(4 * width, activation="gelu")(layers.LayerNormalization()(x))
-    return layers.Add()([x, layers.Dropout(dropout)(layers.Dense(width)(added))])
+    return layers.Add(name=name)([x, layers.Dropout(dropout)(layers.Dense(width)(added))])
 
 
 def _logits(x, size):
@@ -178,9 +180,15 @@ def _logits(x, size):
 
 def _check(size, length, width, depth, heads, dropout):
     numbers = {"size": size, "length": length, "width": width, "depth": depth, "heads": heads}
+    checked(numbers, dropout)
+
+
+def checked(numbers, dropout):
+    """Raises ValueError unless all numbers, {name: number}, are counts that fit together."""
     for name, number in numbers.items():
         if isinstance(number, bool) or not hasattr(number, "__index__") or number < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}.")
+    width, heads = numbers["width"], numbers.get("heads", 1)
     if width % heads:
         raise ValueError(f"width ({width}) must be a multiple of heads ({heads}).")
     if not 0 <= dropout < 1:

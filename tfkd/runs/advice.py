@@ -8,6 +8,7 @@ import math
 import statistics
 from typing import NamedTuple
 
+from tfkd import tasks
 from tfkd.runs.teacher_check import limit_of_chance
 from tfkd.settings.base import is_path, is_reference
 
@@ -63,6 +64,7 @@ class Comparison:
         self.settings = {**record.settings, **row.settings}
         self.sizes = record.data[row.data].sizes
         self.classes = len(record.data[row.data].label_names)
+        self.things = tasks.get(record.task).things
 
     @property
     def gain(self):
@@ -107,10 +109,10 @@ def advice(record, run="RUN"):
         run: directory of the run, for the command.
 
     Returns:
-        str; "" where distillation helped, the main row is not compared with any, or the run is of
-        another task than classification.
+        str; "" where distillation helped, the main row is not compared with any, or the run learns
+        no classes.
     """
-    if record.row().baseline is None or not record.gains or record.task != "classification":
+    if record.row().baseline is None or not record.gains or not tasks.get(record.task).classifies:
         return ""
     own = Comparison(record)
     if own.helped:
@@ -143,8 +145,8 @@ def _verdict(own):
     mean = f"{own.line} minus {own.base.name} is {100 * own.gain:+.2f}"
     if own.seed_error is None:
         error = (
-            f"{mean} points, of one seed, where a difference on {own.sizes['test']} test images "
-            f"has a standard error of up to {100 * own.test_error:.2f} points."
+            f"{mean} points, of one seed, where a difference on {own.sizes['test']} test "
+            f"{own.things} has a standard error of up to {100 * own.test_error:.2f} points."
         )
         worse = own.gain < -own.test_error
         return f"{'Distillation made the student worse' if worse else UNKNOWN}: {error}"
@@ -162,8 +164,8 @@ def _untrained(own):
     accuracy = statistics.fmean(training.accuracy for training in own.taught)
     text = (
         f"The distilled student knows no more than chance: it is right on {100 * accuracy:.1f} % "
-        f"of the validation images, of {own.classes} classes. It hardly trained: more epochs, or "
-        "another learning rate."
+        f"of the validation {own.things}, of {own.classes} classes. It hardly trained: more "
+        "epochs, or another learning rate."
     )
     epochs = max((training.epochs or 0 for training in own.taught), default=0)
     return Reason(text, f"--epochs {4 * epochs}" if epochs else "")
@@ -235,8 +237,8 @@ def _weak_teacher(own):
     if ahead >= POINT:
         return None
     figures = (
-        f"it is right on {100 * own.teacher.accuracy:.1f} % of the validation images, the student "
-        f"alone on {100 * alone:.1f} %."
+        f"it is right on {100 * own.teacher.accuracy:.1f} % of the validation {own.things}, the "
+        f"student alone on {100 * alone:.1f} %."
     )
     how = "less accurate than the student alone" if ahead < 0 else "hardly better than the student"
     text = f"The teacher is {how}: {figures} A better teacher has more to teach."
@@ -253,8 +255,8 @@ def _too_few(own):
     if abs(own.gain) >= error:
         return None
     text = (
-        f"There is too little to tell by: on {own.sizes['test']} test images a difference of two "
-        f"students has a standard error of up to {100 * error:.1f} points."
+        f"There is too little to tell by: on {own.sizes['test']} test {own.things} a difference of "
+        f"two students has a standard error of up to {100 * error:.1f} points."
     )
     return Reason(text, f"--seeds {SEEDS}" if seeds < SEEDS else "")
 
@@ -267,8 +269,10 @@ def _command(own, flags, run):
         more = 2 * settings.get("trials", 12)
         return f"tfkd search --config {run}/run.toml{trust} --trials {more} --out {run}"
     config = f"--config {run}/{'best' if kind == 'search' else 'run'}.toml{trust}"
-    one_teacher = not isinstance(settings.get("teacher"), list | tuple)  # what a search takes
-    if flags is None and kind == "distill" and own.row.recipe is None and one_teacher:
+    # What a search takes: one teacher, of images.
+    searched = not isinstance(settings.get("teacher"), list | tuple)
+    searched = searched and own.record.task == "classification" and own.row.recipe is None
+    if flags is None and kind == "distill" and searched:
         return f"tfkd search {config}{_same_models(settings)} --out {run}-search"
     if flags is None and kind == "recipe":
         return f"tfkd recipes run {own.record.main} {config} --out {run} --resume --ablate"

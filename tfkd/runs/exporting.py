@@ -38,11 +38,13 @@ MANIFEST = ("tfkd", "finished", "versions", "settings", "data", "teachers", "kep
 
 
 class Exported(NamedTuple):
-    """What an export ended in: the content of export.json, the table, where it lies."""
+    """What an export ended in: the content of export.json, the table, where it lies, and what its
+    examples are called."""
 
     record: dict
     report: measure.Report
     path: Path
+    things: str
 
 
 def export(directory, record, options, out=None, check=True, row=None, data=(), data_dir=None):
@@ -95,7 +97,7 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
             measured = None
             if task.classifies:
                 teacher = load_model(teacher_path(directory, record, own))
-                measured = _measured(student, staged, splits, teacher, stage, check)
+                measured = _measured(student, staged, splits, teacher, stage, check, task)
             files = _publish(staged, out, options.keep)
             if measured is not None:
                 os.replace(stage / EXPORT_PICTURE, out / EXPORT_PICTURE)
@@ -103,7 +105,7 @@ def export(directory, record, options, out=None, check=True, row=None, data=(), 
             write_json(out / EXPORT_RECORD, content)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
-    return Exported(content, measured, out)
+    return Exported(content, measured, out, task.things)
 
 
 def _left_out(task, options):
@@ -130,7 +132,7 @@ def _left_out(task, options):
     return kept, notes
 
 
-def _measured(student, staged, splits, teacher, stage, check):
+def _measured(student, staged, splits, teacher, stage, check, task):
     """`measure.Report` of the exports beside student and teacher, on the test split."""
     with terminal.step("Measuring") as step, silenced():
         return measure.report(
@@ -139,9 +141,10 @@ def _measured(student, staged, splits, teacher, stage, check):
             batches(splits.test, EVALUATION_BATCH),
             teacher=_of_shape(teacher, splits.info.image_shape),
             plot=stage / EXPORT_PICTURE,
-            head=tasks.get("classification").head,
+            head=task.head,
             largest_drop=measure.LARGEST_DROP if check else None,
             told=lambda text: step.show(f"Measuring: {text}"),
+            opened_by=lambda path: task.opened(path, lambda: student),
         )
 
 
@@ -163,7 +166,8 @@ def show(exported, steps=False):
             terminal.say(f"{name}: {file}")
         terminal.say(f"Written to {exported.path}, with {EXPORT_RECORD}.")
         return
-    title = f"{record['data']['name']}: {record['data']['test_images']} test images, one thread"
+    title = f"{record['data']['name']}: {record['data']['test_images']} test {exported.things}"
+    title += ", one thread"
     terminal.say(title)
     console.print(exported.report.tables(console.width))
     if steps:
@@ -181,15 +185,15 @@ def _calibrated(student, splits):
     after = evaluation.quality(logits / temperature, labels)
     sentence = (
         f"Calibrated: the student's logits are divided by {temperature:.4g}, the temperature of "
-        f"the lowest cross-entropy on the {len(labels)} validation images: "
+        f"the lowest cross-entropy on the {len(labels)} validation {splits.info.things}: "
         f"{before['cross_entropy']:.3f} before, {after['cross_entropy']:.3f} nats after; "
         f"calibration error {100 * before['calibration_error']:.1f} before, "
         f"{100 * after['calibration_error']:.1f} % after."
     )
     if temperature == 1:
         sentence = (
-            f"Not calibrated: the {len(labels)} validation images do not tell a temperature, for "
-            "the student is right on all of them, or rates all classes alike."
+            f"Not calibrated: the {len(labels)} validation {splits.info.things} do not tell a "
+            "temperature, for the student is right on all of them, or rates all classes alike."
         )
         return student, sentence
     return calibrated(student, temperature), sentence

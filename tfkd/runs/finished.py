@@ -31,12 +31,13 @@ def load_run_data(directory, record, moved=(), data_dir=None):
             f"The run has {len(record.data)} data sets; given are {len(moved)}. Give one --data "
             "for each, in the run's order."
         )
-    kind, read = DistillSettings, DataSettings
+    kind = DistillSettings
+    read = {"task", *DataSettings.model_fields, *kind.reads}
     if record.kind == "recipe":  # its data may have settings of its own, such as a text's length
-        kind = read = recipes.get(record.row().recipe or record.main).settings
-    kept = {name: own for name, own in settings.items() if name in read.model_fields}
-    for name in ("data", "data_dir", "store"):  # without its store it has the same pixels
-        kept.pop(name, None)
+        kind = recipes.get(record.row().recipe or record.main).settings
+        read = set(kind.model_fields)
+    read -= {"data", "data_dir", "store"}  # without its store it has the same pixels
+    kept = {name: own for name, own in settings.items() if name in read}
     folder = data_dir or settings.get("data_dir")
     splits = []
     for name, known in zip(moved or names, record.data, strict=True):

@@ -11,7 +11,6 @@ import json
 import math
 import shutil
 
-import numpy as np
 import tensorflow as tf
 
 from tfkd import TeacherCache, fused
@@ -33,11 +32,11 @@ def tensors_of(distiller, dataset, augment=None):
 
     Args:
         distiller: `tfkd.Distiller`.
-        dataset: unbatched, of (x, y): the teacher is asked about zeros of the first one's shape.
+        dataset: unbatched, of (x, y): the teacher is asked about zeros, an empty text.
         augment: what makes an input for each of images, where the distiller has separate ones.
     """
     x, y = tf.nest.map_structure(
-        lambda spec: np.zeros((1, *spec.shape), spec.dtype.as_numpy_dtype), dataset.element_spec
+        lambda spec: tf.zeros((1, *spec.shape), spec.dtype), dataset.element_spec
     )
     if distiller.separate_inputs:
         x = own_inputs(augment(x, tf.zeros((1, 2), tf.int64)))[0]
@@ -149,7 +148,7 @@ def worth_reading(stores, image_shape):
 
     Args:
         stores: list of {name: shape without the batch} of what is stored of an example.
-        image_shape: (height, width, channels) of uint8 images.
+        image_shape: (height, width, channels) of uint8 images; () of texts, smaller than answers.
     """
     size = sum(_view_bytes(tensors, "float16", 1) for tensors in stores)
     return fused.on_cpu() or size <= math.prod(image_shape)

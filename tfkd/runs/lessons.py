@@ -74,6 +74,7 @@ class Lesson:
         self.rows.append(row)
         seen = convolutions.finding(system.student, f'The student "{row.settings.student}"')
         self.findings += [seen] * bool(seen)
+        self.findings += self.task.seen("student", student, row.settings.student, self.info)
         if system.losses:
             distiller = system.distiller(system.source or self.teacher.source(self.teacher.model))
             own = system.source is not None and not system.source_name
@@ -114,7 +115,8 @@ class Prepared:
 
     def _lesson(self, row):
         settings = row.settings
-        read = {name: getattr(settings, name) for name in DataSettings.model_fields}
+        fields = (*DataSettings.model_fields, *settings.reads)
+        read = {name: getattr(settings, name) for name in fields}
         data_key = (settings.learns, settings.data, *read.values())
         number = self._once(self.data, data_key, lambda: _checked_data(settings))
         splits = self.data[number]
@@ -225,7 +227,7 @@ def with_folders(settings):
     """
 
     def absolute(name, data_dir):
-        known = name in data.names() or not os.path.isdir(name)
+        known = name in data.names() or not os.path.exists(name)
         return name if known or is_tfds_name(name, data_dir) else os.path.abspath(name)
 
     names = settings.data

@@ -5,7 +5,6 @@ import statistics
 from pathlib import Path
 
 from tfkd import data, evaluation, tasks, terminal
-from tfkd.export import open_exported
 from tfkd.runs.finished import student_of
 from tfkd.runs.models import load_model
 from tfkd.runs.rows import deployed
@@ -32,18 +31,20 @@ def measure(directory, record, splits, keep=lambda *answers: None):
     Returns:
         {line: list of dicts, one a seed}. A row that deploys several models has one line a model,
         "<row>: <model>"; "gain" is the first figure over that of its baseline of the same seed.
-        Latency is taken of the kept seed's models, in turns, of a run of few rows of classifiers.
+        Latency is taken of the kept seed's models, in turns: of classifiers in a run of few rows,
+        and of the models of a task that times them.
     """
     count = len(record.teachers) + len(record.rows) * len(record.seeds)
     task = tasks.get(record.task)
     with terminal.step("Measuring the models on the test split", total=count) as step:
         if not task.classifies:
-            return _judged(task, directory, record, splits, step.advance)
-        figures, timed = _measured(directory, record, splits, keep, step.advance)
-    if len(timed) <= FEW:
-        shape = splits[0].info.image_shape
-        with terminal.step("Timing the models on one image"):
-            times = evaluation.latencies({line: own for line, (own, _) in timed.items()}, shape)
+            figures, timed = _judged(task, directory, record, splits, step.advance)
+        else:
+            figures, timed = _measured(directory, record, splits, keep, step.advance)
+    if timed and (len(timed) <= FEW or task.timed):
+        example = task.typical(next(iter(splits[0].test.batch(EVALUATION_BATCH)))[0])
+        with terminal.step(f"Timing the models on one {task.thing}"):
+            times = evaluation.latencies(timed, example=example)
         for line, own in times.items():
             position = record.seeds.index(record.kept_seed) if len(figures[line]) > 1 else 0
             figures[line][position].update(own)
@@ -51,7 +52,7 @@ def measure(directory, record, splits, keep=lambda *answers: None):
 
 
 def _measured(directory, record, splits, keep, advance):
-    """(figures without latency, {line: (model, its image shape)} of those that may be timed)."""
+    """(figures without latency, {line: model} of those that may be timed)."""
     figures, first, timed, said = {}, {}, {}, {}
     teachers = record.teacher_lines()
     for number, own in enumerate(splits):
@@ -73,7 +74,7 @@ def _measured(directory, record, splits, keep, advance):
                 measured = _figures(model, scored, record.trainings[part], path)
                 keep(number, part, answers[position][cut:], labels[cut:], measured["temperature"])
                 figures[name] = [measured]
-                timed[name] = (model, own.info.image_shape)
+                timed[name] = model
                 advance()
         for row in (row for row in record.rows if row.data == number):
             for seed in record.seeds:
@@ -92,14 +93,14 @@ def _measured(directory, record, splits, keep, advance):
                         measured["gain"] = measured["accuracy"] - first[row.baseline, seed]
                     figures.setdefault(line, []).append(measured)
                     if seed == record.kept_seed:
-                        timed[line] = (model, own.info.image_shape)
+                        timed[line] = model
                 advance()
     return figures, timed
 
 
 def _judged(task, directory, record, splits, advance):
-    """Figures of models that are no classifiers, as their task judges them."""
-    figures, first, teachers = {}, {}, record.teacher_lines()
+    """The same of models that are no classifiers, as their task judges them."""
+    figures, first, teachers, timed = {}, {}, record.teacher_lines(), {}
 
     def judged(own, model, path, training):
         known = {f"validation_{task.judged}": training.figures[task.judged]}
@@ -113,7 +114,9 @@ def _judged(task, directory, record, splits, advance):
         for position in sorted({row.teacher for row in rows} - {None}):
             path = directory / record.teachers[position].file
             training = record.trainings[record.teachers[position].file.removesuffix(".keras")]
-            figures[teachers[position]] = [judged(own, load_model(path), path, training)]
+            model = load_model(path)
+            figures[teachers[position]] = [judged(own, model, path, training)]
+            timed |= {teachers[position]: model} if task.timed else {}
         for row in rows:
             for seed in record.seeds:
                 part = part_of(seed, row)
@@ -126,12 +129,13 @@ def _judged(task, directory, record, splits, advance):
                     if row.baseline is not None:
                         measured["gain"] = task.gain(value, first[row.baseline, seed])
                     figures.setdefault(line, []).append(measured)
-    return figures
+                    timed |= {line: model} if task.timed and seed == record.kept_seed else {}
+    return figures, timed
 
 
 def evaluate_exported(path, directory, record, splits):
     """See `tfkd.runs.evaluate_run`; `path` is an export of the run in `directory`."""
-    path = Path(path).expanduser()
+    path, task = Path(path).expanduser(), tasks.get(record.task)
     test = data.batches(splits.test, EVALUATION_BATCH)
     images = next(iter(test))[0][:64]
     student, student_file = student_of(directory, record)
@@ -142,7 +146,11 @@ def evaluate_exported(path, directory, record, splits):
             name: evaluation.predict(Logits(model, images), test) for name, model in models.items()
         }
     try:
-        with terminal.step("Measuring the export"), silenced(), open_exported(path) as exported:
+        with (
+            terminal.step("Measuring the export"),
+            silenced(),
+            task.opened(path, lambda: student) as exported,
+        ):
             labels, size = exported.labels, exported.bytes
             predicted[path.name] = exported.predict(test)
     except (ValueError, LookupError, RuntimeError) as error:
@@ -153,7 +161,7 @@ def evaluate_exported(path, directory, record, splits):
         taught = None if name == "teacher" else predicted["teacher"][0]
         rows[name] = evaluation.quality(logits, classes, taught)
         rows[name]["file_bytes"] = os.path.getsize(files[name]) if name in models else size
-    title = f"{splits.info.name}: {splits.info.sizes['test']} test images"
+    title = f"{splits.info.name}: {splits.info.sizes['test']} test {task.things}"
     terminal.console().print(evaluation.table(rows, title=title))
     return rows
 
@@ -180,10 +188,18 @@ def _figures(model, scored, training, path):
         "calibrated_calibration_error": calibrated["calibration_error"],
         "validation_accuracy": evaluation.quality(logits[:cut], labels[:cut])["accuracy"],
         "parameters": model.count_params(),
-        "multiply_adds": evaluation.multiply_adds(model),
+        **_multiply_adds(model),
         "file_bytes": os.path.getsize(path),
         **({"seconds": training.seconds} if training.epoch else {}),
     }
+
+
+def _multiply_adds(model):
+    """The figure; none of a model of text whose tokens are of no fixed number."""
+    try:
+        return {"multiply_adds": evaluation.multiply_adds(model)}
+    except ValueError:
+        return {}
 
 
 def summary(figures):

@@ -1,4 +1,4 @@
-"""What images show: a run's student or an export, asked about files."""
+"""What images show, or texts are: a run's student or an export, asked about files."""
 
 import csv as csv_format
 import warnings
@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 from rich import box
 from rich.table import Table
 
-from tfkd import terminal
+from tfkd import tasks, terminal
 from tfkd.files import written
 from tfkd.runs import exports
 from tfkd.runs.directory import RunDirectory
 
 BATCH = 64
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 class Question(NamedTuple):
@@ -24,7 +23,7 @@ class Question(NamedTuple):
         directory, record: the run that the model is of.
         export: path of the export that answers, or None where the run's student does.
         row: name of the run's row, or None.
-        files: paths of images.
+        files: paths of images, or of texts.
     """
 
     directory: RunDirectory
@@ -38,7 +37,7 @@ def look(model, paths, row=None):
     """The `Question`; no TensorFlow here.
 
     Raises:
-        FileNotFoundError: no such model or image. ValueError: a folder without images.
+        FileNotFoundError: no such model or file. ValueError: a folder without such files.
     """
     export = None
     directory = RunDirectory(model)
@@ -50,44 +49,51 @@ def look(model, paths, row=None):
     record = directory.record()
     record.row(row)
     record.require_classes("tfkd predict")
-    files = [file for path in paths for file in _images(Path(path).expanduser())]
+    task = tasks.get(record.task)
+    files = [file for path in paths for file in _files(Path(path).expanduser(), task)]
     return Question(directory, record, export, row, files)
 
 
-def _images(path):
+def _files(path, task):
     if not path.exists():
-        raise FileNotFoundError(f'No image or folder "{path}".')
+        raise FileNotFoundError(f'No {task.thing} or folder "{path}".')
     if path.is_file():
         return [path]
     found = sorted(
         own
         for own in path.rglob("*")
-        if own.suffix.lower() in SUFFIXES and own.is_file() and not own.name.startswith(".")
+        if own.suffix.lower() in task.suffixes and own.is_file() and not own.name.startswith(".")
     )
     if not found:
-        raise ValueError(f'The folder "{path}" holds no images ({", ".join(SUFFIXES)}).')
+        raise ValueError(
+            f'The folder "{path}" holds no {task.things} ({", ".join(task.suffixes)}).'
+        )
     return found
 
 
 def answer(question, top=1, csv=None, skip_damaged=False):
     """See `tfkd.runs.predict`."""
     import numpy as np
+    import tensorflow as tf
 
-    from tfkd.export import open_exported
     from tfkd.runs.finished import student_of
     from tfkd.tasks.logits import Logits
 
     record, row = question.record, question.record.row(question.row)
-    data = record.data[row.data]
-    files, images = _pixels(question.files, data.image_shape, data.resize, skip_damaged)
+    data, task = record.data[row.data], tasks.get(record.task)
+    files, images = _examples(question.files, data, task, skip_damaged)
+
+    def student():
+        return student_of(question.directory, record, question.row)[0]
+
     if question.export is not None:
-        with open_exported(question.export) as exported:
+        with task.opened(question.export, student) as exported:
             names = exported.labels or data.label_names
             logits = np.concatenate([exported.logits(part) for part in _batches(images)])
     else:
-        names, (model, _) = data.label_names, student_of(question.directory, record, question.row)
-        asked = Logits(model, images[:BATCH])
-        logits = np.concatenate([np.asarray(asked(part)) for part in _batches(images)])
+        names, asked = data.label_names, Logits(student(), tf.constant(images[:BATCH]))
+        logits = [asked(tf.constant(part)).numpy() for part in _batches(images)]
+        logits = np.concatenate(logits)
     return _told(files, softmax(logits), names, top, csv)
 
 
@@ -103,17 +109,17 @@ def _batches(images):
     return (images[start : start + BATCH] for start in range(0, len(images), BATCH))
 
 
-def _pixels(files, shape, rule, skip_damaged):
-    """The images as the model was trained on them.
+def _examples(files, data, task, skip_damaged):
+    """The files' examples as the model was trained on them.
 
     Args:
         files: their paths.
-        shape: (height, width, channels) that the model takes.
-        rule: by which its training images were resized.
+        data: `tfkd.runs.record.Data` of what it was trained on.
+        task: the `tfkd.tasks.base.Task`.
         skip_damaged: whether files that cannot be read are left out.
 
     Returns:
-        (paths of the files that were read, uint8 (n, height, width, channels)).
+        (paths of the files that were read, array (n, ...)).
 
     Raises:
         ValueError: files that cannot be read, all of them named; or none that can.
@@ -121,29 +127,29 @@ def _pixels(files, shape, rule, skip_damaged):
     import numpy as np
     import tensorflow as tf
 
-    from tfkd.data.images import decode
-
-    images, read, bad = np.empty((len(files), *shape), "uint8"), [], []
-    with terminal.step("Reading the images", total=len(files)) as step:
+    kind = np.uint8 if data.image_shape else object  # pixels, or texts in UTF-8
+    examples, read, bad = np.empty((len(files), *data.image_shape), kind), [], []
+    with terminal.step(f"Reading the {task.things}", total=len(files)) as step:
         for path in files:
             try:
-                images[len(read)] = decode(tf.io.read_file(str(path)), tuple(shape), rule)
+                examples[len(read)] = task.read(path, data)
                 read.append(path)
-            except (tf.errors.OpError, ValueError) as error:
+            except (tf.errors.OpError, OSError, ValueError) as error:
                 why = str(error).split("[Op:")[0].split("}} ")[-1].strip().splitlines()[0]
                 bad.append(f'"{path}" ({why})')
             step.advance()
     if bad and not (skip_damaged and read):
         raise ValueError(
-            f"Cannot read {len(bad)} of {len(files)} images: {'; '.join(bad)}. Replace or remove "
-            "these files, or leave them out (--skip-damaged) where others can be read."
+            f"Cannot read {len(bad)} of {len(files)} {task.things}: {'; '.join(bad)}. Replace or "
+            "remove these files, or leave them out (--skip-damaged) where others can be read."
         )
     if bad:
+        said = "; ".join(bad)
         warnings.warn(
-            f"{len(bad)} of {len(files)} images cannot be read and are left out: {'; '.join(bad)}.",
+            f"{len(bad)} of {len(files)} {task.things} cannot be read and are left out: {said}.",
             stacklevel=4,
         )
-    return read, images[: len(read)]
+    return read, examples[: len(read)]
 
 
 def _told(files, probabilities, names, top, csv):

@@ -101,9 +101,9 @@ def require_classes(splits):
         if label is not None:
             size = info.sizes["train" if role == "training" else role]
             raise ValueError(
-                f'All {size} {role} images of "{info.name}" are of one class, '
+                f'All {size} {role} {info.things} of "{info.name}" are of one class, '
                 f'"{info.label_names[label]}": there is nothing to tell apart. Look at the labels '
-                "(a folder of images has one folder a class), or, where there are more images, "
+                f"(a folder of {info.things} has one folder a class), or, where there are more, "
                 "raise the limit."
             )
 
@@ -123,8 +123,8 @@ def trained(name, accuracy, info):
     if accuracy > limit_of_chance(info.num_classes, info.sizes["validation"]):
         return []
     text = (
-        f'The teacher "{name}" is right on {100 * accuracy:.1f} % of the validation images, where '
-        f"guessing gives {100 * chance:.1f} %: it can teach nothing. Train it for longer "
+        f'The teacher "{name}" is right on {100 * accuracy:.1f} % of the validation {info.things}, '
+        f"where guessing gives {100 * chance:.1f} %: it can teach nothing. Train it for longer "
         "(--teacher-epochs), or with another learning rate."
     )
     return [Finding(text)]
@@ -193,14 +193,15 @@ def _not_finite(name, answers, labels, info):
     elif len(hit) == 1:
         all_of_it = sizes[0] == (labels == hit[0]).sum()
         where = f'all of the class "{info.label_names[hit[0]]}"'
-        where += " (every image of it)" * bool(all_of_it)
+        where += f" (every {info.things.removesuffix('s')} of it)" * bool(all_of_it)
     else:
         where = f"of {len(hit)} of {info.num_classes} classes"
     text = (
         f'The answers of the teacher "{name}" are not finite (NaN or infinity) for {broken.sum()} '
-        f"of {len(labels)} validation images, {where}: students would become the same. It diverged "
-        "in training, or computes something that overflows or divides by 0 for such images. Look "
-        "at its layers and its weights, or train it anew with a lower learning rate."
+        f"of {len(labels)} validation {info.things}, {where}: students would become the same. It "
+        "diverged in training, or computes something that overflows or divides by 0 for such "
+        f"{info.things}. Look at its layers and its weights, or train it anew with a lower "
+        "learning rate."
     )
     return [Finding(text, refused=True)]
 
@@ -219,10 +220,13 @@ def _contradicted(name, answers, labels, info):
     """Constant answers, another order of the classes, or no more than chance: the first of them."""
     if _constant(answers):
         flat = np.ptp(answers, axis=1).max() == 0
-        same = "rates all classes alike for every image" if flat else "answers every image alike"
+        thing = info.things.removesuffix("s")
+        same = f"answers every {thing} alike"
+        same = f"rates all classes alike for every {thing}" if flat else same
         text = (
-            f'The teacher "{name}" {same}, so there is nothing to learn from it. Are its weights '
-            "loaded, and does it expect other pixels (scaled to 0..1, say)?"
+            f'The teacher "{name}" {same}, so there is nothing to learn from '
+            "it. Are its weights loaded, and does it expect other inputs (pixels scaled to 0..1, "
+            "say)?"
         )
         return [Finding(text, refused=True, waived=True)]
     counts = np.zeros((answers.shape[1],) * 2)
@@ -238,16 +242,17 @@ def _contradicted(name, answers, labels, info):
         right = counts[np.arange(len(counts)), order].sum() / counts.sum()
         text = (
             f'The teacher "{name}" is right on {100 * np.trace(counts) / counts.sum():.1f} % of '
-            f"the labelled images as it stands, but on {100 * right:.1f} % if its classes are read "
-            f"in another order: {shown}. Put its outputs, or the data's classes, in the same order."
+            f"the labelled {info.things} as it stands, but on {100 * right:.1f} % if its classes "
+            f"are read in another order: {shown}. Put its outputs, or the data's classes, in the "
+            "same order."
         )
         return [Finding(text, refused=True, waived=True)]
     recall, chance, deviation = balanced_recall(counts)
     if recall <= chance + 2 * deviation:
         text = (
-            f'The teacher "{name}" is right on {100 * recall:.1f} % of the labelled images '
+            f'The teacher "{name}" is right on {100 * recall:.1f} % of the labelled {info.things} '
             f"(each class counted alike), where guessing gives {100 * chance:.1f} %: there is "
-            "nothing to learn from it. Does it expect other pixels (scaled to 0..1, say)?"
+            "nothing to learn from it. Does it expect other inputs (pixels scaled to 0..1, say)?"
         )
         return [Finding(text, refused=True, waived=True)]
     return []
@@ -287,21 +292,22 @@ def _small_validation(info, accuracy):
     size = info.sizes["validation"]
     if size < info.num_classes:
         text = (
-            f'"{info.name}" has {size} validation images for {info.num_classes} classes: epochs '
-            "and settings cannot be chosen on fewer images than classes. Put more images into the "
-            "validation split, or into the training split that it is cut from; for a difference "
-            f"of 1 point to be twice its standard error {images_needed(accuracy):,} are enough."
+            f'"{info.name}" has {size} validation {info.things} for {info.num_classes} classes: '
+            f"epochs and settings cannot be chosen on fewer {info.things} than classes. Put more "
+            "into the validation split, or into the training split that it is cut from; for a "
+            f"difference of 1 point to be twice its standard error {images_needed(accuracy):,} are "
+            "enough."
         )
         return [Finding(text, refused=True)]
     error = math.sqrt(2 * accuracy * (1 - accuracy) / size)
     if error <= 0.01:
         return []
     text = (
-        f'"{info.name}" has {size} validation images: at an accuracy of {100 * accuracy:.0f} % '
-        f"two students' difference has a standard error of up to {100 * error:.1f} points, so "
-        "which epoch or setting is best there is partly luck. For a difference of 1 point to be "
-        f"twice its standard error {images_needed(accuracy):,} images are enough; more --seeds "
-        "help, too."
+        f'"{info.name}" has {size} validation {info.things}: at an accuracy of '
+        f"{100 * accuracy:.0f} % two students' difference has a standard error of up to "
+        f"{100 * error:.1f} points, so which epoch or setting is best there is partly luck. For a "
+        f"difference of 1 point to be twice its standard error {images_needed(accuracy):,} "
+        f"{info.things} are enough; more --seeds help, too."
     )
     return [Finding(text)]
 

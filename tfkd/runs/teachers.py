@@ -46,6 +46,8 @@ class Teacher:
             self.findings = self._seen()
         # Of one that is still to be trained names and shapes are checked.
         self.model = self.given or models.build("teacher", settings, splits.info)
+        seen = self.task.seen("teacher", self.model, self.name, splits.info)
+        self.findings = [*self.findings, *seen]
 
     def _fingerprint(self):
         if is_path(self.settings.teacher):

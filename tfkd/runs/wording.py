@@ -17,15 +17,20 @@ SHOWN = (
 
 def measures(task):
     """How the figures of a task's models are shown, in this order."""
+    known = {
+        name: measure._replace(heading=measure.heading.replace("image", task.thing))
+        for name, measure in MEASURES.items()
+    }
     if task.classifies:
-        return MEASURES
+        return known
     judge = task.figures[task.judged]
     name, _, unit = judge.heading.partition(" (")
     unit = f" ({unit}" if unit else ""
     validation = judge._replace(heading=f"validation {name}{unit}")
     gain = judge._replace(heading=f"gain ({task.unit})", decimals=2)
     own = {**task.figures, "gain": gain, f"validation_{task.judged}": validation}
-    return own | {name: MEASURES[name] for name in ("parameters", "file_bytes", "seconds")}
+    costs = ("parameters", "file_bytes", "seconds", "latency_ms")
+    return own | {name: known[name] for name in costs}
 
 
 def minus(line, baseline, task):

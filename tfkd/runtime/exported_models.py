@@ -96,6 +96,28 @@ class Exported:
         self.close()
 
 
+class Behind(Exported):
+    """An export behind a function, which makes what it takes of examples.
+
+    Args:
+        exported: `Exported`.
+        function: of a batch of examples to an array that the export takes.
+    """
+
+    def __init__(self, exported, function):
+        self._exported, self._function = exported, function
+        self.bytes, self.labels = exported.bytes, exported.labels
+
+    def logits(self, images):
+        return self._exported.logits(self._function(images))
+
+    def seconds(self, images, repeats):
+        return self._exported.seconds(self._function(images), repeats)
+
+    def close(self):
+        self._exported.close()
+
+
 class _TFLite(Exported):
     def __init__(self, path, threads):
         self.labels = _tflite_labels(path)
@@ -157,7 +179,8 @@ class _Keras(_Process):
             raise
 
     def _feeds(self, images):
-        return {"image": np.asarray(images, np.float32)}
+        images = np.asarray(images)
+        return {"image": images if images.dtype == object else images.astype(np.float32)}
 
     def close(self):
         super().close()

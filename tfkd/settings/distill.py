@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -52,20 +52,34 @@ DEFAULTS = {
         "student": "encoder_decoder",
         "student_options": {"width": 0.25},
     },
+    "text": {
+        "data": "who_acted",
+        "augment": "none",
+        "teacher": "text_transformer",
+        "student": "text_cnn",
+        "student_options": {"width": 8},
+    },
 }
 # Settings that other tasks have no use for, and augmentations that keep a mask on its image.
 OF_CLASSES = (
     *("label_smoothing", "class_weight", "teacher_free", "recipe", "calibrate", "export"),
     "skip_damaged",
 )
+OF_IMAGES = ("image_size", "resize", "store", "views", "recipe")
 WITH_MASKS = ("none", "shift", "flip")
 
 
 class DistillSettings(TrainingSettings):
     """Everything that decides what `tfkd distill` trains and measures."""
 
-    task: Literal["classification", "multi-label", "segmentation"] = "classification"
-    """What is learnt of an image: its class, any number of labels, or a class for each pixel."""
+    reads: ClassVar = ("ignore_class",)
+
+    task: Literal["classification", "multi-label", "segmentation", "text"] = "classification"
+    """What is learnt: the class of an image, any number of its labels, or a class for each of its
+    pixels; or the class of a text (data: a folder of .txt files in classes, a .csv or .tsv table of
+    texts and labels, a TFDS set)."""
+    ignore_class: Annotated[int | None, Field(ge=0, le=255)] = None
+    """Value of a mask's pixels that are of no class (often 255): they count nowhere."""
     softness: Annotated[float, Field(gt=0, lt=1)] = defaults.SOFTNESS
     """How soft the teacher's targets are at the beginning: their entropy, of a uniform guess's."""
     temperature: Above0 | None = None
@@ -154,14 +168,23 @@ class DistillSettings(TrainingSettings):
 
     def _check_task(self):
         """Raises SettingsError for what the task has no use for."""
+        if self.ignore_class is not None and self.task != "segmentation":
+            raise SettingsError(
+                f'ignore_class is of pixels of masks, but task is "{self.task}". Leave it out.'
+            )
         if self.task == "classification":
             return
-        idle = [name for name in OF_CLASSES if name in self.given()]
+        texts = self.task == "text"
+        idle = [name for name in (OF_IMAGES if texts else OF_CLASSES) if name in self.given()]
+        idle += ["augment"] * (texts and self.augment != "none")
         if idle:
+            what = "images" if texts else "classification"
             raise SettingsError(
-                f"{' and '.join(idle)} {'is' if len(idle) == 1 else 'are'} of classification, and "
+                f"{' and '.join(idle)} {'is' if len(idle) == 1 else 'are'} of {what}, and "
                 f'would change nothing for task = "{self.task}". Leave it out.'
             )
+        if texts:
+            return
         if self.several_teachers:
             raise SettingsError(
                 f'{len(self.teacher)} teachers are named, but task = "{self.task}" takes one.'

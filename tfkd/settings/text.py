@@ -17,11 +17,11 @@ class LanguageSettings(RecipeSettings):
     """"small_grammar" (built in), or a TFDS name of a set with one text a split."""
     teacher: Annotated[str, Field(min_length=1)] = "decoder"
     """Language model to train as teacher, or a trained one: a .keras file."""
-    teacher_options: options("--teacher-option", width=64, depth=2)
+    teacher_options: options("--teacher-option", width=96, depth=2, dropout=0.0)
     """Of the teacher, such as width=128 (repeatable)."""
     student: Annotated[str, Field(min_length=1)] = "decoder"
     """Language model to train as student."""
-    student_options: options("--student-option", width=32, depth=2)
+    student_options: options("--student-option", width=32, depth=2, dropout=0.0)
     """Of the student, such as width=32 (repeatable)."""
     length: Annotated[int, Field(ge=4)] = 64
     """Characters that a model sees at once."""

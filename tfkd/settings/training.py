@@ -7,7 +7,7 @@ import zipfile
 from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Parameter
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from tfkd import tasks
 from tfkd.settings.base import (
@@ -50,6 +50,7 @@ class DataSettings(Settings):
     paths: ClassVar = ("data_dir", "store")
     free: ClassVar = ("store",)
     learns: ClassVar[str] = "classification"  # the kind of task, a name of tfkd.tasks
+    reads: ClassVar[tuple] = ()  # names of a subclass's fields by which data is read, too
 
     data_dir: str | None = None
     """Where TFDS data lies."""
@@ -207,6 +208,16 @@ class TrainingSettings(BudgetSettings):
     package.module:function, or a .keras file to start from."""
     student_options: options("--student-option")
     """Of the student's model, such as width=0.25 (repeatable)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_options_of_names_alone(cls, values):
+        # A recipe's default options are of the model that it names: a file or a function has none.
+        for role in ("teacher", "student"):
+            text = values.get(role)
+            if isinstance(text, str) and (is_path(text) or is_reference(text)):
+                values = {f"{role}_options": {}, **values}
+        return values
 
     def check(self):
         super().check()

@@ -13,6 +13,7 @@ __all__ = ["get", "names"]
 
 _HOMES = {
     "classification": "tfkd.tasks.classification:Classification",
+    "text": "tfkd.tasks.text:Text",
     "hashing": "tfkd.tasks.hashing:Hashing",
     "multi-label": "tfkd.tasks.multi_label:MultiLabel",
     "segmentation": "tfkd.tasks.segmentation:Segmentation",

@@ -19,12 +19,14 @@ class Task:
         lower_is_better: whether less of the first figure is better.
         unit: of a gain in words, such as "points of accuracy".
         names: of the models that `build` knows.
-        classifies: whether a model says logits of classes for an image: then it is calibrated,
+        classifies: whether a model says logits of classes for an example: then it is calibrated,
             compared and exported as one.
         replays: whether a training example is a function of its number and its view alone, see
             `batches`: then a teacher's answers to it are stored.
         not_exported: {"tflite" or a quantization of it: why `tfkd export` writes none of its
             students}.
+        timed: whether its models are timed, however many there are; classifiers are in any case,
+            where they are few.
         stores: whether its images may come from a store (--store).
     """
 
@@ -36,6 +38,7 @@ class Task:
     names: ClassVar[tuple] = ()
     classifies: ClassVar[bool] = False
     replays: ClassVar[bool] = False
+    timed: ClassVar[bool] = False
     stores: ClassVar[bool] = False
     not_exported: ClassVar[dict] = {}
 
@@ -77,6 +80,10 @@ class Task:
 
     def check(self, role, model, name, info):
         """Raises ValueError unless a model fits the data."""
+
+    def seen(self, role, model, name, info):
+        """Sentences about what a model makes of the data, though it fits."""
+        return []
 
     def batches(self, dataset, settings, seed, info, views=None, stored=None):
         """Training batches of (x, y) or (x, y, sample_weight), of known cardinality.
@@ -162,6 +169,10 @@ class Task:
         """
         raise NotImplementedError
 
+    def typical(self, examples):
+        """One of a batch of examples, as a batch: what a model is timed on."""
+        return examples[:1]
+
     def exports(self, student, splits, check=True):
         """How a student is exported: `tfkd.tasks.exports.Exports`, by the task's `head`.
 
@@ -186,6 +197,37 @@ class Task:
     def head(self):
         """`tfkd.heads.Head` that says what a model's numbers mean, or None."""
         return None
+
+    # Of files that `tfkd predict` reads.
+    suffixes: ClassVar[tuple] = ()
+
+    def read(self, path, data):
+        """A file as a model takes it: one example.
+
+        Args:
+            path: `pathlib.Path`.
+            data: what a run's record says of its data, `tfkd.runs.record.Data`.
+
+        Raises:
+            ValueError, OSError, tf.errors.OpError: it cannot be read.
+        """
+        raise NotImplementedError
+
+    def opened(self, path, student):
+        """An export as a `tfkd.runtime.exported_models.Exported` of the data's examples.
+
+        Args:
+            path: of the export.
+            student: function without arguments that gives the Keras student that it is of.
+        """
+        from tfkd.export import open_exported
+
+        return open_exported(path)
+
+    @property
+    def thing(self):
+        """What one example is called."""
+        return self.things.removesuffix("s")
 
     @property
     def judged(self):

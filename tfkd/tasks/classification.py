@@ -22,6 +22,7 @@ class Classification(Task):
     classifies = True
     replays = True
     stores = True
+    suffixes = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
     def check_name(self, name):
         from tfkd import models
@@ -62,6 +63,14 @@ class Classification(Task):
         from tfkd.tasks.logits import Judge
 
         return Judge(model, dataset, EVALUATION_BATCH, output)
+
+    def read(self, path, data):
+        import tensorflow as tf
+
+        from tfkd.data.images import decode
+
+        encoded = tf.io.read_file(str(path))
+        return decode(encoded, tuple(data.image_shape), data.resize).numpy()
 
     def score(self, figures):
         return figures["accuracy"], -figures["cross_entropy"]

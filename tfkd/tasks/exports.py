@@ -9,6 +9,7 @@ from tfkd.data import vocabulary
 from tfkd.export import export_detector, export_saved_model, export_text, export_tflite
 from tfkd.export.calibration import choose
 from tfkd.export.detector import export_candidates
+from tfkd.models.text_classifiers import from_tokens
 
 CALIBRATION_SEED = 0
 
@@ -106,6 +107,25 @@ class HeadExports(Exports):
             calibration = choose(self.splits.train, calibration_images, CALIBRATION_SEED)
         options = {"quantization": quantization, "calibration": calibration}
         return export_tflite(self.student, path, **options, **self._options)
+
+
+class LabelledTextExports(HeadExports):
+    """Strings to classes; as TFLite the part of the student behind its words, from tokens."""
+
+    def tflite(self, path, quantization, calibration_images):
+        part, vectorizer = from_tokens(self.student)
+        self.note(
+            "TFLite: its built-in operations know no strings, so the files take "
+            f"{part.input.shape[1]} tokens, padded with 0 behind: the numbers of a text's words, "
+            "cut as the SavedModel does, in vocabulary.txt, which lies in the file (unzip -p FILE "
+            "vocabulary.txt), counted from 0. Their times are those without the cutting."
+        )
+        options, examples = dict(self._options), self._options["examples"]
+        if examples is not None:
+            options["examples"] = (vectorizer(examples[0]).numpy(), examples[1])
+        words = "".join(f"{word}\n" for word in vectorizer.get_vocabulary())
+        files = {"vocabulary.txt": words}
+        return export_tflite(part, path, quantization=quantization, files=files, **options)
 
 
 class DetectorExports(Exports):

@@ -1,4 +1,4 @@
-"""Whether a model of images fits its data."""
+"""Whether a model of images, or of texts, fits its data."""
 
 import keras
 
@@ -22,7 +22,28 @@ def check_images(role, model, name, info):
 def check(role, model, name, info):
     """Raises ValueError unless a model takes the data's images and has a number for each class."""
     check_images(role, model, name, info)
-    output = model.compute_output_spec(keras.KerasTensor((None, *info.image_shape), "float32"))
+    check_classes(role, model, name, info)
+
+
+def check_strings(role, model, name, info):
+    """Raises ValueError unless a model takes strings, one an example."""
+    inputs = [(tuple(own.shape), own.dtype) for own in getattr(model, "inputs", None) or ()]
+    if inputs == [((None,), "string")]:
+        return
+    fix = "put the TextVectorization layer that it was trained with in front of it, in one model"
+    if inputs == [((None, 1), "string")]:
+        fix = "wrap it in such a model"
+    raise ValueError(
+        f'The {role} "{name}" takes {inputs or "inputs that are not known"}; expected one string '
+        f'an example, keras.Input((), dtype="string"), for "{info.name}" is texts and says nothing '
+        f'of a model\'s tokens: {fix} (text = keras.Input((), dtype="string"); '
+        "keras.Model(text, model(vectorize(text)))), and save that."
+    )
+
+
+def check_classes(role, model, name, info, dtype="float32"):
+    """Raises ValueError unless a model of inputs of a dtype has one number for each class."""
+    output = model.compute_output_spec(keras.KerasTensor((None, *info.image_shape), dtype))
     outputs = keras.tree.flatten(output)
     if len(outputs) != 1 or len(outputs[0].shape) != 2:
         shapes = [tuple(own.shape) for own in outputs]
@@ -40,5 +61,5 @@ def check(role, model, name, info):
     if head is not None and (head.kind, head.labels) == ("probabilities", "independent"):
         raise ValueError(
             f'The {role} "{name}" ends in independent probabilities (a sigmoid for each class), '
-            f'but an image of "{info.name}" has one class of many. Expected logits, or a softmax.'
+            f'but "{info.name}" has one class of many. Expected logits, or a softmax.'
         )

@@ -13,8 +13,8 @@ EVALUATION_BATCH = 64
 DATA_SEED = 0  # the cut is the same for every seed
 
 
-def load(read, settings, limit=None):
-    """`tfkd.data.Splits` of the settings, by a function of `tfkd.data`."""
+def load(read, settings, limit=None, **options):
+    """`tfkd.data.Splits` of the settings, by a function of `tfkd.data` with options of its own."""
     return read(
         settings.data,
         settings.data_dir,
@@ -22,7 +22,32 @@ def load(read, settings, limit=None):
         limit=settings.limit if limit is None else limit,
         image_size=settings.image_size,
         resize=settings.resize,
+        **options,
     )
+
+
+def without_ignored(batches, ignore_class):
+    """Batches of masks with sample weights, by which pixels of a value count nowhere.
+
+    They have the weight 0, and the others what makes the mean over all pixels of a batch that over
+    the others. Every loss on pixels then leaves them out, that of distillation too; a batch of such
+    pixels alone has the loss 0.
+
+    Args:
+        batches: `tf.data.Dataset` of (images, masks), perhaps with weights and stored knowledge.
+        ignore_class: the value.
+
+    Returns:
+        `tf.data.Dataset` of (images, masks, float32 weights of the masks' shape) and knowledge,
+        where there is some. The class of ignored pixels is 0 there.
+    """
+
+    def weighed(images, masks, weights=None, *knowledge):
+        counted = tf.cast(masks != ignore_class, tf.float32)
+        weights = tf.math.divide_no_nan(counted, tf.reduce_mean(counted))
+        return (images, tf.where(counted > 0, masks, 0), weights, *knowledge)
+
+    return batches.map(weighed)
 
 
 def check(role, model, name, info, shape, what, labels):
@@ -112,11 +137,14 @@ def average_precisions(labels, scores):
 
 
 class PixelJudge(_Judge):
-    """Mean intersection over union, and accuracy, of pixels on a split."""
+    """Mean intersection over union, and accuracy, of pixels on a split; some may be ignored."""
 
-    def __init__(self, model, dataset, num_classes):
+    def __init__(self, model, dataset, num_classes, ignore_class=None):
         super().__init__(model, dataset)
-        self._iou = keras.metrics.MeanIoU(num_classes, sparse_y_true=True, sparse_y_pred=True)
+        self._ignored = -1 if ignore_class is None else ignore_class
+        self._iou = keras.metrics.MeanIoU(
+            num_classes, ignore_class=ignore_class, sparse_y_true=True, sparse_y_pred=True
+        )
 
     def __call__(self):
         self._iou.reset_state()
@@ -126,5 +154,5 @@ class PixelJudge(_Judge):
             masks = tf.cast(masks, tf.int64)
             self._iou.update_state(masks, found)
             right += int(tf.reduce_sum(tf.cast(found == masks, tf.int64)))
-            pixels += int(tf.size(masks))
+            pixels += int(tf.reduce_sum(tf.cast(masks != self._ignored, tf.int64)))
         return {"iou": float(self._iou.result()), "pixel_accuracy": right / pixels}

@@ -6,7 +6,7 @@ from tfkd.evaluation.tables import Measure
 from tfkd.tasks.base import Task
 
 BATCH = 64
-CONTINUED = 48  # windows that are continued for ROUGE-L
+CONTINUED = 96  # windows that are continued for ROUGE-L
 
 
 class Language(Task):
@@ -22,7 +22,7 @@ class Language(Task):
         "perplexity": Measure("perplexity", 1, 3, True),
         "rouge_l": Measure("ROUGE-L (%)", 100, 1, True),
     }
-    lower_is_better = True
+    lower_is_better, timed = True, True
     replays = True
     unit = "points of perplexity"
     names = ("decoder",)

@@ -9,7 +9,8 @@ MODEL = "encoder_decoder"
 class Segmentation(Task):
     """Classes of pixels, by a small encoder-decoder; judged by Keras's mean IoU.
 
-    Augmentation moves or mirrors an image with its mask.
+    Augmentation moves or mirrors an image with its mask. Pixels of the value `ignore_class` count
+    in no loss and no figure.
     """
 
     name = "segmentation"
@@ -26,7 +27,7 @@ class Segmentation(Task):
         from tfkd.data import masks
         from tfkd.tasks import labelled
 
-        return labelled.load(masks.load, settings, limit)
+        return labelled.load(masks.load, settings, limit, ignore_class=settings.ignore_class)
 
     def build(self, role, settings, info):
         from tfkd import models
@@ -39,6 +40,13 @@ class Segmentation(Task):
 
         shape = (*info.image_shape[:2], info.num_classes)
         labelled.check(role, model, name, info, shape, "classes at each pixel", "one_of_many")
+
+    def batches(self, dataset, settings, seed, info, views=None, stored=None):
+        from tfkd.tasks import labelled
+
+        made = super().batches(dataset, settings, seed, info, views, stored)
+        ignored = info.ignore_class
+        return made if ignored is None else labelled.without_ignored(made, ignored)
 
     def augmentation(self, settings, info):
         from tfkd.data import masks
@@ -53,7 +61,7 @@ class Segmentation(Task):
     def judge(self, model, dataset, info, output=None):
         from tfkd.tasks import labelled
 
-        return labelled.PixelJudge(model, dataset, info.num_classes)
+        return labelled.PixelJudge(model, dataset, info.num_classes, info.ignore_class)
 
     @property
     def head(self):

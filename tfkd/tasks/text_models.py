@@ -68,10 +68,11 @@ class LanguageJudge:
         steps = length - given
         windows = next(iter(batches.unbatch().batch(continued)))[0]
         self._begun, self._ends = windows[:, :given], self._lines(windows[:, given:])
+        tokens = [tf.TensorSpec((None, length), dtype) for dtype in (tf.int32, tf.int64)]
         self._loss = tf.function(
             lambda x, y: negative_log_likelihood(model(x, training=False), y),
+            input_signature=tokens,
             autograph=False,
-            reduce_retracing=True,
         )
         self._continue = tf.function(
             lambda x: generation.continued(model, x, steps, length), autograph=False

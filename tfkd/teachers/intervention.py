@@ -29,7 +29,7 @@ class Intervention(LiveTeacher):
     tokens. Padding is never replaced, and validation sees the data as it is.
 
     ```python
-    teacher = tfkd.teachers.Intervention(model, threshold=4.0, decay=3.0)
+    teacher = tfkd.teachers.Intervention(model, threshold=2.0, decay=1.2)
     distiller = tfkd.Distiller(teacher, student, tfkd.losses.LogitsDistillation(1.0))
     ```
 
@@ -55,8 +55,8 @@ class Intervention(LiveTeacher):
     def __init__(
         self,
         model: keras.Model,
-        threshold: float = 4.0,
-        decay: float = 3.0,
+        threshold: float = 2.0,
+        decay: float = 1.2,
         tokens: str | None = None,
         padding: int = 0,
         head: GivenHead = None,

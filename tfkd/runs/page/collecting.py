@@ -1,5 +1,5 @@
-"""Counts and small images for a run's page, taken while the run is measured: no model is run for
-the page, and nothing is read twice that the measuring read."""
+"""Counts and small images (or excerpts) for a run's page, taken while the run is measured: no model
+is run for the page, and nothing is read twice that the measuring read."""
 
 import base64
 import io
@@ -17,6 +17,7 @@ from tfkd.runs.page.kept import (
     Answers,
     Bins,
     Differing,
+    Excerpt,
     Kept,
     Picture,
     Sample,
@@ -26,6 +27,7 @@ PAIRS = 30  # of classes that are confused, where there are more than a matrix c
 DIFFERING = 24  # images
 SAMPLES, VIEWS = 6, 3  # training images, and augmented versions of each
 THUMBNAIL = 96  # pixels: the longer side of what is kept of an image
+EXCERPT = 300  # characters that are kept of a text
 
 
 class Collector:
@@ -139,7 +141,7 @@ def _differing(dataset, labels, teacher, student):
             student=int(own[n]),
             teacher_confidence=round(float(sure[n]), 4),
             student_confidence=round(float(confidence[n]), 4),
-            picture=picture(images[n]),
+            picture=shown(images[n]),
         )
         for n in chosen
     ]
@@ -163,20 +165,28 @@ def _samples(lesson, settings):
     by_class = {int(label): n for n, (_, label) in reversed(list(enumerate(first)))}
     chosen = sorted(by_class.values())[:SAMPLES]
     augment = data.augmentation(settings.augment)
-    images = np.stack([first[n][0] for n in chosen])
+    images = [first[n][0] for n in chosen]
     versions = []
     if augment is not None:
         for view in range(min(VIEWS, lesson.views)):
             seeds = data.view_seed(np.array(chosen), view, settings.seed)
-            versions.append(augment(images, seeds).numpy())
+            versions.append(augment(np.stack(images), seeds).numpy())
     return [
         Sample(
             label=int(first[n][1]),
-            picture=picture(images[place]),
+            picture=shown(images[place]),
             views=[picture(own[place]) for own in versions],
         )
         for place, n in enumerate(chosen)
     ]
+
+
+def shown(example):
+    """What is kept of an example: the `Picture` of an image, the `Excerpt` of a text in UTF-8."""
+    if not isinstance(example, bytes):
+        return picture(example)
+    text = example.decode("utf-8")
+    return Excerpt(text=text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…")
 
 
 def picture(pixels):

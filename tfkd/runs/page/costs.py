@@ -2,11 +2,12 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from tfkd import tasks
 from tfkd.evaluation.tables import MEASURES
 from tfkd.runs.directory import EXPORT, EXPORT_RECORD
 from tfkd.runs.page import charts
 from tfkd.runs.page.tables import Table, of_figures
-from tfkd.runs.wording import FEW
+from tfkd.runs.wording import FEW, measures
 
 COSTS = ("accuracy", "parameters", "multiply_adds", "file_bytes", "latency_ms", "seconds")
 
@@ -53,7 +54,7 @@ class Costs:
     """
 
     def __init__(self, directory, record, drawn):
-        self.record, self.drawn = record, drawn
+        self.record, self.drawn, self.task = record, drawn, tasks.get(record.task)
         self.exports, self.without = _exports(directory / EXPORT / EXPORT_RECORD)
 
     @property
@@ -68,7 +69,7 @@ class Costs:
             for own in self.exports.figures
         ]
         headings = ["format", "size (kB)", "accuracy (%)", "agreement with student (%)"]
-        headings += ["latency of one image (ms)", "95 % below (ms)"]
+        headings += [f"latency of one {self.task.thing} (ms)", "95 % below (ms)"]
         return Table(
             f"Exports of {self.exports.row}, measured on one thread in turns", headings, lines
         )
@@ -83,7 +84,7 @@ class Costs:
             line: [{key: own[key] for key in COSTS if key in own} for own in seeds]
             for line, seeds in self.record.figures.items()
         }
-        return of_figures("Cost and accuracy", figures, models_down=True)
+        return of_figures("Cost and accuracy", figures, True, measures(self.task))
 
     @property
     def pictures(self):
@@ -92,13 +93,11 @@ class Costs:
         places = [
             (name, style, own["multiply_adds"]["mean"], own["accuracy"]["mean"], line)
             for name, style, line in self.drawn
-            if (own := means[line])["multiply_adds"]["mean"] > 0
+            if (own := means[line]).get("multiply_adds", {"mean": 0})["mean"] > 0
         ]
         upright = {"label": "test accuracy (%)", "factor": 100}
         across = {"label": MEASURES["multiply_adds"].heading, "log": True, "factor": 1e-6}
-        pictures = [
-            charts.scatter("Test accuracy over multiply-adds of an image", across, upright, places)
-        ]
+        pictures = [charts.scatter("Test accuracy over multiply-adds", across, upright, places)]
         if self.exports is not None:
             places = [
                 (own.name, style, own.bytes, own.accuracy, own.name)

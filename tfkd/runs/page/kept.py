@@ -32,6 +32,12 @@ class Picture(Part):
         return max(self.width, self.height) <= LOSSLESS
 
 
+class Excerpt(Part):
+    """The beginning of a text."""
+
+    text: str
+
+
 class Bins(Part):
     """The bins of a reliability diagram, see `tfkd.evaluation.reliability`."""
 
@@ -73,21 +79,21 @@ class Answers(Part):
 
 
 class Differing(Part):
-    """A test image on which teacher and student differ; classes by their numbers."""
+    """A test example on which teacher and student differ; classes by their numbers."""
 
     label: Index
     teacher: Index
     student: Index
     teacher_confidence: float
     student_confidence: float
-    picture: Picture
+    picture: Picture | Excerpt
 
 
 class Sample(Part):
-    """A training image, and versions of it as students saw them."""
+    """A training example, and versions of it as students saw them."""
 
     label: Index
-    picture: Picture
+    picture: Picture | Excerpt
     views: list[Picture]
 
 

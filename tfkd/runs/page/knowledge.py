@@ -68,7 +68,7 @@ class Knowledge:
         return [
             Table(
                 f"The classes that the {title} confuses most",
-                ["class", "answer", "images", "of the class"],
+                ["class", "answer", "count", "of the class"],
                 [
                     [
                         *(self.names[label], self.names[answer], f"{count:,}"),

@@ -135,10 +135,13 @@ def cost(record, line, baseline, teacher, task):
             f"The student has {own['parameters']:,.0f} parameters, {shares['parameters']} of the "
             "teacher's"
         )
+        takes = ""
+        if "multiply_adds" in shares:
+            takes = f", and takes {shares['multiply_adds']} of its multiply-adds"
         if task.classifies:
             said.append(
-                f"{has}, and takes {shares['multiply_adds']} of its multiply-adds; it is right on "
-                f"{100 * own['accuracy']:.1f} % of the test images, the teacher on "
+                f"{has}{takes}; it is right on {100 * own['accuracy']:.1f} % of the test "
+                f"{task.things}, the teacher on "
                 f"{100 * other['accuracy']:.1f} %."
             )
         else:
