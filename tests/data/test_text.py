@@ -101,6 +101,7 @@ def test_long_pairs_are_left_out_and_said_and_sentences_without_translation_are_
     left_out, told = pairs.info.findings
     assert left_out == f"{200 - len(both)} training pairs of more than 9 tokens are left out."
     assert told == f"{len(alone)} training sentences have no translation."
+    assert pairs.info.sizes["validation"] == 100  # few, but no fewer
     assert pairs.info.sizes["test"] == small_grammar.PAIRS["test"]
     assert all(own.size <= 40 for own in pairs.info.vocabularies)
     taught = text.with_targets(pairs, ["x"] * len(sources))

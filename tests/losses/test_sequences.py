@@ -113,6 +113,26 @@ def test_a_label_is_smoothed_by_what_is_remembered():
     assert loss.features.numpy()[0].tolist() == [1.0, 1.0]
 
 
+def test_two_passes_share_one_search_and_their_mean_counts():
+    loss = NeighborDistillation(
+        "features", ("output", "again"), neighbors=1, memory=4, share=0.5, padding=0
+    )
+    loss.build_once((None, None, 2), ((None, None, 5), (None, None, 5)))
+    labels, seen = np.array([[3, 0, 4]]), tf.constant([[[0.0, 0.0], [0.0, 0.0], [9.0, 9.0]]])
+    passes = logits(13, (1, 3, 5)), logits(14, (1, 3, 5))
+    plain = loss(seen, passes, labels=labels, training=True)
+    own = [-log_softmax(one)[0, [0, 2], [3, 4]] for one in passes]
+    np.testing.assert_allclose(plain, np.sum(own) / 2 / 3, rtol=1e-6)  # no mask: padding is a zero
+    assert loss.remembered.numpy().tolist() == [3, 4, -1, -1]  # each position once
+    found = loss.call(seen + 0.1, tuple(map(tf.constant, passes)), labels=np.array([[1, 0, 2]]))
+    target = np.zeros((3, 5))
+    target[0, [1, 3]] = target[2, [2, 4]] = 0.5
+    expected = -np.mean([(target * log_softmax(one)[0]).sum(axis=-1) for one in passes], axis=0)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="at the same positions"):
+        loss.check_shapes((None, 3, 2), ((None, 3, 5), (None, 4, 5)))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

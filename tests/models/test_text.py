@@ -24,6 +24,19 @@ def translating():
     return bold(translator((9, SIZE), (6, LENGTH), width=8, depth=1, heads=2, dropout=0.3))
 
 
+def test_words_are_told_apart_from_the_start():
+    """Embeddings begin as large as what blocks add, each table with values of its own."""
+    model = translator((900, 900), (30, 30), width=16, depth=1)
+    halves = [model.get_layer(name) for name in ("encoder", "decoder")]
+    tables = [
+        half.get_layer(f"{s}_embedding").embeddings.numpy()
+        for half, s in zip(halves, ("source", "target"), strict=True)
+    ]
+    for table in tables:
+        np.testing.assert_allclose(table.std(), 0.5, rtol=0.05)
+    assert abs(np.corrcoef(*(table.ravel() for table in tables))[0, 1]) < 0.1
+
+
 def bold(model):
     """Weights far from zero, so that no two tokens are about equally likely."""
     model.set_weights([3 * weight for weight in model.get_weights()])
@@ -152,6 +165,9 @@ def test_two_passes_share_the_weights_and_differ_by_dropout_alone(translating):
     still = both(x, training=False)
     np.testing.assert_array_equal(still["output"], still["again"])
     np.testing.assert_array_equal(one_pass(both)(x), translating(x))
+    padded = both({"source": tokens([4, 3, 0]), "target": tokens([2, 6, 0])})
+    for name in ("output", "again", "encoded", "encoded_again"):
+        assert padded[name]._keras_mask.numpy().tolist() == [[True, True, False]], name
     moved = both(x, training=True)
     assert np.abs(moved["output"] - moved["again"]).max() > 1e-2
     assert np.abs(moved["encoded"] - moved["encoded_again"]).max() > 1e-2

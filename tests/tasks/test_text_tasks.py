@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfkd import recipes, tasks
 from tfkd.data import text
 from tfkd.data.vocabulary import END, START, Vocabulary
+from tfkd.evaluation.text import bleu, negative_log_likelihood
 from tfkd.models import generation, one_pass
 from tfkd.runs import run_recipe
 from tfkd.settings import SettingsError
@@ -197,6 +198,68 @@ def test_wan2023_is_labels_and_two_consistencies(translation):
     assert deployed.count_params() == one_pass(distiller.student).count_params()
     with pytest.raises(SettingsError, match="both smooth the labels"):
         translation.settings.replace(label_smoothing=0.1)
+
+
+def test_wan2023_is_consistent_where_there_are_words(translation):
+    """Both passes count, in the encoder on every source, in the decoder on every known label."""
+    x, y = translation.batch
+    dropped = translation.settings.replace(
+        student_options={**SMALL["wan2023"]["student_options"], "dropout": 0.3}, neighbors=0
+    )
+    student = translation.task.build("student", dropped, translation.splits.info)
+    system = translation.recipe.build(dropped, None, student)
+    loss = dict.fromkeys(system.label_weights, translation.task.loss(None, dropped, None))
+    distiller = system.distiller(None)
+    distiller.compile("sgd", loss, loss_weights=system.loss_weights)
+    distiller.prepare(x, y)
+    out, tensors = distiller.taps(x, True)
+    found = distiller.compute_loss(x, y, out, None, True, {}, tensors)
+    words, known = x["source"].numpy() != 0, y.numpy() != 0
+    passes = [out[name].numpy() for name in ("encoded", "encoded_again")]
+    units = [own / np.linalg.norm(own, axis=-1, keepdims=True) for own in passes]
+    apart = 1 - (units[0] * units[1]).sum(axis=-1)[words].mean()
+    first, second = (log_softmax(out[name])[known] for name in ("output", "again"))
+    both = [
+        (np.exp(p) * (p - q)).sum(axis=-1).mean() for p, q in ((first, second), (second, first))
+    ]
+    labels = y.numpy()[known][:, None]
+    own = [-np.take_along_axis(p, labels, axis=-1).mean() for p in (first, second)]
+    weights = (0.5, dropped.encoder_weight, 0.5 * dropped.decoder_weight)
+    expected = np.dot(weights, (sum(own), apart, sum(both)))
+    assert apart > 0.01 and min(both) > 0.001
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_run_of_wan2023_leaves_a_translator_of_one_pass(translation, tmp_path):
+    path = tmp_path / "teacher.keras"
+    translation.teacher.save(path)
+    settings = translation.settings.replace(
+        teacher=str(path), teacher_options={}, epochs=1, seeds=1, any_teacher=True
+    )
+    record = run_recipe("wan2023", settings, tmp_path / "run")
+    assert list(record["figures"]) == ["teacher", "alone", "distilled", "wan2023"]
+    alone, own = (record["figures"][row][0] for row in ("alone", "wan2023"))
+    assert own["gain"] == own["bleu"] - alone["bleu"]
+    assert own["parameters"] == alone["parameters"] == translation.student.count_params()
+    student = keras.models.load_model(tmp_path / "run" / "student.keras")
+    assert set(student.input) == {"source", "target"} and len(student.outputs) == 1
+    ((sources, targets),) = translation.splits.test.batch(300)
+    x, y = text.pair_tokens(translation.splits.info, sources, targets)
+    sums, count = negative_log_likelihood(student(x), y)
+    assert own["perplexity"] == pytest.approx(math.exp(sums / count), rel=1e-5)
+    assert "| wan2023 " in (tmp_path / "run" / "table.md").read_text()
+
+
+def test_an_unknown_word_is_one_wrong_word(translation):
+    """BLEU cuts "[UNK]" in three; a translation that says it is no longer than it is."""
+    info = translation.splits.info
+    judge = translation.task.judge(translation.student, translation.splits.test.take(1), info)
+    ((_, target),) = translation.splits.test.take(1)
+    words = target.numpy().decode().split()
+    line = " ".join(["[UNK]", *words[1:]]).encode()
+    judge._translate = lambda sources: tf.constant([line])
+    wrong = " ".join(["other", *words[1:]])
+    assert judge()["bleu"] == bleu([wrong], [target.numpy().decode()]) > 0
 
 
 def test_sequence_level_distillation_trains_on_the_teachers_translations(translation):

@@ -82,7 +82,7 @@ def sentence_pairs(name, length, words, data_dir=None, limit=None, monolingual=0
             examples; of longer sentences of the other splits the beginning is read.
         words: size of each vocabulary at most.
         data_dir: where TFDS data lies.
-        limit: at most so many training pairs, and a tenth as many for validation (but 100).
+        limit: at most so many training pairs, and a twentieth as many for validation (but 100).
         monolingual: training sentences without a translation, as a share of the pairs: sources
             that `limit` leaves out, or, as far as there are none, those of the pairs again.
 
@@ -105,7 +105,7 @@ def sentence_pairs(name, length, words, data_dir=None, limit=None, monolingual=0
     parts = divide({r: np.zeros(len(p[0]), np.int64) for r, p in pairs.items()}, name, limit=limit)
     rows = {role: parts[role].indices for role in _ROLES}
     if limit is not None:  # every epoch translates them
-        few = min(max(100, limit // 10), len(rows["validation"]))
+        few = min(max(100, limit // 20), len(rows["validation"]))
         rows["validation"] = rows["validation"][subset(rows["validation"] * 0, few, 0)]
     cut = {role: _at(pairs[parts[role].split], rows[role]) for role in _ROLES}
     fits = _fit(cut["train"], length)

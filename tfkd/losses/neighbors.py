@@ -46,7 +46,8 @@ class NeighborDistillation(DistillationLoss):
     they came with, and the target is (1 - share) · label + share · p_kNN, where p_kNN gives the
     label of each of the nearest features the share `nearest_neighbors` computes. The paper searches
     the whole training set once; here the datastore is a memory of the last `memory` positions that
-    the training has seen, so that no pass over the data is needed before.
+    the training has seen, so that no pass over the data is needed before. A step searches it once
+    for each of its positions: what that costs grows with `memory`.
 
     With `neighbors=0`, and while nothing is remembered, the target is the plain label.
 
@@ -57,12 +58,16 @@ class NeighborDistillation(DistillationLoss):
     Args:
         teacher_layer_name: layer of the teacher whose features are compared, shape (batch, ...,
             width), best the one before its logits.
-        student_layer_name: output of the student that holds logits, shape (batch, ..., classes).
+        student_layer_name: output of the student that holds logits, shape (batch, ..., classes); or
+            a tuple of them, such as those of `tfkd.models.two_passes`: the value is their mean.
         neighbors: how many nearest features smooth a label, at least 0.
         memory: how many positions (of logits without positions: examples) are remembered. Fewer
             than an epoch has: a position that is met again finds itself, which teaches its label.
-        temperature: above 0: the larger, the more alike the neighbours count.
-        share: of the neighbours in the target, 0 to 1.
+        temperature: above 0: the larger, the more alike the neighbours count. Distances grow with
+            the width of the features: of layer-normalised ones about 2 · width lies between two of
+            no likeness.
+        share: of the neighbours in the target, 0 to 1. The paper's code adds its divergence to the
+            cross-entropy, as much of the one as of the other: 0.5.
         padding: label that is never remembered and whose positions have the value 0; None for none.
         name: name of the loss's metric.
 
@@ -104,14 +109,19 @@ class NeighborDistillation(DistillationLoss):
         self.temperature, self.share = float(temperature), float(share)
 
     def check_shapes(self, teacher_shape, student_shape):
-        positions = [tuple(shape[1:-1]) for shape in (teacher_shape, student_shape)]
-        agree = tf.TensorShape(positions[0]).is_compatible_with(positions[1])
-        if not agree or teacher_shape[-1] is None or student_shape[-1] is None:
-            raise ValueError(
-                f"{self.name} reads features (batch, ..., width) of the teacher and logits (batch, "
-                f"..., classes) of the student at the same positions, but the shapes are "
-                f"{tuple(teacher_shape)} and {tuple(student_shape)}."
-            )
+        for logits in student_shape if self._several else (student_shape,):
+            positions = [tuple(shape[1:-1]) for shape in (teacher_shape, logits)]
+            agree = tf.TensorShape(positions[0]).is_compatible_with(positions[1])
+            if not agree or teacher_shape[-1] is None or logits[-1] is None:
+                raise ValueError(
+                    f"{self.name} reads features (batch, ..., width) of the teacher and logits "
+                    f"(batch, ..., classes) of the student at the same positions, but the shapes "
+                    f"are {tuple(teacher_shape)} and {tuple(logits)}."
+                )
+
+    @property
+    def _several(self):
+        return isinstance(self.student_layer_name, tuple)
 
     def build(self, teacher_shape, student_shape):
         def made(values):
@@ -128,36 +138,49 @@ class NeighborDistillation(DistillationLoss):
         self.place = made(np.zeros((), "int32"))
 
     def call(self, teacher, student, labels=None, training=False):
-        shape = tf.shape(student)[:-1]
-        queries = tf.reshape(teacher, (-1, teacher.shape[-1]))
-        logits = ops.log_softmax(tf.reshape(student, (-1, student.shape[-1])))
-        if len(labels.shape) == len(student.shape) and labels.shape[-1] != 1:  # one-hot
+        passes = student if self._several else (student,)
+        shape, classes = tf.shape(passes[0])[:-1], passes[0].shape[-1]
+        if len(labels.shape) == len(passes[0].shape) and labels.shape[-1] != 1:  # one-hot
             labels = ops.argmax(labels, axis=-1)
         labels = tf.reshape(tf.cast(labels, tf.int32), (-1,))
-        own = tf.gather(logits, labels, batch_dims=1)
-        value = -own
+        features = tf.reshape(teacher, (-1, teacher.shape[-1]))
+        targets, shares = labels[:, None], tf.ones_like(labels[:, None], tf.float32)
         if self.neighbors:
-            found, shares = nearest_neighbors(
-                queries,
-                tf.convert_to_tensor(self.features),
-                tf.convert_to_tensor(self.remembered),
-                self.neighbors,
-                self.temperature,
-            )
-            shares *= self.share
-            theirs = tf.gather(logits, tf.maximum(found, 0), batch_dims=1)
-            rest = 1.0 - tf.reduce_sum(shares, axis=-1)
-            value = -rest * own - tf.reduce_sum(shares * theirs, axis=-1)
-            if training:
-                self._remember(tf.stop_gradient(queries), labels)
+            targets, shares = self._smoothed(features, labels, training)
+        value = 0.0
+        for logits in passes:
+            logits = tf.reshape(logits, (-1, classes))
+            wanted = tf.reduce_sum(shares * tf.gather(logits, targets, batch_dims=1), axis=-1)
+            value += tf.reduce_logsumexp(logits, axis=-1) - wanted
+        value /= len(passes)
         if self.padding is not None:
             value = tf.where(labels == self.padding, 0.0, value)
         return tf.reshape(value, shape)
 
-    def _remember(self, features, labels):
-        if self.padding is not None:
+    def _smoothed(self, features, labels, training):
+        """(classes, their shares) of each position's target, shape (positions, 1 + neighbors)."""
+        kept = tf.range(tf.size(labels))
+        if self.padding is not None:  # of padding nobody wants to know the neighbours
             kept = tf.where(labels != self.padding)[:, 0]
-            features, labels = tf.gather(features, kept), tf.gather(labels, kept)
+        queries, own = tf.stop_gradient(tf.gather(features, kept)), tf.gather(labels, kept)
+        found, shares = nearest_neighbors(
+            queries,
+            tf.convert_to_tensor(self.features),
+            tf.convert_to_tensor(self.remembered),
+            self.neighbors,
+            self.temperature,
+        )
+        shares *= self.share
+        rest = 1.0 - tf.reduce_sum(shares, axis=-1, keepdims=True)
+        if training:
+            self._remember(queries, own)
+        rows, size = tf.cast(kept[:, None], tf.int32), tf.size(labels)
+        targets = tf.concat([own[:, None], tf.maximum(found, 0)], axis=1)
+        shares = tf.concat([rest, shares], axis=1)
+        wide = (size, 1 + self.neighbors)
+        return tf.scatter_nd(rows, targets, wide), tf.scatter_nd(rows, shares, wide)
+
+    def _remember(self, features, labels):
         features, labels = features[-self.memory :], labels[-self.memory :]
         place = tf.convert_to_tensor(self.place)
         rows = tf.math.floormod(place + tf.range(tf.size(labels)), self.memory)

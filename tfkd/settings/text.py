@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from tfkd.settings.base import AtLeast0, Count, options
+from tfkd.settings.base import Above0, AtLeast0, Count, options
 from tfkd.settings.recipe import RecipeSettings
 
 
@@ -59,3 +59,5 @@ class TranslationSettings(RecipeSettings):
     """Epochs of each student."""
     teacher_epochs: Count = 6
     """Epochs of a teacher that is trained."""
+    learning_rate: Above0 = 0.006
+    """First learning rate; it falls to 0 along a cosine."""

@@ -11,6 +11,8 @@ from tfkd.evaluation.text import bleu, negative_log_likelihood, rouge_l
 from tfkd.models import generation, one_pass
 from tfkd.models.text import DECODER, ENCODER
 
+_UNKNOWN = "\u2047"  # as SentencePiece writes it
+
 
 def check(role, model, name, info, takes):
     """Raises ValueError unless a model reads and writes the tokens of the data's vocabularies.
@@ -110,7 +112,9 @@ class TranslationJudge:
 
     def __call__(self):
         found = [line for sources, _ in self._batches for line in self._translate(sources).numpy()]
-        found = [line.decode("utf-8") for line in found]
+        # BLEU's tokenizer would cut "[UNK]" in three: an unknown word is one wrong word.
+        unknown = vocabulary.SPECIAL[vocabulary.UNKNOWN]
+        found = [line.decode("utf-8").replace(unknown, _UNKNOWN) for line in found]
         losses = (self._loss(*batch) for batch in self._batches)
         return {"bleu": bleu(found, self._references), "perplexity": perplexity(losses)}
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 from tfkd.evaluation.tables import Measure
 from tfkd.tasks.base import Task
 
-BATCH = 64
+BATCH = 128  # sentences that are translated at once
 
 
 class Translation(Task):
