@@ -59,8 +59,8 @@ def test_a_run_is_that_of_its_student(run, splits):
     logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     expected = -logs[np.arange(1000), labels].mean()
     np.testing.assert_allclose(found["cross_entropy"], expected, rtol=1e-5)
-    # 9 positions of a convolution over 3 words of 4 features, then 4 features to 5 logits.
-    assert found["multiply_adds"] == 9 * 3 * 4 * 4 + 4 * 5 and found["latency_ms"] > 0
+    # 9 positions of a convolution over 3 words of 4 features, then 4 features to 20 logits.
+    assert found["multiply_adds"] == 9 * 3 * 4 * 4 + 4 * 20 and found["latency_ms"] > 0
     vectorize = next(own for own in student.layers if isinstance(own, layers.TextVectorization))
     assert tuple(vectorize.get_vocabulary(include_special_tokens=False)) == splits.info.words
 
@@ -68,7 +68,7 @@ def test_a_run_is_that_of_its_student(run, splits):
 def test_the_teacher_is_asked_once_and_the_cut_is_said(run, splits):
     (knowledge,) = run.record["knowledge"]
     assert (knowledge["stored"], knowledge["views"]) == (True, 1)
-    assert knowledge["tensors"] == {"output": [5]}
+    assert knowledge["tensors"] == {"output": [20]}
     count = int((splits.info.counts > 9).sum())
     said = f'{count} of 40 training texts of "who_acted" have more than 9 words'
     assert any(text.startswith(said) for text in run.record["findings"])
@@ -86,7 +86,7 @@ def test_files_are_labelled(run, tmp_path):
     texts = ["anna sees a boat", "now bruno took the lamp"]
     for number, text in enumerate(texts):
         (tmp_path / f"{number}.txt").write_text(text)
-    lines = predict(run.out, [tmp_path], top=5)
+    lines = predict(run.out, [tmp_path], top=20)
     student = keras.models.load_model(run.out / "student.keras")
     chances = keras.ops.softmax(student(tf.constant(texts))).numpy()
     found = {(line["file"], line["label"]): line["probability"] for line in lines}
