@@ -47,6 +47,74 @@ def test_a_saved_detector_is_the_same(retinanet, tmp_path):
     np.testing.assert_array_equal(keras.models.load_model(path)(images), retinanet(images))
 
 
+def strided(strides):
+    """A network of one convolution for each stride."""
+    x = image = keras.Input(SHAPE)
+    for number, stride in enumerate(strides):
+        x = keras.layers.Conv2D(4, 3, stride, "same", name=f"conv{number}")(x)
+        x = keras.layers.ReLU(name=f"relu{number}")(x)
+    return keras.Model(image, x, name="strided")
+
+
+def of_keras_hub():
+    import keras_hub
+
+    return keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 64, 64],
+        stackwise_num_blocks=[1, 1, 1],
+        stackwise_num_strides=[1, 2, 2],
+        block_type="basic_block",
+        image_shape=SHAPE,
+    )
+
+
+@pytest.mark.parametrize("backbone", ["MobileNet", strided([4, 2, 2]), of_keras_hub])
+def test_another_network_is_the_backbone_and_is_trained(backbone, tmp_path):
+    given = backbone() if callable(backbone) and not isinstance(backbone, keras.Model) else backbone
+    model = detectors.retinanet(SHAPE, 3, channels=4, backbone=given)
+    assert model.output_shape == (None, 2 * POSITIONS, 5 + 3 + 4)
+    inside = model.get_layer("backbone")
+    sizes = [tuple(output.shape[1:3]) for output in inside.outputs]
+    assert sizes == [(8, 12), (4, 6), (2, 3)]
+    assert {id(w) for w in inside.trainable_weights} <= {id(w) for w in model.trainable_weights}
+    images = np.random.default_rng(0).uniform(0, 255, (1, *SHAPE)).astype("float32")
+    model.save(tmp_path / "detector.keras")
+    again = keras.models.load_model(tmp_path / "detector.keras")
+    np.testing.assert_array_equal(again(images), model(images))
+
+
+def test_a_backbone_s_last_map_of_each_size_is_taken():
+    model = detectors.retinanet(SHAPE, 3, channels=4, backbone=strided([4, 1, 2, 2]))
+    own = strided([4, 1, 2, 2])
+    images = np.random.default_rng(0).uniform(0, 255, (1, *SHAPE)).astype("float32")
+    own.set_weights(model.get_layer("backbone").get_weights())
+    ends = keras.Model(own.input, [own.get_layer(f"relu{n}").output for n in (1, 2, 3)])
+    for found, wanted in zip(model.get_layer("backbone")(images), ends(images), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backbone": "mobilenet"}, 'Unknown backbone .*Did you mean "MobileNet"'),
+        ({"backbone": "resnet"}, "Unknown backbone 'resnet'"),
+        (
+            {"backbone": strided([2, 4])},
+            '"strided" has no map of 8 x 12, 2 x 3.*this one has 32 x 48, 16 x 24, 4 x 6',
+        ),
+        ({"backbone": "MobileNet", "width": 0.5}, "leave the backbone out"),
+        ({"backbone": strided([4, 2, 2]), "weights": "x.h5"}, "weights are of a backbone"),
+        ({"weights": "imagenet"}, "weights are of a backbone of keras.applications: name one"),
+    ],
+    ids=["case", "own", "sizes", "width", "weights", "alone"],
+)
+def test_backbones_that_do_not_fit(options, message):
+    with pytest.raises(ValueError, match=message):
+        detectors.retinanet(SHAPE, 3, **options)
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "options", "message"),
     [

@@ -83,6 +83,30 @@ def application(
             missing or does not fit.
         ConnectionError: ImageNet weights neither in Keras's cache nor to be downloaded.
     """
+    given = {"weights": weights, "batch_norm_momentum": batch_norm_momentum}
+    image, x, backbone = prepared(name, input_shape, image_size=image_size, **given, **options)
+    x = layers.GlobalAveragePooling2D(name="pool")(backbone(x))
+    return keras.Model(image, blocks.logits(x, num_classes), name=name)
+
+
+def prepared(
+    name,
+    input_shape,
+    *,
+    weights=None,
+    batch_norm_momentum=blocks.BATCH_NORM_MOMENTUM,
+    image_size=None,
+    **options,
+):
+    """The network by itself, and what it is given.
+
+    Args, Raises:
+        as of `application`.
+
+    Returns:
+        (image, x, network): the input "image", raw pixels; the same as the network expects it, a
+        Keras tensor; a `keras.Model` named "backbone" that takes x.
+    """
     if input_shape[-1] not in (1, 3):
         raise ValueError(
             f"input_shape {input_shape} has {input_shape[-1]} channels. {name} takes images of "
@@ -98,8 +122,7 @@ def application(
     _number_layers(backbone)
     if batch_norm_momentum is not None:
         _set_momentum(backbone, batch_norm_momentum)
-    x = layers.GlobalAveragePooling2D(name="pool")(backbone(x))
-    return keras.Model(image, blocks.logits(x, num_classes), name=name)
+    return image, x, backbone
 
 
 def _resized(image, size):

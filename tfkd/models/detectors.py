@@ -5,10 +5,12 @@
     >>> student.compile("adam", tfkd.losses.DetectionLoss(3))
     >>> answers = tfkd.models.with_detections(student)  # boxes, scores, classes
 
-All take raw pixels 0..255 of an input named "image" and give candidates (`tfkd.boxes`). A residual
-network shrinks the image to 1/16; a pyramid (FPN, Lin et al. 2017, arXiv:1612.03144) of its stages
-ends in layers "P2", "P3", "P4", whose cells are 4, 8 and 16 pixels. Normalisation, anchors and
-widths are of a size that two processors train in minutes, not those of the papers.
+All take raw pixels 0..255 of an input named "image" and give candidates (`tfkd.boxes`). A small
+residual network, or one of `keras.applications`, shrinks the image to 1/16; a pyramid of its stages
+(`tfkd.models.pyramids`) ends in layers "P2", "P3", "P4", whose cells are 4, 8 and 16 pixels.
+Anchors and widths are of a size that two processors train in minutes, not those of the papers.
+
+    >>> student = tfkd.models.detectors.retinanet((96, 128, 3), 3, backbone="MobileNetV2")
 """
 
 import inspect
@@ -17,13 +19,9 @@ import keras
 from keras import layers
 
 from tfkd import boxes
-from tfkd.models import blocks
 from tfkd.models.candidates import Candidates, Proposals, Regions, Rows
-from tfkd.models.resnet import residual
+from tfkd.models.pyramids import LEVELS, pyramid
 
-LEVELS = (2, 3, 4)
-SMALLEST = 16  # pixels of the last level's cell, which an image's sides are multiples of
-WIDTHS = (16, 32, 64)
 PIECES = 7  # a side of what is looked at inside of a proposal
 PRIOR = -2.0  # first logit of every class: most candidates are ground
 BINS, ANGLE_BINS = 8, 18
@@ -48,7 +46,18 @@ def build(name, input_shape, num_classes, **options):
     return builders[name](input_shape, num_classes, **options)
 
 
-def retinanet(input_shape, num_classes, *, width=1.0, depth=1, channels=32, scales=2, tower=1):
+def retinanet(
+    input_shape,
+    num_classes,
+    *,
+    width=1.0,
+    depth=1,
+    channels=32,
+    scales=2,
+    tower=1,
+    backbone=None,
+    weights=None,
+):
     """RetinaNet (Lin et al. 2017, arXiv:1708.02002): anchors on every level, one dense head.
 
     The last features of the class tower are the layers "tower_P2", "tower_P3", "tower_P4".
@@ -56,16 +65,17 @@ def retinanet(input_shape, num_classes, *, width=1.0, depth=1, channels=32, scal
     Args:
         input_shape: (height, width, channels), sides multiples of 16.
         num_classes: number of classes.
-        width: multiplies the backbone's channels, 16, 32 and 64.
-        depth: residual blocks a stage.
+        width: multiplies the residual network's channels, 16, 32 and 64.
+        depth: its residual blocks a stage.
         channels: of the pyramid and the head.
         scales: anchors a position, all square.
         tower: convolutions of each of the two towers.
+        backbone, weights: another network, see `tfkd.models.pyramids.pyramid`.
 
     Returns:
         `keras.Model` named "retinanet": images (batch, height, width, channels) -> candidates.
     """
-    image, maps = _pyramid(input_shape, width, depth, channels)
+    image, maps = pyramid(input_shape, channels, width, depth, backbone, weights)
     logits, regression = _dense_head(maps, channels, tower, scales * num_classes, scales * 4)
     found = Candidates(
         input_shape, num_classes, LEVELS, boxes.DETECTION, scales, name="candidates"
@@ -83,18 +93,21 @@ def distribution_detector(
     tower=1,
     bins=BINS,
     angle_bins=0,
+    backbone=None,
+    weights=None,
 ):
     """A dense detector whose boxes are distributions, of turned boxes if `angle_bins` is not 0.
 
     Args:
-        input_shape, num_classes, width, depth, channels, tower: as for `retinanet`.
+        input_shape, num_classes, width, depth, channels, tower, backbone, weights: as for
+            `retinanet`.
         bins: of each distance from a cell to a box's side, in cells, from 0.
         angle_bins: of half a turn.
 
     Returns:
         `keras.Model` named "distribution_detector", as `retinanet` returns it.
     """
-    image, maps = _pyramid(input_shape, width, depth, channels)
+    image, maps = pyramid(input_shape, channels, width, depth, backbone, weights)
     numbers = 4 * bins + angle_bins
     logits, regression = _dense_head(maps, channels, tower, num_classes, numbers)
     found = Candidates(
@@ -119,6 +132,8 @@ def two_stage(
     scales=2,
     proposals=128,
     hidden=128,
+    backbone=None,
+    weights=None,
 ):
     """Faster R-CNN (Ren et al. 2015, arXiv:1506.01497) on a pyramid: proposals, then a second look.
 
@@ -127,14 +142,15 @@ def two_stage(
     ground.
 
     Args:
-        input_shape, num_classes, width, depth, channels, scales: as for `retinanet`.
+        input_shape, num_classes, width, depth, channels, scales, backbone, weights: as for
+            `retinanet`.
         proposals: how many the second stage looks at.
         hidden: width of its two layers.
 
     Returns:
         `keras.Model` named "two_stage": images -> candidates, proposals first.
     """
-    image, maps = _pyramid(input_shape, width, depth, channels)
+    image, maps = pyramid(input_shape, channels, width, depth, backbone, weights)
     shared = _convolution(channels, "rpn")
     seen = [shared(features) for features in maps]
     objects = [_prediction(scales, "rpn_objects", PRIOR), _prediction(scales * 4, "rpn_boxes")]
@@ -178,39 +194,6 @@ def roi_head(channels, num_classes, *, hidden=128, pieces=PIECES):
         "regression": layers.Dense(4, name="boxes")(second),
     }
     return keras.Model(region, outputs, name="roi_head")
-
-
-def _pyramid(input_shape, width, depth, channels):
-    """(image, [P2, P3, P4]) of a residual network."""
-    height, broad = input_shape[:2]
-    if height % SMALLEST or broad % SMALLEST:
-        raise ValueError(
-            f"Images of {height} x {broad} pixels do not fit a detector, whose coarsest cells are "
-            f"{SMALLEST} pixels: sides must be multiples of {SMALLEST}. Resize them (image_size)."
-        )
-    momentum = blocks.BATCH_NORM_MOMENTUM
-    image, x = blocks.image_input(input_shape)
-    stem = blocks.scaled(WIDTHS[0], width)
-    x = blocks.convolution(x, stem, 3, stride=2, momentum=momentum, name="stem")
-    stages = []
-    for stage, filters in enumerate(WIDTHS, start=1):
-        for part in range(1, depth + 1):
-            name = f"stage{stage}_block{part}"
-            out = f"stage{stage}_out" if part == depth else f"{name}_out"
-            stride = 2 if part == 1 else 1
-            x = residual(x, blocks.scaled(filters, width), stride, momentum, name, out)
-        stages.append(x)
-    maps, above = [], None
-    for level, x in reversed(list(zip(LEVELS, stages, strict=True))):
-        x = layers.Conv2D(channels, 1, name=f"lateral_P{level}")(x)
-        if above is not None:
-            x = layers.Add(name=f"merged_P{level}")(
-                [x, layers.UpSampling2D(2, name=f"above_P{level}")(above)]
-            )
-        above = x
-        x = layers.Conv2D(channels, 3, padding="same", name=f"P{level}")(x)
-        maps.insert(0, x)
-    return image, maps
 
 
 def _dense_head(maps, channels, tower, class_numbers, box_numbers):

@@ -9,7 +9,7 @@ import keras
 
 def stage_ends(model):
     """See `tfkd.models.stages`."""
-    return _named_stages(model) or _last_at_each_resolution(_maps(model))
+    return _named_stages(model) or _last_at_each_resolution(maps(model))
 
 
 def _named_stages(model):
@@ -18,11 +18,11 @@ def _named_stages(model):
     return sorted(found, key=lambda name: int(re.search(r"\d+", name)[0]))
 
 
-def _maps(model, prefix=""):
+def maps(model, prefix=""):
     """Yields (path, (height, width), has weights) of each layer with a map as output, in order."""
     for layer in getattr(model, "layers", []):
         if isinstance(layer, keras.Model):
-            yield from _maps(layer, f"{prefix}{layer.name}/")
+            yield from maps(layer, f"{prefix}{layer.name}/")
             continue
         # Padding only prepares the next layer; its odd sizes (57 before 28) are no resolution of
         # their own. The same goes for cropping.
@@ -37,14 +37,14 @@ def _maps(model, prefix=""):
             yield prefix + layer.name, shape[1:3], has_weights
 
 
-def _last_at_each_resolution(maps):
+def _last_at_each_resolution(found):
     """Returns the paths after which every map is clearly smaller.
 
     What stands before the first weights is preprocessing and left out.
     """
-    maps = list(itertools.dropwhile(lambda entry: not entry[2], maps))
+    found = list(itertools.dropwhile(lambda entry: not entry[2], found))
     ends, largest_later = [], 0.0
-    for path, size, _ in reversed(maps):
+    for path, size, _ in reversed(found):
         side = math.sqrt(math.prod(size))
         # 1.5 tells a halving (15 -> 7) from an unpadded convolution (7 -> 5).
         if side >= 1.5 * largest_later:
