@@ -67,8 +67,10 @@ class Wan2023(TranslationSettings):
 
 def build(settings, teacher, student):
     """Two passes: smoothed labels for both, and consistency of encoder and decoder."""
-    losses, weights, labels = [], [], dict.fromkeys(PASSES, settings.label_weight / 2)
-    if settings.neighbors:
+    losses, weights = [], []
+    share = settings.neighbor_share if settings.neighbors else 0.0
+    labels = dict.fromkeys(PASSES, (1 - share) * settings.label_weight / 2)
+    if share:
         losses.append(
             tfkd.losses.NeighborDistillation(
                 "decoder/features",
@@ -76,12 +78,11 @@ def build(settings, teacher, student):
                 settings.neighbors,
                 settings.memory,
                 settings.neighbor_temperature,
-                settings.neighbor_share,
+                share=1.0,
                 padding=0,
             )
         )
-        weights.append(settings.label_weight)
-        labels = {"output": 0.0}
+        weights.append(share * settings.label_weight)
     if settings.encoder_weight:
         own = tfkd.losses.FeatureDistillation("cosine_similarity", "encoded_again", "encoded")
         losses.append(tfkd.losses.SelfDistillation(own, name="encoder_consistency"))
