@@ -70,7 +70,7 @@ def tfkd(*arguments):
         (["export", "/no/run", "--quantization", "int4"], 2, 'Did you mean "int8"'),
         (["distill", "--export", "int7"], 2, 'Did you mean "int8"'),
         (["recipes"], 0, "umirzakova2024"),
-        (["recipes", "run", "xu2022", "--help"], 0, "tfkd recipes run xu2022 --data digits"),
+        (["recipes", "run", "xu2022", "--help"], 0, "tfkd recipes run xu2022 --seeds 3"),
         (["recipes", "run", "xu2022", "--teacher-weight", "0.9"], 2, "add up to more than 1"),
         (["recipes", "run", "ye2024", "--teacher", "/no/t.keras"], 1, 'No teacher file "/no/t'),
         (["recipes", "run", "ye2024", "--resume", "--out", "/no/run"], 1, "No run to resume"),

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import forked
 
-from tfkd.export.checks import check_saved_model, checksums
+from tfkd.export.checks import check_saved_model
+from tfkd.export.loading import checksums
 from tfkd.export.saved_model import export_saved_model
 
 

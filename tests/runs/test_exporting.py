@@ -151,7 +151,9 @@ def test_the_figures_are_those_of_the_run_and_of_the_files(ended):
 
 def test_the_printed_tables_say_what_export_json_says(ended, capsys):
     report = measure.Report(tuple(measure.Row(**row) for row in ended.exported["figures"]))
-    exporting.show(exporting.Exported(ended.exported, report, ended.out / "export"), steps=True)
+    exporting.show(
+        exporting.Exported(ended.exported, report, ended.out / "export", "images"), steps=True
+    )
     printed = capsys.readouterr().out
     lines = [line.split() for line in printed.splitlines()]
     for row in ended.exported["figures"]:
@@ -341,7 +343,9 @@ def test_a_student_that_is_always_right_on_validation_is_exported_as_it_is():
     validation = data.pipeline.from_arrays(images, np.arange(4))
     image = keras.Input((2, 2, 1))
     student = keras.Model(image, keras.layers.Flatten()(image))
-    same, sentence = exporting._calibrated(student, SimpleNamespace(validation=validation))
+    same, sentence = exporting._calibrated(
+        student, SimpleNamespace(validation=validation, info=SimpleNamespace(things="images"))
+    )
     assert same is student
     assert sentence.startswith("Not calibrated: the 4 validation images")
 

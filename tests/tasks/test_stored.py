@@ -237,7 +237,7 @@ def test_answers_at_masked_positions_count_nowhere(cases):
 
 
 def test_a_run_stores_what_a_task_replays(case):
-    """What the engine plans for the row of plain distillation; hashing has batches of its own."""
+    """What the engine plans for the row of plain distillation."""
     lesson = lessons.Lesson(
         *(0, 0, 0, 1.0),
         types.SimpleNamespace(train=case.train, validation=None, info=case.info),
@@ -249,5 +249,5 @@ def test_a_run_stores_what_a_task_replays(case):
     assert {name: (None, *shape) for name, shape in tensors.items()} == held
     assert lesson.augmented == (case.augment is not None)
     assert lesson.wanted_views == (1 if case.augment is None else case.settings.epochs)
-    assert case.task.storable({"output"}) and not tasks.get("hashing").storable({"output"})
+    assert case.task.storable({"output"})
     assert case.task.storable({"output", "encoder"}) == (case.task.name != "translation")

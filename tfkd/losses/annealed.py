@@ -33,7 +33,8 @@ def _of_all_replicas(tensor):
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return tensor
-    return context.all_gather(tensor, axis=0)
+    # What comes from the data has no device, which gathering asks for: a copy of it has.
+    return context.all_gather(tf.identity(tensor), axis=0)
 
 
 def temperature_of(teacher_logits, softness, form="softmax", counted=()):
