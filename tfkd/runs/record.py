@@ -258,11 +258,11 @@ class Record(Part):
         return lines
 
     def require_classes(self, command):
-        """Raises ValueError where the run learnt something else than classes of images."""
+        """Raises ValueError where the run learnt something else than classes."""
         if not tasks.get(self.task).classifies:
             raise ValueError(
-                f"{command} is of runs that learn classes of images; this one learns {self.task}. "
-                "In a program: keras.saving.load_model of its student.keras."
+                f"{command} is of runs that learn classes of images or texts; this one learns "
+                f"{self.task}. In a program: keras.saving.load_model of its student.keras."
             )
 
     def row(self, name=None):
